@@ -1,0 +1,242 @@
+"""The settings, read once: one frozen object, and the only reader of the environment, ``.env`` and Secrets Manager.
+
+What comes in: environment variables, a ``.env`` file in the working directory and, when ``SECRET_ID`` names one, a
+JSON secret. What goes out: a :class:`Settings`. Precedence, highest first: environment, secret, ``.env``, default.
+This module never connects to a database or a provider, and never puts a secret's value into a message.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from errors import ConfigError
+
+EVERY_SYMBOL = "*"
+SECRET_KEYS = ("POLYGON_API_KEY", "DATABASE_URL", "SMTP_PASSWORD")
+_SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9./\-]{0,9}")
+_SYMBOL_RULE = "1 to 10 letters, digits, '.', '/' or '-', starting with a letter or digit"
+
+
+def parse_symbols(value: object) -> tuple[str, ...]:
+    """Symbols from a list, comma-separated text, ``"@file"`` or ``"*"``.
+
+    Parameters
+    ----------
+    value : object
+        ``["GOOG", "BRK.B"]``, ``"GOOG, BRK.B"``, ``"@symbols.txt"`` (one symbol or comma-separated symbols a line,
+        ``#`` starts a comment; relative to this file's folder) or ``"*"`` for the whole US market.
+
+    Returns
+    -------
+    tuple of str
+        The symbols in the order given, without repetition; case is kept, as the provider's tickers need it.
+
+    Raises
+    ------
+    ValueError
+        If nothing is named or a symbol is not well formed; the message names it.
+    """
+    if isinstance(value, str):
+        if value.startswith("@"):
+            value = _symbols_file(value[1:])
+        parts: list[object] = [part.strip() for part in value.replace("\n", ",").split(",") if part.strip()]
+    elif isinstance(value, list | tuple):
+        parts = list(value)
+    else:
+        raise ValueError(f"{value!r} is not a list of symbols, comma-separated symbols or '*'")
+    if not parts:
+        raise ValueError(f"{value!r} names no symbol; give at least one, or '*' for the whole US market")
+    if parts == [EVERY_SYMBOL]:
+        return (EVERY_SYMBOL,)
+    for part in parts:
+        if not isinstance(part, str) or not _SYMBOL.fullmatch(part):
+            raise ValueError(f"{part!r} is not a symbol; valid is {_SYMBOL_RULE}, or '*' alone")
+    return tuple(dict.fromkeys(str(part) for part in parts))
+
+
+def _symbols_file(name: str) -> str:
+    path = Path(__file__).parent / name
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"the symbols file {name!r} cannot be read: {type(error).__name__}") from None
+    return ",".join(line.partition("#")[0] for line in lines)
+
+
+def _http_url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/]+\S*", value):
+        raise ValueError("valid is an http:// or https:// address")
+    return value.rstrip("/")
+
+
+def _address(value: str) -> str:
+    if not re.fullmatch(r"[^@\s<>,;\"]+@[^@\s<>,;\"]+", value):
+        raise ValueError(f"{value!r} is not an e-mail address; valid is name@example.com")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class Settings(BaseSettings):
+    """Every setting of this project, typed and checked; the names are those of the environment, in lower case."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    database_url: SecretStr = SecretStr("sqlite:///stock_tracker.db")
+
+    polygon_api_key: SecretStr = SecretStr("")
+    polygon_base_url: HttpUrl = "https://api.massive.com"
+    polygon_calls_per_minute: int = Field(default=5, ge=0)
+
+    symbols: Annotated[tuple[str, ...], NoDecode] = ("GOOG", "MSFT", "NVDA", "QUBT", "RKLB")
+    history_sessions: int = Field(default=70, ge=1, le=10_000)
+
+    quickchart_url: HttpUrl = "https://quickchart.io/chart"
+
+    mail_transport: Literal["auto", "outbox", "smtp", "ses"] = "auto"
+    mail_from: Address | None = None
+    mail_to: Annotated[tuple[Address, ...], NoDecode] = ()
+    outbox: Path = Path("outbox")
+    smtp_host: str = ""
+    smtp_port: int = Field(default=587, ge=1, le=65_535)
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str = ""
+    smtp_password: SecretStr = SecretStr("")
+
+    secret_id: str = ""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("symbols", mode="before")
+    @classmethod
+    def _parse_symbols(cls, value: object) -> tuple[str, ...]:
+        return parse_symbols(value)
+
+    @field_validator("mail_to", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
+
+    @field_validator("polygon_api_key", "smtp_password")
+    @classmethod
+    def _one_line(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        if not value.get_secret_value().isprintable():
+            raise ValueError("valid is printable text in one line")
+        return value
+
+    @property
+    def transport(self) -> Literal["outbox", "smtp", "ses"]:
+        """How mail leaves: what ``MAIL_TRANSPORT`` says, or SMTP as soon as ``SMTP_HOST`` is set, else the outbox."""
+        if self.mail_transport == "auto":
+            return "smtp" if self.smtp_host else "outbox"
+        return self.mail_transport
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the Secrets Manager secret between the environment and ``.env``."""
+        return init_settings, env_settings, _SecretSource(settings_cls), dotenv_settings
+
+
+class _SecretSource(PydanticBaseSettingsSource):
+    """One Secrets Manager secret, a JSON object with any of :data:`SECRET_KEYS`; fetched only if named."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        secret_id = str(self.current_state.get("secret_id") or "")
+        if not secret_id:
+            return {}
+        return {name.lower(): value for name, value in read_secret(secret_id).items()}
+
+
+def read_secret(secret_id: str) -> dict[str, str]:
+    """The settings inside a Secrets Manager secret.
+
+    Parameters
+    ----------
+    secret_id : str
+        Name or ARN.
+
+    Returns
+    -------
+    dict of str to str
+        Any of :data:`SECRET_KEYS`.
+
+    Raises
+    ------
+    ConfigError
+        If the secret cannot be read or is not a JSON object of those keys; no value is named.
+    """
+    from aws_lambda_powertools.utilities import parameters
+    from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+
+    try:
+        text = parameters.get_secret(secret_id)
+    except GetParameterError as error:
+        cause = str(error).splitlines()[0]
+        raise ConfigError(f"SECRET_ID is {secret_id!r}, which Secrets Manager does not give out: {cause}") from None
+    valid = f"valid is a JSON object of text with any of {', '.join(SECRET_KEYS)}"
+    try:
+        values = json.loads(text)
+    except ValueError:
+        raise ConfigError(f"the secret {secret_id!r} is not JSON; {valid}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"the secret {secret_id!r} is JSON, but not an object; {valid}")
+    for name, value in values.items():
+        if name not in SECRET_KEYS or not isinstance(value, str):
+            raise ConfigError(f"the secret {secret_id!r} has the key {name!r}, which is unknown or not text; {valid}")
+    return values
+
+
+def load_settings() -> Settings:
+    """Read and check all settings.
+
+    Returns
+    -------
+    Settings
+
+    Raises
+    ------
+    ConfigError
+        Naming the variable, its value (unless secret) and what is valid, in one line.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(detail) for detail in error.errors())) from None
+
+
+def _explain(detail: Any) -> str:
+    field, value = str(detail["loc"][0]), detail["input"]
+    reason = str(detail["msg"]).removeprefix("Value error, ")
+    secret = Settings.model_fields[field].annotation is SecretStr if field in Settings.model_fields else True
+    shown = "not usable" if secret else repr(value)
+    return f"{field.upper()} is {shown}: {reason[:1].lower()}{reason[1:]}"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read at the first call and kept; ``settings.cache_clear()`` forgets them."""
+    return load_settings()

@@ -1,0 +1,33 @@
+"""The errors this project raises on purpose.
+
+Each message stands on its own in one line: what was wrong, the value, and what is valid or what to do. No message
+holds a key, a password or a connection string. Nothing here does any work.
+"""
+
+
+class StockTrackerError(Exception):
+    """Base of all errors below; a terminal shows its message, Lambda its name and message."""
+
+
+class PayloadError(StockTrackerError):
+    """The event asks for something that no job does."""
+
+
+class ConfigError(StockTrackerError):
+    """A setting is missing or malformed."""
+
+
+class ApiError(StockTrackerError):
+    """The market data provider refused, failed, or answered something unusable."""
+
+
+class DataError(StockTrackerError):
+    """The database cannot be reached, or holds something that contradicts this project."""
+
+
+class DeliveryError(StockTrackerError):
+    """The report could not be handed over."""
+
+
+class TimeUpError(StockTrackerError):
+    """The invocation's remaining time does not hold the next step; the next run goes on from there."""
