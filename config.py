@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from errors import ConfigError
@@ -133,7 +133,7 @@ class Settings(BaseSettings):
 
     @field_validator("polygon_api_key", "smtp_password")
     @classmethod
-    def _one_line(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _one_line(cls, value: SecretStr) -> SecretStr:
         if not value.get_secret_value().isprintable():
             raise ValueError("valid is printable text in one line")
         return value
@@ -152,7 +152,7 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the Secrets Manager secret between the environment and ``.env``."""
         return init_settings, env_settings, _SecretSource(settings_cls), dotenv_settings
