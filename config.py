@@ -134,8 +134,9 @@ class Settings(BaseSettings):
     @field_validator("polygon_api_key", "smtp_password")
     @classmethod
     def _one_line(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().isprintable():
-            raise ValueError("valid is printable text in one line")
+        text = value.get_secret_value()
+        if not (text.isascii() and text.isprintable()):
+            raise ValueError("valid is printable ASCII text in one line")
         return value
 
     @property

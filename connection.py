@@ -1,0 +1,230 @@
+"""Connections: the engine for a ``DATABASE_URL``, its TLS, transactions, and the two locks.
+
+What comes in: a URL. What goes out: transactions that commit as a whole, one writer at a time. Nothing here knows a
+table, and no message holds a password.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from errors import ConfigError, DataError
+
+CONNECT_SECONDS = 10
+LOCAL_HOSTS = ("", "localhost", "127.0.0.1", "::1")
+SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
+WRITE_LOCK = 0x53544F434B01  # arbitrary, but the same for every process of this project
+RUN_LOCK = 0x53544F434B02
+LOCK_HELD = ("canceling statement due to lock timeout", "database is locked")
+
+
+@lru_cache(maxsize=4)
+def open_engine(url: str) -> Engine:
+    """The engine for a ``DATABASE_URL``; made once, connected at first use, alive between warm invocations.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:///file.db`` or ``postgresql://user:password@host:port/database``. For PostgreSQL the query may hold
+        libpq's ``sslmode`` (default: ``verify-full``, but ``prefer`` on this machine), ``sslrootcert`` (a CA file) and
+        ``host`` (the folder of a Unix socket).
+
+    Returns
+    -------
+    sqlalchemy.Engine
+
+    Raises
+    ------
+    ConfigError
+        If the URL is malformed or names another kind of database.
+    """
+    try:
+        parsed = make_url(url)
+        parsed.port  # noqa: B018 - a malformed port shows here
+    except (ArgumentError, ValueError):
+        raise ConfigError("DATABASE_URL is not a database URL; valid is sqlite:///file.db or postgresql://…") from None
+    kind = parsed.drivername
+    if kind in ("sqlite", "sqlite+pysqlite"):
+        return _sqlite_engine(parsed)
+    if kind in ("postgres", "postgresql", "postgresql+pg8000"):
+        return _postgresql_engine(parsed)
+    raise ConfigError(f"DATABASE_URL names {kind!r}; valid is sqlite:///file.db or postgresql://…")
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise ConfigError(
+            "DATABASE_URL names no file; valid is sqlite:///file.db, as every run starts from what is stored"
+        )
+    engine = create_engine(url, connect_args={"timeout": 60})
+
+    @event.listens_for(engine, "connect")
+    def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode = WAL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # IMMEDIATE takes the write lock at once: waiting for it later could fail with "database is locked".
+        write = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    query = dict(url.query)
+    mode, authority = query.pop("sslmode", None), query.pop("sslrootcert", None)
+    folder = query.pop("host", None)
+    query.pop("channel_binding", None)  # hosted services put it into their URLs; pg8000 binds by itself
+    if query.keys() - {"unix_sock", "application_name"}:
+        unknown = ", ".join(sorted(query))
+        raise ConfigError(f"DATABASE_URL has the option {unknown}; valid are host, sslmode, sslrootcert, unix_sock")
+    port = url.port or 5432
+    if folder:
+        query["unix_sock"] = f"{folder}/.s.PGSQL.{port}"
+    host, local = url.host or "", "unix_sock" in query or (url.host or "") in LOCAL_HOSTS
+    context = _ssl_context(str(mode or ("prefer" if local else "verify-full")), authority)
+    url = url.set(
+        drivername="postgresql+pg8000",
+        query=query,
+        username=url.username or "postgres",
+        host=host or "localhost",
+        port=port,
+    )
+    engine = create_engine(url, pool_pre_ping=True, pool_recycle=600, connect_args={"ssl_context": context})
+
+    if "unix_sock" not in query:
+
+        @event.listens_for(engine, "do_connect")
+        def _connect_within_bounds(_dialect: Any, _record: Any, _args: Any, params: dict[str, Any]) -> None:
+            params["sock"] = _open_socket(host or "localhost", port)
+
+    return engine
+
+
+def _open_socket(host: str, port: int) -> socket.socket:
+    """A TCP connection that gives up on a host that is gone, at connecting and afterwards."""
+    connection = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
+    connection.settimeout(None)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # a warm container's connection may have died without a word
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, CONNECT_SECONDS * 1000)
+    return connection
+
+
+def _ssl_context(mode: str, authority: str | tuple[str, ...] | None) -> ssl.SSLContext | bool | None:
+    """Translate libpq's ``sslmode`` into pg8000's terms: False is without TLS, None is TLS where the server has it."""
+    if mode not in SSL_MODES:
+        raise ConfigError(f"DATABASE_URL has sslmode={mode!r}; valid are {', '.join(SSL_MODES)}")
+    if mode in ("disable", "prefer"):
+        return False if mode == "disable" else None
+    try:
+        context = ssl.create_default_context(cafile=str(authority) if authority else None)
+    except OSError as error:
+        raise ConfigError(f"DATABASE_URL has sslrootcert={authority!r}, which cannot be read: {error}") from None
+    if mode != "verify-full":
+        context.check_hostname = False
+    if mode == "require" and not authority:  # libpq, too, verifies under "require" when it has a CA file
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def describe(engine: Engine) -> str:
+    """Where the database is, without user or password."""
+    url = engine.url
+    if url.get_backend_name() == "sqlite":
+        return f"SQLite file {url.database}"
+    return f"PostgreSQL at {url.query.get('unix_sock') or f'{url.host}:{url.port}'}/{url.database or url.username}"
+
+
+@contextmanager
+def transaction(engine: Engine, *, write: bool = True) -> Iterator[Connection]:
+    """One transaction: all of it is committed, or none.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+    write : bool
+        Take the write lock first, so that writers follow one another and each sees all that the one before wrote.
+
+    Raises
+    ------
+    DataError
+        If the database cannot be reached or refuses; one line, with its place and without a password.
+    """
+    with _one_line_errors(engine), engine.connect() as connection:
+        with connection.execution_options(write=write).begin():
+            if write and engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
+            yield connection
+
+
+@contextmanager
+def run_lock(engine: Engine, seconds: float) -> Iterator[None]:
+    """Hold the one lock that a run holds from its plan to its end, so that a second run finds the first one's work.
+
+    It is a transaction on a connection of its own (for SQLite, on a file beside the database): a process that dies
+    lets go of it, and it works through connection poolers.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+    seconds : float
+        How long to wait for another run to end.
+
+    Raises
+    ------
+    DataError
+        If another run still holds it then.
+    """
+    wait = min(max(seconds, 0.001), 86_400)
+    holder = engine if engine.dialect.name == "postgresql" else _lock_file_engine(engine, wait)
+    try:
+        with _one_line_errors(engine), holder.connect() as connection:
+            try:
+                if holder is engine:
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(wait * 1000)}")
+                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({RUN_LOCK})")
+                else:
+                    connection.exec_driver_sql("BEGIN EXCLUSIVE")
+            except DBAPIError as error:
+                if _reason(error).startswith(LOCK_HELD):
+                    raise DataError(f"{describe(engine)}: another run is still going on; try again later") from None
+                raise
+            yield
+            connection.rollback()
+    finally:
+        if holder is not engine:
+            holder.dispose()
+
+
+def _lock_file_engine(engine: Engine, wait: float) -> Engine:
+    holder = create_engine(f"sqlite:///{engine.url.database}.lock", connect_args={"timeout": wait})
+    event.listen(holder, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+    return holder
+
+
+@contextmanager
+def _one_line_errors(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise DataError(f"{describe(engine)}: {_reason(error)}") from None
+    except (socket.gaierror, ssl.SSLError, ConnectionError, TimeoutError) as error:
+        raise DataError(f"{describe(engine)} cannot be reached: {error}") from None
+
+
+def _reason(error: DBAPIError) -> str:
+    """The driver's message in one line; pg8000 gives the server's as a dictionary with M for the message."""
+    detail = error.orig.args[0] if error.orig and error.orig.args else error.orig
+    message = detail.get("M", "") if isinstance(detail, dict) else str(detail)
+    return " ".join(message.split())

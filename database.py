@@ -1,0 +1,233 @@
+"""Everything that writes: the load of bars, coverage, rejected bars, runs and sent reports.
+
+What comes in: rows with their metrics, inside a transaction that holds the write lock. What goes out: counts of what
+changed. Bars are staged (COPY on PostgreSQL) and merged by one statement that touches only rows that differ, so that a
+repeat writes nothing. This module opens no connection and computes no figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from io import BytesIO
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Column, Connection, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from quality import RejectedBar
+from schema import COVERAGE, JOB_RUNS, REJECTED_BARS, SENT_REPORTS, STOCK_DATA
+
+VALUES = ["open", "high", "low", "close", "volume", "volatility", "rolling_avg", "daily_pct_change"]
+COLUMNS = ["date", "symbol", *VALUES]
+RESTATED = ["rolling_avg", "daily_pct_change"]
+
+
+@dataclass
+class Counts:
+    """Rows of ``stock_data`` by what a load did to them, and bars that were rejected."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+
+    def add(self, other: Counts) -> None:
+        """Add another load's counts to these."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+def merge_bars(connection: Connection, rows: pd.DataFrame, restated: pd.DataFrame) -> Counts:
+    """Bring ``stock_data`` to the given rows, writing only those that differ.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        Inside a transaction that holds the write lock.
+    rows : pandas.DataFrame
+        New bars with metrics: ``symbol, date, open, high, low, close, volume, volatility, rolling_avg,
+        daily_pct_change``, at most one a symbol and session; NaN is NULL.
+    restated : pandas.DataFrame
+        ``symbol, date, rolling_avg, daily_pct_change`` of stored rows whose metrics depend on the new bars.
+
+    Returns
+    -------
+    Counts
+        ``unchanged`` counts the new bars that were stored already; ``updated`` includes restated rows that changed.
+    """
+    counts = Counts()
+    if not rows.empty:
+        stage(connection, "incoming", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows)
+        present = connection.execute(text(_PRESENT)).scalar_one()
+        written = connection.execute(text(_merge_statement(connection.dialect.name))).rowcount
+        counts.inserted = len(rows) - present
+        counts.updated = written - counts.inserted
+        counts.unchanged = present - counts.updated
+        drop_stage(connection, "incoming")
+    if not restated.empty:
+        stage(connection, "restated", {name: STOCK_DATA.c[name] for name in ["date", "symbol", *RESTATED]}, restated)
+        counts.updated += connection.execute(text(_restate_statement(connection.dialect.name))).rowcount
+        drop_stage(connection, "restated")
+    return counts
+
+
+_PRESENT = "SELECT count(*) FROM incoming JOIN stock_data USING (symbol, date)"
+
+
+def _merge_statement(dialect: str) -> str:
+    names = ", ".join(COLUMNS)
+    values = ", ".join(f"{name} = excluded.{name}" for name in VALUES)
+    # WHERE true: SQLite could otherwise not tell ON CONFLICT from the ON of a join.
+    return (
+        f"INSERT INTO stock_data ({names}) SELECT {names} FROM incoming WHERE true "
+        f"ON CONFLICT (symbol, date) DO UPDATE SET {values} WHERE {_differs(dialect, 'stock_data', 'excluded', VALUES)}"
+    )
+
+
+def _restate_statement(dialect: str) -> str:
+    values = ", ".join(f"{name} = restated.{name}" for name in RESTATED)
+    return (
+        f"UPDATE stock_data SET {values} FROM restated WHERE stock_data.symbol = restated.symbol "
+        f"AND stock_data.date = restated.date AND {_differs(dialect, 'stock_data', 'restated', RESTATED)}"
+    )
+
+
+def _differs(dialect: str, left: str, right: str, names: Sequence[str]) -> str:
+    operator = "IS DISTINCT FROM" if dialect == "postgresql" else "IS NOT"
+    one, other = (", ".join(f"{table}.{name}" for name in names) for table in (left, right))
+    return f"({one}) {operator} ({other})"
+
+
+def stage(connection: Connection, name: str, columns: Mapping[str, Column[Any]], frame: pd.DataFrame) -> None:
+    """Put a frame into a temporary table.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+    name : str
+        The temporary table; it must not exist, and ends with :func:`drop_stage` or with the transaction.
+    columns : mapping of str to sqlalchemy.Column
+        Its columns, each with the type of one that exists.
+    frame : pandas.DataFrame
+        Holds these columns; NaN is NULL.
+    """
+    names = ", ".join(columns)
+    if connection.dialect.name == "postgresql":
+        source = next(iter(columns.values())).table
+        types = ", ".join(f"{column.name} AS {alias}" for alias, column in columns.items())
+        connection.exec_driver_sql(
+            f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {types} FROM {source} WITH NO DATA"
+        )
+        _copy(connection, f"COPY {name} ({names}) FROM STDIN WITH (FORMAT csv)", frame[list(columns)])
+        return
+    # Not CREATE TABLE AS, which would lose NUMERIC's affinity: 130.0 would differ from the 130 that is stored.
+    declared = {alias: column.type.compile(connection.dialect) for alias, column in columns.items()}
+    types = ", ".join(f"{alias} {declared[alias]}" for alias in columns)
+    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {name} ({types})")
+    values = [_sqlite_values(frame[alias], declared[alias]) for alias in columns]
+    places = ", ".join("?" for _ in columns)
+    connection.exec_driver_sql(f"INSERT INTO {name} VALUES ({places})", list(zip(*values, strict=True)))
+
+
+def drop_stage(connection: Connection, name: str) -> None:
+    """Remove a temporary table made by :func:`stage`."""
+    connection.exec_driver_sql(f"DROP TABLE {name}")
+
+
+def _sqlite_values(column: pd.Series[Any], declared: str) -> list[Any]:
+    if declared in ("TIMESTAMP", "DATE"):
+        column = column.dt.strftime("%Y-%m-%d %H:%M:%S" if declared == "TIMESTAMP" else "%Y-%m-%d")
+    elif column.dtype.kind == "f":
+        column = column.astype(object).where(column.notna(), None)
+    return list(column.tolist())
+
+
+def _copy(connection: Connection, statement: str, frame: pd.DataFrame) -> None:
+    """COPY a frame into PostgreSQL; the CSV is written by Arrow, an order of magnitude faster than in Python."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    buffer = BytesIO()
+    csv.write_csv(pa.Table.from_pandas(frame, preserve_index=False), buffer, csv.WriteOptions(include_header=False))
+    buffer.seek(0)
+    driver: Any = connection.connection.dbapi_connection
+    driver.cursor().execute(statement, stream=buffer)
+
+
+def replace_coverage(connection: Connection, ranges: Mapping[str, Sequence[tuple[date, date]]]) -> None:
+    """Replace the fetched ranges of the given symbols; symbols not named keep theirs.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        Inside the transaction that loads the bars.
+    ranges : mapping of str to sequence of (first, last)
+        All ranges of each symbol, merged.
+    """
+    rows = [(symbol, first, last) for symbol, parts in ranges.items() for first, last in parts]
+    if not rows:
+        return
+    frame = pd.DataFrame(rows, columns=["symbol", "first_session", "last_session"])
+    frame = frame.astype({"first_session": "datetime64[s]", "last_session": "datetime64[s]"})
+    stage(connection, "covered", dict(COVERAGE.c.items()), frame)
+    connection.exec_driver_sql("DELETE FROM coverage WHERE symbol IN (SELECT symbol FROM covered)")
+    connection.exec_driver_sql("INSERT INTO coverage SELECT symbol, first_session, last_session FROM covered")
+    drop_stage(connection, "covered")
+
+
+def record_rejected(connection: Connection, run_id: str, bars: Iterable[RejectedBar]) -> int:
+    """Keep rejected bars with their reasons; one that is known already, with the same reason, is not repeated.
+
+    Returns
+    -------
+    int
+        How many were given.
+    """
+    rows = [{"run_id": run_id, **asdict(bar)} for bar in bars]
+    if rows:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        connection.execute(dialect.insert(REJECTED_BARS).on_conflict_do_nothing(), rows)
+    return len(rows)
+
+
+def start_run(connection: Connection, **columns: Any) -> None:
+    """Open the run's row in ``job_runs``: ``run_id, job_type, payload, as_of, started_at``."""
+    connection.execute(insert(JOB_RUNS).values(status="running", **columns))
+
+
+def update_run(connection: Connection, run_id: str, counts: Counts, **columns: Any) -> None:
+    """Bring the run's row up to date: its counts, and any of ``status, finished_at, api_calls, error``."""
+    connection.execute(update(JOB_RUNS).where(JOB_RUNS.c.run_id == run_id).values(**vars(counts), **columns))
+
+
+def claim_report(connection: Connection, week: date, **columns: Any) -> int:
+    """Claim a week's report before it is handed over.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+    week : datetime.date
+        The week's Monday.
+    **columns
+        ``run_id, message_id, subject, recipients, claimed_at``.
+
+    Returns
+    -------
+    int
+        The attempt, 1 for the first: a higher one means that an earlier run claimed the week.
+    """
+    attempts = connection.execute(select(SENT_REPORTS.c.attempts).where(SENT_REPORTS.c.week == week)).scalar()
+    values = {**columns, "status": "claimed", "attempts": (attempts or 0) + 1, "sent_at": None}
+    if attempts is None:
+        connection.execute(insert(SENT_REPORTS).values(week=week, **values))
+    else:
+        connection.execute(update(SENT_REPORTS).where(SENT_REPORTS.c.week == week).values(**values))
+    return int(values["attempts"])
+
+
+def confirm_report(connection: Connection, week: date, sent_at: datetime) -> None:
+    """Record that the week's report was handed over."""
+    connection.execute(update(SENT_REPORTS).where(SENT_REPORTS.c.week == week).values(status="sent", sent_at=sent_at))

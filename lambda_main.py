@@ -1,0 +1,155 @@
+"""The Lambda handler: validates the payload and dispatches on ``job_type``.
+
+What comes in: the event of EventBridge, of ``aws lambda invoke``, of a state machine or of the terminal. What goes out:
+the job's result as JSON. Nothing that a job needs lives here, and a payload that is wrong in any way fetches and writes
+nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+import jobs
+from clock import Deadline, SystemClock
+from config import Settings, parse_symbols, settings
+from connection import open_engine
+from errors import PayloadError
+from runs import Request, Tools, no_progress
+from sessions import FIRST_YEAR, today
+
+
+def handler(event: Any, context: Any = None) -> dict[str, Any]:
+    """Run one job.
+
+    Parameters
+    ----------
+    event : dict
+        ``{"job_type": "initialize" | "daily_update" | "weekly_report"}`` and the optional keys of :class:`Payload`.
+    context : object, optional
+        Lambda's context: ``get_remaining_time_in_millis`` bounds the run. A terminal may give one with a ``progress``
+        function instead, and no time limit.
+
+    Returns
+    -------
+    dict
+        JSON-serialisable: ``status, job_type, run_id, as_of, symbols, sessions, api_calls, rows, elapsed_seconds`` and
+        more by job.
+
+    Raises
+    ------
+    StockTrackerError
+        With a message in one line that names what was wrong, the value and what is valid. Raised, so that Lambda counts
+        it, retries and dead-letters.
+    """
+    now = datetime.now(UTC)
+    configured = settings()
+    request = parse_payload(event, configured, today(now))
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    tools = Tools(
+        settings=configured,
+        engine=open_engine(configured.database_url.get_secret_value()),
+        deadline=Deadline(remaining() / 1000 if remaining else None, SystemClock()),
+        progress=getattr(context, "progress", None) or no_progress,
+    )
+    return jobs.run(request, tools)
+
+
+def _iso_date(value: object) -> date:
+    try:
+        if not isinstance(value, str) or len(value) != len("2013-03-01"):
+            raise ValueError
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ValueError("valid is an ISO date such as 2013-03-01") from None
+
+
+IsoDate = Annotated[date, BeforeValidator(_iso_date)]
+
+
+class Payload(BaseModel):
+    """What an event may hold; defaults that depend on settings or on the clock are filled in by the parser."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    job_type: str
+    symbols: Annotated[tuple[str, ...] | None, BeforeValidator(parse_symbols)] = None
+    as_of: IsoDate | None = None
+    sessions: int | None = Field(default=None, ge=1, le=10_000)
+    start: IsoDate | None = None
+    end: IsoDate | None = None
+    dry_run: bool = False
+    force: bool = False
+
+    @model_validator(mode="after")
+    def _keys_fit_the_job(self) -> Payload:
+        if self.job_type not in jobs.JOBS:
+            raise ValueError(f"job_type is {self.job_type!r}: valid are {', '.join(jobs.JOBS)}")
+        for key in ("sessions", "start", "end"):
+            if self.job_type != "initialize" and getattr(self, key) is not None:
+                raise ValueError(f"{key} is for initialize only, not for {self.job_type}")
+        if self.sessions is not None and (self.start or self.end):
+            raise ValueError(f"sessions is {self.sessions} beside start or end: give one or the other")
+        if self.end and not self.start:
+            raise ValueError(f"end is {self.end} without start: give both, or sessions")
+        if self.start and self.end and self.start > self.end:
+            raise ValueError(f"start is {self.start}, after end {self.end}: valid is start up to end")
+        return self
+
+
+def parse_payload(event: Any, configured: Settings, now: date) -> Request:
+    """Check an event and fill in what it leaves out.
+
+    Parameters
+    ----------
+    event : Any
+        The event as received.
+    configured : Settings
+        Gives the default symbols and number of sessions.
+    now : datetime.date
+        Today in New York: the default of ``as_of``, and the latest it can be.
+
+    Returns
+    -------
+    Request
+
+    Raises
+    ------
+    PayloadError
+        Naming the key, the value and what is valid, in one line.
+    """
+    if not isinstance(event, dict) or "job_type" not in event:
+        shown = json.dumps(event, default=str)[:80]
+        raise PayloadError(f"the event {shown} has no job_type: valid are {', '.join(jobs.JOBS)}")
+    try:
+        payload = Payload.model_validate(event)
+    except ValidationError as error:
+        raise PayloadError("; ".join(_explain(detail) for detail in error.errors())) from None
+    as_of = payload.as_of or now
+    for key, day in (("as_of", as_of), ("start", payload.start), ("end", payload.end)):
+        if day and not date(FIRST_YEAR, 1, 1) <= day <= now:
+            raise PayloadError(f"{key} is {day}: valid is from {FIRST_YEAR}-01-01 to today in New York, {now}")
+    return Request(
+        job_type=payload.job_type,
+        symbols=payload.symbols or configured.symbols,
+        as_of=as_of,
+        sessions=payload.sessions or configured.history_sessions,
+        start=payload.start,
+        end=payload.end,
+        dry_run=payload.dry_run,
+        force=payload.force,
+        payload=json.dumps(event, sort_keys=True),
+    )
+
+
+def _explain(detail: Any) -> str:
+    reason = str(detail["msg"]).removeprefix("Value error, ")
+    if not detail["loc"]:
+        return reason
+    key = str(detail["loc"][0])
+    if detail["type"] == "extra_forbidden":
+        return f"the key {key!r} is unknown: valid are {', '.join(Payload.model_fields)}"
+    return f"{key} is {json.dumps(detail['input'], default=str)[:80]}: {reason[:1].lower()}{reason[1:]}"

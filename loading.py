@@ -1,0 +1,179 @@
+"""Bring what is missing: the way of a bar from the provider to the table, call by call.
+
+What comes in: a run, and the sessions it wants. What goes out: the table with them, and what there is to say of it.
+Each call's bars, metrics, coverage, rejected bars and counts commit in one transaction, so that a run can end after any
+of them and the next one goes on. This module decides the order of a load's steps and does none of them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import pandas as pd
+from sqlalchemy import Connection
+
+import database
+import utils
+from api_client import Bar, PolygonClient
+from config import EVERY_SYMBOL
+from connection import transaction
+from errors import TimeUpError
+from planner import Call, GroupedCall, RangeCall, merge_ranges, missing_pairs, plan_calls
+from quality import judge
+from runs import Run
+from sessions import sessions_between
+from transformations import add_metrics, clean
+
+
+@dataclass
+class Progress:
+    """What a load has seen so far.
+
+    Attributes
+    ----------
+    latest : datetime.date
+        The most recent session wanted, which the provider may not have yet.
+    latest_seen : bool
+        Whether any bar of it has come.
+    waiting : set of str
+        Symbols whose answer included `latest` in its range, but no bar of it, before any other bar of it had come.
+    """
+
+    latest: date
+    latest_seen: bool = False
+    waiting: set[str] = field(default_factory=set)
+
+
+def plan_load(run: Run, connection: Connection | None, sessions: Sequence[date]) -> list[Call]:
+    """The fewest calls that bring what the run wants and the database lacks.
+
+    Parameters
+    ----------
+    run : Run
+    connection : sqlalchemy.Connection or None
+        None stands for a database without tables.
+    sessions : sequence of datetime.date
+        What is wanted, ascending.
+
+    Returns
+    -------
+    list of Call
+        Oldest first.
+    """
+    if not sessions:
+        return []
+    symbols = run.request.symbols
+    fetched = {} if run.request.force or connection is None else utils.read_coverage(connection, symbols)
+    return plan_calls(symbols, sessions, missing_pairs(symbols, sessions, fetched))
+
+
+def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -> bool:
+    """Fetch and commit each call in turn, until all are done or time is up.
+
+    Parameters
+    ----------
+    run : Run
+        Takes the counts and warnings.
+    client : PolygonClient
+    calls : sequence of Call
+    latest : datetime.date
+        The most recent session wanted.
+
+    Returns
+    -------
+    bool
+        Whether all calls were made; if not, the next run goes on from there.
+    """
+    progress, slowest = Progress(latest), 0.0
+    clock = run.tools.deadline.clock
+    for done, call in enumerate(calls):
+        run.tools.progress(done, len(calls), str(call))
+        started = clock.monotonic()
+        try:
+            if run.tools.deadline.remaining < slowest:
+                raise TimeUpError(f"the next call needs up to {slowest:.0f} s")
+            bars = _fetch(client, call)
+        except TimeUpError as error:
+            run.warnings.append(f"{len(calls) - done} of {len(calls)} calls are left for the next run: {error}")
+            return False
+        finally:
+            run.api_calls = client.calls
+        commit(run, call, bars, progress)
+        slowest = max(slowest, clock.monotonic() - started)
+    run.tools.progress(len(calls), len(calls), "")
+    _settle_latest(run, progress)
+    return True
+
+
+def _fetch(client: PolygonClient, call: Call) -> list[Bar]:
+    if isinstance(call, GroupedCall):
+        return client.grouped_bars(call.session)
+    return client.range_bars(call.symbol, call.first, call.last)
+
+
+def commit(run: Run, call: Call, bars: list[Bar], progress: Progress) -> None:
+    """Take one answer into the database, all of it in one transaction.
+
+    Parameters
+    ----------
+    run : Run
+    call : Call
+        What was asked.
+    bars : list of dict
+        What was answered.
+    progress : Progress
+        Brought up to date.
+    """
+    wanted = sessions_between(call.first, call.last)
+    if isinstance(call, RangeCall):
+        accepted, rejected = judge(bars, wanted, symbol=call.symbol)
+    else:
+        accepted, rejected = judge(_of_symbols(bars, run.request.symbols), wanted)
+    new = clean(accepted)
+    if call.first <= progress.latest <= call.last:
+        progress.latest_seen |= bool((new["date"] == pd.Timestamp(progress.latest)).any())
+    with transaction(run.tools.engine) as connection:
+        rows, restated = add_metrics(new, utils.read_neighbours(connection, new))
+        counts = database.merge_bars(connection, rows, restated)
+        counts.rejected = database.record_rejected(connection, run.run_id, rejected)
+        _cover(run, connection, call, wanted, progress)
+        run.counts.add(counts)
+        run.save(connection)
+    if isinstance(call, GroupedCall) and not bars and call.session != progress.latest:
+        run.warnings.append(f"the provider has no bar of any symbol on {call.session}: taken as a closed exchange")
+
+
+def _of_symbols(bars: list[Bar], symbols: tuple[str, ...]) -> list[Bar]:
+    if symbols == (EVERY_SYMBOL,):
+        return bars
+    wanted = set(symbols)
+    return [bar for bar in bars if not isinstance(bar, dict) or bar.get("T") in wanted]
+
+
+def _cover(run: Run, connection: Connection, call: Call, wanted: list[date], progress: Progress) -> None:
+    """Record the sessions of a call as fetched; not the latest one, while no bar of it has come from anywhere."""
+    symbols = run.request.symbols if isinstance(call, GroupedCall) else (call.symbol,)
+    if wanted and wanted[-1] == progress.latest and not progress.latest_seen:
+        progress.waiting.update(symbols)
+        wanted = wanted[:-1]
+    if wanted:
+        _add_coverage(connection, symbols, wanted[0], wanted[-1])
+
+
+def _settle_latest(run: Run, progress: Progress) -> None:
+    """Once the provider has shown a bar of the latest session, it has none of the symbols that lacked one."""
+    if not progress.waiting:
+        return
+    if not progress.latest_seen:
+        run.warnings.append(f"the provider has no bar of {progress.latest} yet: the next run asks again")
+        return
+    with transaction(run.tools.engine) as connection:
+        _add_coverage(connection, sorted(progress.waiting), progress.latest, progress.latest)
+
+
+def _add_coverage(connection: Connection, symbols: Sequence[str], first: date, last: date) -> None:
+    known = utils.read_coverage(connection, symbols)
+    merged = {symbol: merge_ranges([*known.get(symbol, []), (first, last)]) for symbol in symbols}
+    database.replace_coverage(connection, {s: parts for s, parts in merged.items() if parts != known.get(s)})

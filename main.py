@@ -1,0 +1,273 @@
+"""The command line and the local scheduler: build a payload, call the handler, show the result.
+
+What comes in: arguments. What goes out: the handler's result, as lines for people or as JSON, and exit status 1 with one
+line on failure. Everything a command does is done by :func:`lambda_main.handler`, as on AWS; this file only asks and
+shows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from errors import StockTrackerError
+
+SANDBOX_TODAY = date(2013, 3, 2)
+SANDBOX_SYMBOLS = "AAPL,FB,GOOG,IBM,MSFT"
+SCHEDULE_NOTE = "daily_update at 13:00 UTC, Tuesday to Saturday; weekly_report at 16:00 UTC on Saturday"
+
+app = typer.Typer(
+    help="Keep a table of daily stock prices complete and correct, and mail a weekly report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False, soft_wrap=True)
+
+Symbols = Annotated[str | None, typer.Option(help="Comma-separated symbols, @file, or '*' for the whole US market.")]
+AsOf = Annotated[str | None, typer.Option(metavar="DATE", help="The date that stands for today in New York.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; fetch, write and send nothing.")]
+Force = Annotated[bool, typer.Option("--force", help="Refetch what is covered; resend a report already sent.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the raw result.")]
+Sandbox = Annotated[bool, typer.Option("--sandbox", help="Use recorded prices up to 2013-03-01; needs no key.")]
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+    """Keep a table of daily stock prices complete and correct, and mail a weekly report."""
+    # main() reads the flag from the arguments, since an error can come before any command runs.
+    del debug
+
+
+@app.command("initialize")
+def initialize(
+    symbols: Symbols = None,
+    as_of: AsOf = None,
+    sessions: Annotated[int | None, typer.Option(help="How many trading sessions back; default 70.")] = None,
+    start: Annotated[str | None, typer.Option(metavar="DATE", help="First session, instead of --sessions.")] = None,
+    end: Annotated[str | None, typer.Option(metavar="DATE", help="Last session; default the previous one.")] = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    sandbox: Sandbox = False,
+    as_json: AsJson = False,
+) -> None:
+    """Load the last trading sessions of every symbol."""
+    payload = _payload("initialize", symbols, as_of, dry_run, force, sessions=sessions, start=start, end=end)
+    _invoke(payload, sandbox=sandbox, as_json=as_json)
+
+
+@app.command("daily_update")
+def daily_update(
+    symbols: Symbols = None,
+    as_of: AsOf = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    sandbox: Sandbox = False,
+    as_json: AsJson = False,
+) -> None:
+    """Load the previous trading session, and whatever earlier is missing."""
+    _invoke(_payload("daily_update", symbols, as_of, dry_run, force), sandbox=sandbox, as_json=as_json)
+
+
+@app.command("weekly_report")
+def weekly_report(
+    symbols: Symbols = None,
+    as_of: AsOf = None,
+    dry_run: DryRun = False,
+    force: Force = False,
+    sandbox: Sandbox = False,
+    as_json: AsJson = False,
+) -> None:
+    """Mail the last week's performance with candlestick charts."""
+    _invoke(_payload("weekly_report", symbols, as_of, dry_run, force), sandbox=sandbox, as_json=as_json)
+
+
+@app.command("invoke")
+def invoke(
+    payload: Annotated[str, typer.Argument(help='The event, such as \'{"job_type": "daily_update"}\'.')],
+    sandbox: Sandbox = False,
+) -> None:
+    """Call the handler with an event, as AWS does, and print its result as JSON."""
+    try:
+        event = json.loads(payload)
+    except ValueError:
+        raise typer.BadParameter(f"{payload[:80]!r} is not JSON", param_hint="PAYLOAD") from None
+    _invoke(event, sandbox=sandbox, as_json=True)
+
+
+@app.command("run")
+def run(as_json: AsJson = False) -> None:
+    """Run the three jobs in order; without POLYGON_API_KEY on recorded prices, as of 2013-03-02."""
+    from config import settings
+
+    sandboxed = not settings().polygon_api_key.get_secret_value()
+    with ExitStack() as stack:
+        first: dict[str, Any] = {}
+        then: dict[str, Any] = {}
+        if sandboxed:
+            first = {"symbols": SANDBOX_SYMBOLS, "as_of": "2013-03-01"}
+            then = {"symbols": SANDBOX_SYMBOLS, "as_of": str(SANDBOX_TODAY)}
+            stack.enter_context(_sandbox(charts=True))
+            _say("No POLYGON_API_KEY is set: using recorded real prices, as of Saturday 2013-03-02.", as_json)
+        _invoke({"job_type": "initialize", **first}, as_json=as_json)
+        _invoke({"job_type": "daily_update", **then}, as_json=as_json)
+        _invoke({"job_type": "weekly_report", **then}, as_json=as_json)
+
+
+@app.command("sandbox")
+def sandbox_server(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65_535)] = 0,
+    today: Annotated[str, typer.Option(metavar="DATE", help="The server's own date.")] = str(SANDBOX_TODAY),
+    calls_per_minute: Annotated[int, typer.Option(min=0, help="Answer 429 beyond; 0 is unlimited.")] = 0,
+) -> None:
+    """Serve recorded prices with Polygon's wire format, and charts with QuickChart's, until interrupted."""
+    try:
+        day = date.fromisoformat(today)
+    except ValueError:
+        raise typer.BadParameter(f"{today!r} is not an ISO date", param_hint="--today") from None
+    with _sandbox(charts=True, port=port, today=day, calls_per_minute=calls_per_minute) as variables:
+        console.print(f"# Recorded prices of {SANDBOX_SYMBOLS} as of {day}. Use them with these settings:")
+        for name, value in variables.items():
+            console.print(f"{name}={value}")
+        console.print("# Ctrl-C stops the server.")
+        _wait_for_interrupt(lambda: None)
+
+
+@app.command("schedule")
+def schedule_jobs(
+    once: Annotated[bool, typer.Option("--once", help="Show what is scheduled, and end.")] = False,
+) -> None:
+    """Run the jobs at their cron times on this machine, until interrupted."""
+    import schedule
+
+    for day in ("tuesday", "wednesday", "thursday", "friday", "saturday"):
+        getattr(schedule.every(), day).at("13:00", "UTC").do(_scheduled, "daily_update")
+    schedule.every().saturday.at("16:00", "UTC").do(_scheduled, "weekly_report")
+    console.print(f"Scheduled: {SCHEDULE_NOTE}.")
+    for job in sorted(schedule.get_jobs()):
+        console.print(f"  next {job.next_run:%a %Y-%m-%d %H:%M} local time: {job.job_func.args[0]}" if job.job_func else "")
+    if not once:
+        _wait_for_interrupt(schedule.run_pending)
+
+
+@app.command("status")
+def status(symbols: Symbols = None, as_of: AsOf = None, as_json: AsJson = False) -> None:
+    """Show what is stored, covered and missing, and the last runs."""
+    from terminal import show_status
+
+    show_status(console, symbols, as_of, as_json=as_json)
+
+
+def _payload(job_type: str, symbols: str | None, as_of: str | None, dry_run: bool, force: bool, **more: Any) -> Any:
+    """The event that these options stand for; an option that was not given is left out."""
+    options = {"symbols": symbols, "as_of": as_of, "dry_run": dry_run or None, "force": force or None, **more}
+    return {"job_type": job_type, **{key: value for key, value in options.items() if value is not None}}
+
+
+def _invoke(event: Any, *, sandbox: bool = False, as_json: bool = False) -> None:
+    from terminal import progress_bar, show_result
+
+    with ExitStack() as stack:
+        if sandbox:
+            job_type = event.get("job_type") if isinstance(event, dict) else None
+            stack.enter_context(_sandbox(charts=job_type == "weekly_report"))
+        with progress_bar(console) as context:
+            from lambda_main import handler
+
+            result = handler(event, context)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        show_result(console, result)
+
+
+def _scheduled(job_type: str) -> None:
+    """A job of the scheduler: a failure is shown, and the next one comes in its turn."""
+    try:
+        _invoke({"job_type": job_type})
+    except StockTrackerError as error:
+        _fail(error)
+
+
+@contextmanager
+def _sandbox(
+    *, charts: bool, port: int = 0, today: date = SANDBOX_TODAY, calls_per_minute: int = 0
+) -> Iterator[dict[str, str]]:
+    """Run the stand-ins of the provider and of QuickChart, with the settings pointing to them."""
+    from config import settings
+    from sandbox.market import MarketServer
+    from sandbox.prices import PriceHistory
+    from sandbox.renderer import Renderer, RendererUnavailable
+
+    with ExitStack() as stack:
+        market = MarketServer(PriceHistory.recorded(), today=today, port=port, calls_per_minute=calls_per_minute)
+        stack.enter_context(market)
+        variables = {
+            "POLYGON_BASE_URL": market.url,
+            "POLYGON_API_KEY": market.key,
+            "POLYGON_CALLS_PER_MINUTE": "0",
+        }
+        if charts and "QUICKCHART_URL" not in os.environ:
+            try:
+                variables["QUICKCHART_URL"] = stack.enter_context(Renderer()).url
+            except RendererUnavailable as error:
+                console.print(f"note: {error}", style="yellow")
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        settings.cache_clear()
+        try:
+            yield variables
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+            settings.cache_clear()
+
+
+def _wait_for_interrupt(each_second: Callable[[], object]) -> None:
+    try:
+        while True:
+            each_second()
+            time.sleep(1)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+
+
+def _say(text: str, as_json: bool) -> None:
+    if not as_json:
+        console.print(text)
+
+
+def _fail(error: Exception) -> None:
+    print(f"error: {error}", file=sys.stderr)
+
+
+def main() -> int:
+    """Run the command line.
+
+    Returns
+    -------
+    int
+        The exit status: 0, 1 for an error of the project, 2 for arguments that are no command.
+    """
+    debug = "--debug" in sys.argv
+    try:
+        app(standalone_mode=True)
+    except StockTrackerError as error:
+        if debug:
+            raise
+        _fail(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

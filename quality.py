@@ -1,0 +1,141 @@
+"""Which bars are accepted, and which are rejected and why.
+
+What comes in: bars as the provider sent them. What goes out: a frame of the accepted ones, with the session of each,
+and a list of the rejected ones with a reason a person understands. No bar disappears here, and none is repaired.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sessions import session_dates
+
+MAX_SYMBOL_LENGTH = 10  # stock_data.symbol is VARCHAR(10)
+MAX_VOLUME = 2.0**63  # stock_data.volume is BIGINT
+MAX_MILLISECONDS = 4e12  # the year 2096; beyond, a timestamp is nonsense rather than a date
+PRICES = {"open": "o", "high": "h", "low": "l", "close": "c"}
+COLUMNS = ["symbol", "date", "open", "high", "low", "close", "volume"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RejectedBar:
+    """A bar that was not stored: the bar as received (JSON), and why."""
+
+    symbol: str
+    date: date | None
+    reason: str
+    bar: str
+
+
+def judge(
+    bars: Sequence[Any], wanted: Iterable[date], *, symbol: str | None = None
+) -> tuple[pd.DataFrame, list[RejectedBar]]:
+    """Tell the bars that can be stored from those that cannot.
+
+    Parameters
+    ----------
+    bars : sequence of dict
+        Bars of one response as the provider sent them: ``o, h, l, c`` prices in dollars, ``v`` shares, ``t``
+        milliseconds, and ``T`` the symbol where the response holds many.
+    wanted : iterable of date
+        The sessions that were asked for.
+    symbol : str, optional
+        The symbol of all bars, where the response holds one.
+
+    Returns
+    -------
+    accepted : pandas.DataFrame, shape (n, 7)
+        Columns ``symbol`` (str), ``date`` (datetime64[s], the session at midnight), ``open, high, low, close, volume``
+        (float64), in the order received.
+    rejected : list of RejectedBar
+        All others. Of two bars of the same symbol and session the later one counts.
+    """
+    symbols = [symbol if symbol is not None else _field(bar, "T") for bar in bars]
+    numbers = {name: _numbers(bars, key) for name, key in {**PRICES, "volume": "v", "stamp": "t"}.items()}
+    stamp_ok = (numbers["stamp"] >= 0) & (numbers["stamp"] <= MAX_MILLISECONDS)
+    dates = session_dates(np.where(stamp_ok, numbers["stamp"], 0).astype("int64"))
+    reasons = _reasons(symbols, numbers, stamp_ok, dates, np.array(sorted(wanted), dtype="datetime64[D]"))
+
+    frame = pd.DataFrame({"symbol": symbols, "date": dates.astype("datetime64[s]"), **numbers})
+    accepted = frame.loc[[not reason for reason in reasons], COLUMNS] if any(reasons) else frame[COLUMNS]
+    repeated = accepted.duplicated(["symbol", "date"], keep="last")
+    if repeated.any():
+        for position in accepted.index[repeated]:
+            reasons[position] = "the provider sent another bar of this symbol and session after it"
+        accepted = accepted[~repeated]
+    rejected = [
+        RejectedBar(
+            symbol=str(symbols[position]),
+            date=dates[position].item() if stamp_ok[position] else None,
+            reason=reason,
+            bar=json.dumps(bars[position], sort_keys=True),
+        )
+        for position, reason in enumerate(reasons)
+        if reason
+    ]
+    return accepted.reset_index(drop=True), rejected
+
+
+def _field(bar: Any, key: str) -> Any:
+    return bar.get(key) if isinstance(bar, dict) else None
+
+
+def _numbers(bars: Sequence[Any], key: str) -> Floats:
+    """One field of all bars as float64; NaN where it is absent or not a JSON number."""
+    values = [_field(bar, key) for bar in bars]
+    array = np.asarray(values) if values else np.empty(0)
+    if array.dtype.kind in "fiu":
+        return array.astype(np.float64)
+    return np.array([_number(value) for value in values], dtype=np.float64)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return np.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
+
+
+def _reasons(
+    symbols: list[Any], numbers: dict[str, Floats], stamp_ok: npt.NDArray[np.bool_], dates: Any, wanted: Any
+) -> list[str]:
+    """Why each bar is rejected, ``""`` for accepted ones; the first rule that a bar breaks is its reason."""
+    open_, high, low, close = (numbers[name] for name in PRICES)
+    volume = numbers["volume"]
+    reasons = [""] * len(symbols)
+
+    def reject(broken: Any, text: str, **shown: Any) -> None:
+        for position in np.flatnonzero(broken):
+            values = {name: array[position] for name, array in shown.items()}
+            reasons[position] = reasons[position] or text.format(**values)
+
+    named = np.array([isinstance(name, str) and 0 < len(name) <= MAX_SYMBOL_LENGTH for name in symbols], dtype=bool)
+    reject(~named, f"its symbol is not text of 1 to {MAX_SYMBOL_LENGTH} characters")
+    reject(~stamp_ok, "its timestamp is missing or not milliseconds since 1970")
+    reject(~np.isin(dates, wanted), "{session} is not a session that was asked for", session=dates)
+    for name in PRICES:
+        reject(np.isnan(numbers[name]), f"its {name} is missing or not a number")
+        reject(
+            ~np.isfinite(numbers[name]) | (numbers[name] <= 0),
+            f"its {name} {{price}} is not above 0",
+            price=numbers[name],
+        )
+    top, bottom = np.fmax(open_, close), np.fmin(open_, close)
+    reject(high < low, "its high {high} is below its low {low}", high=high, low=low)
+    reject(high < top, "its high {high} is below its open or close {top}", high=high, top=top)
+    reject(low > bottom, "its low {low} is above its open or close {bottom}", low=low, bottom=bottom)
+    reject(np.isnan(volume), "its volume is missing or not a number")
+    reject((volume < 0) | (volume >= MAX_VOLUME), "its volume {volume} is not a count of shares", volume=volume)
+    return reasons

@@ -1,0 +1,96 @@
+"""A run: the request, the tools to carry it out, what it has done so far, and its row in ``job_runs``.
+
+What comes in: a checked request. What goes out: a record of the run that is true at every commit, also when the run
+fails. Nothing here knows what a job does.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+import database
+import utils
+from clock import Deadline
+from config import Settings
+from connection import transaction
+from errors import StockTrackerError
+from schema import ensure_schema
+
+ProgressFunction = Callable[[int, int, str], None]
+
+
+def no_progress(done: int, total: int, doing: str) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A payload, checked and complete."""
+
+    job_type: str
+    symbols: tuple[str, ...]
+    as_of: date
+    sessions: int = 70
+    start: date | None = None
+    end: date | None = None
+    dry_run: bool = False
+    force: bool = False
+    payload: str = "{}"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a job works with, given to it so that tests can give it others."""
+
+    settings: Settings
+    engine: Engine
+    deadline: Deadline
+    progress: ProgressFunction = no_progress
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+@dataclass
+class Run:
+    """One run of a job, from its start to its result."""
+
+    request: Request
+    tools: Tools
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    counts: database.Counts = field(default_factory=database.Counts)
+    api_calls: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    def save(self, connection: Connection, **columns: Any) -> None:
+        """Bring this run's row in ``job_runs`` up to date, in the caller's transaction."""
+        database.update_run(connection, self.run_id, self.counts, api_calls=self.api_calls, **columns)
+
+
+@contextmanager
+def recorded(this: Run) -> Iterator[None]:
+    """Open the run's row, and close it with the error of a run that fails."""
+    request, tools = this.request, this.tools
+    with transaction(tools.engine) as connection:
+        if not utils.schema_exists(connection):
+            ensure_schema(connection)
+        database.start_run(
+            connection,
+            run_id=this.run_id,
+            job_type=request.job_type,
+            payload=request.payload,
+            as_of=request.as_of,
+            started_at=tools.now(),
+        )
+    try:
+        yield
+    except Exception as error:
+        message = str(error) if isinstance(error, StockTrackerError) else f"{type(error).__name__}: {error}"
+        with transaction(tools.engine) as connection:
+            this.save(connection, status="failed", finished_at=tools.now(), error=message)
+        raise

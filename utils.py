@@ -1,0 +1,160 @@
+"""Query helpers: everything that reads the tables.
+
+What comes in: a connection, symbols and sessions. What goes out: values and frames with fixed columns. Nothing here
+writes, except a temporary table that carries a question's symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection, Double, cast, func, inspect, select, text
+
+from config import EVERY_SYMBOL
+from database import drop_stage, stage
+from schema import COVERAGE, JOB_RUNS, METADATA, SENT_REPORTS, STOCK_DATA
+from transformations import ROLLING_SESSIONS
+
+Ranges = dict[str, list[tuple[date, date]]]
+FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
+
+
+def schema_exists(connection: Connection) -> bool:
+    """Whether all tables are there."""
+    return set(METADATA.tables) <= set(inspect(connection).get_table_names())
+
+
+def read_coverage(connection: Connection, symbols: Sequence[str]) -> Ranges:
+    """The fetched ranges of the symbols, and of the whole market (``"*"``), ascending."""
+    query = select(COVERAGE).order_by(COVERAGE.c.symbol, COVERAGE.c.first_session)
+    if len(symbols) <= FEW_SYMBOLS:
+        query = query.where(COVERAGE.c.symbol.in_([EVERY_SYMBOL, *symbols]))
+    ranges: Ranges = {}
+    for symbol, first, last in connection.execute(query):
+        ranges.setdefault(symbol, []).append((first, last))
+    return ranges
+
+
+def read_neighbours(connection: Connection, bars: pd.DataFrame) -> pd.DataFrame:
+    """The stored closes around new bars: those that their metrics need, and those whose metrics need them.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        Inside the transaction that will load `bars`.
+    bars : pandas.DataFrame
+        Sorted by symbol and date.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``symbol, date, close`` (float64) of the same symbols, each from 4 sessions before its first new bar to 4 after
+        its last, in one query on the index.
+    """
+    if bars.empty:
+        return _frame([], ["symbol", "date", "close"])
+    spans = bars.groupby("symbol", sort=False)["date"].agg(earliest="min", latest="max").reset_index()
+    date_type = STOCK_DATA.c.date
+    stage(connection, "spans", {"symbol": STOCK_DATA.c.symbol, "earliest": date_type, "latest": date_type}, spans)
+    rows = connection.execute(text(_NEIGHBOURS), {"offset": ROLLING_SESSIONS - 2}).all()
+    drop_stage(connection, "spans")
+    return _frame(rows, ["symbol", "date", "close"])
+
+
+# The bounds of each symbol first, by the index; then the rows between them, by the index.
+_NEIGHBOURS = """
+WITH bounds AS MATERIALIZED (
+    SELECT symbol,
+        COALESCE(
+            (SELECT date FROM stock_data WHERE symbol = spans.symbol AND date < earliest
+             ORDER BY date DESC LIMIT 1 OFFSET :offset), '0001-01-01 00:00:00') AS lower_bound,
+        COALESCE(
+            (SELECT date FROM stock_data WHERE symbol = spans.symbol AND date > latest
+             ORDER BY date LIMIT 1 OFFSET :offset), '9999-12-31 00:00:00') AS upper_bound
+    FROM spans
+)
+SELECT stock_data.symbol, stock_data.date, CAST(close AS DOUBLE PRECISION)
+FROM bounds JOIN stock_data
+    ON stock_data.symbol = bounds.symbol AND stock_data.date >= lower_bound AND stock_data.date <= upper_bound
+"""
+
+
+def read_history(connection: Connection, symbols: Sequence[str], first: date, last: date) -> pd.DataFrame:
+    """Stored rows of the symbols from one session to another, sorted by symbol and date.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+    symbols : sequence of str
+        ``["*"]`` is every stored symbol.
+    first, last : datetime.date
+        Both included.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``symbol, date`` (datetime64[s]), ``open, high, low, close, volume, volatility, rolling_avg`` (float64).
+    """
+    names = ["open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
+    query = (
+        select(STOCK_DATA.c.symbol, STOCK_DATA.c.date, *(cast(STOCK_DATA.c[name], Double) for name in names))
+        .where(STOCK_DATA.c.date.between(midnight(first), midnight(last)))
+        .order_by(STOCK_DATA.c.symbol, STOCK_DATA.c.date)
+    )
+    if list(symbols) != [EVERY_SYMBOL]:
+        query = query.where(STOCK_DATA.c.symbol.in_(symbols))
+    return _frame(connection.execute(query).all(), ["symbol", "date", *names])
+
+
+def read_unknown(connection: Connection, symbols: Sequence[str]) -> list[str]:
+    """The symbols of which no bar is stored, in the order given."""
+    stage(connection, "asked", {"symbol": STOCK_DATA.c.symbol}, pd.DataFrame({"symbol": list(symbols)}))
+    query = "SELECT symbol FROM asked WHERE NOT EXISTS (SELECT 1 FROM stock_data WHERE symbol = asked.symbol)"
+    unknown = set(connection.execute(text(query)).scalars())
+    drop_stage(connection, "asked")
+    return [symbol for symbol in symbols if symbol in unknown]
+
+
+def read_sent_report(connection: Connection, week: date) -> Mapping[str, Any] | None:
+    """The row of ``sent_reports`` of the week that starts on this Monday, or None."""
+    row = connection.execute(select(SENT_REPORTS).where(SENT_REPORTS.c.week == week)).mappings().first()
+    return dict(row) if row else None
+
+
+def read_last_runs(connection: Connection, count: int) -> list[dict[str, Any]]:
+    """The last runs, newest first, as rows of ``job_runs``."""
+    query = select(JOB_RUNS).order_by(JOB_RUNS.c.started_at.desc(), JOB_RUNS.c.run_id).limit(count)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def read_stored(connection: Connection, symbols: Sequence[str]) -> pd.DataFrame:
+    """What is stored a symbol: ``symbol, rows, first, last`` (datetime64[s]), sorted by symbol."""
+    count, first, last = func.count(), func.min(STOCK_DATA.c.date), func.max(STOCK_DATA.c.date)
+    query = select(STOCK_DATA.c.symbol, count, first, last).group_by(STOCK_DATA.c.symbol).order_by(STOCK_DATA.c.symbol)
+    if list(symbols) != [EVERY_SYMBOL]:
+        query = query.where(STOCK_DATA.c.symbol.in_(symbols))
+    rows = connection.execute(query).all()
+    frame = _frame([(row[0], row[2], row[1]) for row in rows], ["symbol", "date", "rows"])
+    return frame.rename(columns={"date": "first"}).assign(last=_stamps([row[3] for row in rows]))
+
+
+def midnight(day: date) -> datetime:
+    """A session as ``stock_data.date`` holds it."""
+    return datetime.combine(day, time())
+
+
+def _frame(rows: Sequence[Any], names: Sequence[str]) -> pd.DataFrame:
+    """Rows of (symbol, date, numbers…) as a frame; NULL is NaN."""
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(names)
+    frame = {names[0]: pd.Series(columns[0], dtype="str"), names[1]: _stamps(columns[1])}
+    frame |= {name: np.array(values, dtype=np.float64) for name, values in zip(names[2:], columns[2:], strict=True)}
+    return pd.DataFrame(frame)
+
+
+def _stamps(values: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.datetime64]]:
+    """Sessions from PostgreSQL's datetimes or from SQLite's text."""
+    return np.array(values, dtype="datetime64[us]").astype("datetime64[s]")
