@@ -23,7 +23,7 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 from clock import Deadline
-from errors import ApiError, ConfigError
+from errors import ApiError
 
 PAGE_LIMIT = 50_000  # the provider's maximum for bars
 SPLITS_PAGE_LIMIT = 5_000  # and for splits
@@ -140,19 +140,9 @@ class PolygonClient:
     ----------
     calls : int
         Answers received so far, pages and splits included.
-
-    Raises
-    ------
-    ConfigError
-        If the key is missing.
     """
 
     def __init__(self, *, base_url: str, api_key: str, calls_per_minute: int, deadline: Deadline) -> None:
-        if not api_key:
-            raise ConfigError(
-                "POLYGON_API_KEY is not set: get a free key at https://massive.com and put it into .env,"
-                " or add --sandbox to use recorded prices"
-            )
         self.calls = 0
         self._base_url = base_url
         self._limiter = RateLimiter(calls_per_minute, deadline)

@@ -233,15 +233,18 @@ def _price_axis(bars: pd.DataFrame) -> dict[str, Any]:
     bottom = low - spread * _VOLUME_SHARE / (1 - _VOLUME_SHARE)
     power = math.floor(math.log10(spread / _TICKS))
     step = next(step for step in (1, 2, 5, 10) if step * 10.0**power >= spread / _TICKS) * 10.0**power
-    digits = max(0, -power)
+    # A hair inside its round ends, or Chart.js 2 loses a tick to binary fractions; whole numbers have none.
+    digits, hair = max(0, -power), step * 1e-8 if power < 0 else 0.0
+    bottom = max(0.0, round(math.floor(bottom / step) * step, digits))
+    top = round(math.ceil(high / step + 0.1) * step, digits)
     return {
         "id": "price",
         "type": "linear",
         "position": "right",
         "gridLines": {"color": GRID, "drawBorder": False, "drawTicks": False},
         "ticks": {
-            "min": max(0.0, round(math.floor(bottom / step) * step, digits)),
-            "max": round(math.ceil(high / step + 0.1) * step, digits),
+            "min": bottom + hair,
+            "max": top - hair,
             "stepSize": round(step, digits),
             "padding": 8,
             "fontSize": 11,

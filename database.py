@@ -7,18 +7,19 @@ repeat writes nothing. This module opens no connection and computes no figure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from io import BytesIO
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Column, Connection, insert, select, text, update
+from sqlalchemy import Column, Connection, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from api_client import Split
 from quality import RejectedBar
-from schema import COVERAGE, JOB_RUNS, REJECTED_BARS, SENT_REPORTS, STOCK_DATA
+from schema import COVERAGE, JOB_RUNS, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
 
 VALUES = ["open", "high", "low", "close", "volume", "volatility", "rolling_avg", "daily_pct_change"]
 COLUMNS = ["date", "symbol", *VALUES]
@@ -188,9 +189,31 @@ def record_rejected(connection: Connection, run_id: str, bars: Iterable[Rejected
     """
     rows = [{"run_id": run_id, **asdict(bar)} for bar in bars]
     if rows:
-        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-        connection.execute(dialect.insert(REJECTED_BARS).on_conflict_do_nothing(), rows)
+        connection.execute(_dialect(connection).insert(REJECTED_BARS).on_conflict_do_nothing(), rows)
     return len(rows)
+
+
+def delete_bars(connection: Connection, symbol: str, sessions: Sequence[date]) -> None:
+    """Remove rows of a symbol from ``stock_data``."""
+    stamps = [datetime.combine(session, time()) for session in sessions]
+    connection.execute(delete(STOCK_DATA).where(STOCK_DATA.c.symbol == symbol, STOCK_DATA.c.date.in_(stamps)))
+
+
+def record_splits(connection: Connection, splits: Iterable[Split], *, pending: Container[str], now: datetime) -> None:
+    """Keep splits not yet known; those of symbols in `pending` wait for their history to be restated."""
+    rows = [{**asdict(split), "restated_at": None if split.symbol in pending else now} for split in splits]
+    if rows:
+        connection.execute(_dialect(connection).insert(SPLITS).on_conflict_do_nothing(), rows)
+
+
+def mark_restated(connection: Connection, symbol: str, now: datetime) -> None:
+    """Record that a symbol's stored history has the scale of all its known splits."""
+    waiting = update(SPLITS).where(SPLITS.c.symbol == symbol, SPLITS.c.restated_at.is_(None))
+    connection.execute(waiting.values(restated_at=now))
+
+
+def _dialect(connection: Connection) -> Any:
+    return postgresql if connection.dialect.name == "postgresql" else sqlite
 
 
 def start_run(connection: Connection, **columns: Any) -> None:

@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import date
-from typing import Any
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from sqlalchemy import Connection
 
+import database
 import utils
 from config import EVERY_SYMBOL
 from connection import run_lock, transaction
+from errors import ConfigError, TimeUpError
 from runs import Request, Run, Tools, recorded
-from sessions import last_sessions, previous_session, sessions_between
+from sessions import last_sessions, previous_session, sessions_between, week_sessions, week_start
+from transformations import weekly_performance
+
+if TYPE_CHECKING:
+    from mailer import Delivery
+    from reporting import Report
 
 PLAN_LINES = 20  # of a dry run's plan
 
@@ -43,6 +51,11 @@ def run(request: Request, tools: Tools) -> dict[str, Any]:
     started = time.monotonic()
     this = Run(request, tools)
     job = JOBS[request.job_type]
+    if job is not weekly_report and not request.dry_run and not tools.settings.polygon_api_key.get_secret_value():
+        raise ConfigError(
+            "POLYGON_API_KEY is not set: put a key of https://massive.com (the free plan will do) into .env,"
+            " or add --sandbox to use recorded prices"
+        )
     if request.dry_run:
         outcome = job(this)
     else:
@@ -96,26 +109,44 @@ def _tracked_sessions(this: Run, connection: Connection | None, latest: date) ->
 def _bring(this: Run, wanted_sessions: Callable[[Connection | None], list[date]], latest: date) -> dict[str, Any]:
     """Load what is missing of the wanted sessions; in a dry run, say what would be asked."""
     from loading import load, plan_load
+    from splits import look_for_splits
 
-    with transaction(this.tools.engine, write=False) as connection:
-        stored = connection if not this.request.dry_run or utils.schema_exists(connection) else None
+    engine, request = this.tools.engine, this.request
+    with transaction(engine, write=False) as connection:
+        stored = connection if not request.dry_run or utils.schema_exists(connection) else None
         wanted = wanted_sessions(stored)
-        calls = plan_load(this, stored, wanted)
-    if this.request.dry_run:
+        calls, missing = plan_load(this, stored, wanted)
+        looked = utils.read_splits_until(stored) if stored else None
+    if request.dry_run:
         shown = [str(call) for call in calls[:PLAN_LINES]]
         shown += [f"and {len(calls) - PLAN_LINES} more"] if len(calls) > PLAN_LINES else []
-        return {"status": "ok" if calls else "nothing_to_do", "sessions": wanted, "plan": shown, "calls": len(calls)}
+        return {"status": "ok" if calls else "nothing_to_do", "sessions": missing, "plan": shown, "calls": len(calls)}
     complete = True
-    if calls:
-        complete = load(this, _client(this), calls, latest)
-    if this.request.symbols != (EVERY_SYMBOL,):
-        with transaction(this.tools.engine) as connection:
-            unknown = utils.read_unknown(connection, this.request.symbols)
+    if calls or not looked or looked < request.as_of:
+        client = _client(this)
+        complete = _in_time(this, lambda: look_for_splits(this, client))
+        with transaction(engine, write=False) as connection:
+            calls, missing = plan_load(this, connection, wanted)
+        complete = complete and load(this, client, calls, latest)
+    if request.symbols != (EVERY_SYMBOL,):
+        with transaction(engine) as connection:
+            unknown = utils.read_unknown(connection, request.symbols)
         this.warnings += [
             f"symbol {symbol!r}: the provider has no bar of it in these sessions; check its spelling"
             for symbol in unknown
         ]
-    return {"status": ("ok" if complete else "partial") if calls else "nothing_to_do", "sessions": wanted}
+    status = ("ok" if complete else "partial") if calls else "nothing_to_do"
+    return {"status": status, "sessions": missing, "splits": this.splits}
+
+
+def _in_time(this: Run, step: Callable[[], None]) -> bool:
+    """Take a step, or leave it to the next run if the time left does not hold it."""
+    try:
+        step()
+    except TimeUpError as error:
+        this.warnings.append(f"left for the next run: {error}")
+        return False
+    return True
 
 
 def _client(this: Run) -> Any:
@@ -132,7 +163,92 @@ def _client(this: Run) -> Any:
 
 def weekly_report(this: Run) -> dict[str, Any]:
     """Mail the week of the last session before as-of, unless it was mailed already."""
-    raise NotImplementedError
+    from charts import CHART_SESSIONS, fetch_charts
+    from reporting import Week, build_report, chart_symbols, subject
+
+    request, settings = this.request, this.tools.settings
+    sessions = week_sessions(request.as_of)
+    outcome: dict[str, Any] = {"sessions": sessions, "recipients": list(settings.mail_to), "charts": []}
+    with transaction(this.tools.engine, write=False) as connection:
+        stored = connection if not request.dry_run or utils.schema_exists(connection) else None
+        sent = utils.read_sent_report(connection, week_start(sessions[0])) if stored else None
+        if sent and sent["status"] == "sent" and not request.force:
+            return {**outcome, "status": "already_sent", "subject": sent["subject"]}
+        first = last_sessions(CHART_SESSIONS, sessions[-1] + timedelta(days=1))[0]
+        history = utils.read_history(stored, request.symbols, first, sessions[-1]) if stored else utils.no_history()
+        notes = _notes(stored, request, sessions, history) if stored else []
+    performance = weekly_performance(history, pd.Timestamp(sessions[0]))
+    if request.dry_run:
+        return {
+            **outcome,
+            "status": "ok",
+            "subject": subject(performance),
+            "plan": [f"charts of {', '.join(chart_symbols(performance))}"],
+        }
+    drawn = history[history["symbol"].isin(chart_symbols(performance))]
+    pictures, failures = fetch_charts(drawn, url=settings.quickchart_url, timeout=_time_for_charts(this))
+    this.warnings += notes + failures
+    report = build_report(
+        performance, Week(sessions[0], sessions[-1], len(sessions)), charts=pictures, notes=notes + failures
+    )
+    delivery = _deliver(this, report)
+    this.warnings += [f"{recipient} was refused: {reason}" for recipient, reason in delivery.refused.items()]
+    return {
+        **outcome,
+        "status": "sent",
+        "subject": report.subject,
+        "recipients": list(delivery.recipients),
+        "charts": [chart.symbol for chart in pictures],
+        "files": [delivery.location] if delivery.location else [],
+    }
+
+
+def _time_for_charts(this: Run) -> float:
+    """Seconds: 10, or half of what is left of the invocation if that is less."""
+    return max(min(10.0, this.tools.deadline.remaining / 2), 1.0)
+
+
+def _deliver(this: Run, report: Report) -> Delivery:
+    """Claim the week, hand the mail over, confirm; the next run after one that died in between finds the claim."""
+    from mailer import send
+    from reporting import build_message, page
+
+    settings, now = this.tools.settings, this.tools.now()
+    message = build_message(report, sender=settings.mail_from, recipients=settings.mail_to, sent_at=now)
+    week = week_start(report.week.first)
+    with transaction(this.tools.engine) as connection:
+        attempt = database.claim_report(
+            connection,
+            week,
+            run_id=this.run_id,
+            message_id=str(message["Message-ID"]),
+            subject=report.subject,
+            recipients=", ".join(settings.mail_to),
+            claimed_at=now,
+        )
+    if attempt > 1:
+        this.warnings.append(f"this is attempt {attempt} to send the report of the week of {week}")
+    delivery = send(message, settings, page=page(report))
+    with transaction(this.tools.engine) as connection:
+        database.confirm_report(connection, week, this.tools.now())
+    return delivery
+
+
+def _notes(connection: Connection, request: Request, sessions: list[date], history: pd.DataFrame) -> list[str]:
+    """What the report should say of bars that are not there, in sentences."""
+    notes = []
+    week = history[history["date"] >= pd.Timestamp(sessions[0])]
+    traded = {symbol: set(dates.dt.date) for symbol, dates in week.groupby("symbol")["date"]}
+    if request.symbols != (EVERY_SYMBOL,):
+        for symbol in request.symbols:
+            lacking = [session for session in sessions if session not in traded.get(symbol, set())]
+            if len(lacking) == len(sessions):
+                notes.append(f"{symbol} has no bar in this week.")
+            elif lacking:
+                notes.append(f"{symbol} has no bar of {', '.join(f'{day:%A}' for day in lacking)}.")
+    for symbol, day, reason in utils.read_rejected(connection, request.symbols, sessions[0], sessions[-1]):
+        notes.append(f"A bar of {symbol} of {day:%A} was rejected: {reason}.")
+    return notes
 
 
 def _span(sessions: list[date]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ nothing.
 from __future__ import annotations
 
 import json
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -45,17 +45,35 @@ def handler(event: Any, context: Any = None) -> dict[str, Any]:
         With a message in one line that names what was wrong, the value and what is valid. Raised, so that Lambda counts
         it, retries and dead-letters.
     """
-    now = datetime.now(UTC)
+    tools = tools_for(context)
+    return jobs.run(parse_payload(event, tools.settings, today(tools.now())), tools)
+
+
+def tools_for(context: Any) -> Tools:
+    """What a job works with in this process: settings, database, deadline and progress.
+
+    Parameters
+    ----------
+    context : object or None
+        As :func:`handler` takes it.
+
+    Returns
+    -------
+    Tools
+
+    Raises
+    ------
+    ConfigError
+        If a setting is malformed.
+    """
     configured = settings()
-    request = parse_payload(event, configured, today(now))
     remaining = getattr(context, "get_remaining_time_in_millis", None)
-    tools = Tools(
+    return Tools(
         settings=configured,
         engine=open_engine(configured.database_url.get_secret_value()),
         deadline=Deadline(remaining() / 1000 if remaining else None, SystemClock()),
         progress=getattr(context, "progress", None) or no_progress,
     )
-    return jobs.run(request, tools)
 
 
 def _iso_date(value: object) -> date:

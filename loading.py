@@ -24,6 +24,7 @@ from planner import Call, GroupedCall, RangeCall, merge_ranges, missing_pairs, p
 from quality import judge
 from runs import Run
 from sessions import sessions_between
+from splits import plan_restatements, replace_history
 from transformations import add_metrics, clean
 
 
@@ -46,7 +47,7 @@ class Progress:
     waiting: set[str] = field(default_factory=set)
 
 
-def plan_load(run: Run, connection: Connection | None, sessions: Sequence[date]) -> list[Call]:
+def plan_load(run: Run, connection: Connection | None, sessions: Sequence[date]) -> tuple[list[Call], list[date]]:
     """The fewest calls that bring what the run wants and the database lacks.
 
     Parameters
@@ -59,14 +60,19 @@ def plan_load(run: Run, connection: Connection | None, sessions: Sequence[date])
 
     Returns
     -------
-    list of Call
-        Oldest first.
+    calls : list of Call
+        The restatements of symbols that split, then the others, oldest first.
+    missing : list of datetime.date
+        The sessions that lack at least one symbol.
     """
-    if not sessions:
-        return []
     symbols = run.request.symbols
     fetched = {} if run.request.force or connection is None else utils.read_coverage(connection, symbols)
-    return plan_calls(symbols, sessions, missing_pairs(symbols, sessions, fetched))
+    missing = missing_pairs(symbols, sessions, fetched)
+    lacking = [session for session, lacks in zip(sessions, missing.any(axis=0).tolist(), strict=True) if lacks]
+    restatements = [] if connection is None else plan_restatements(run, connection, sessions)
+    restated = {call.symbol for call in restatements}
+    missing[[symbol in restated for symbol in symbols]] = False
+    return [*restatements, *plan_calls(symbols, sessions, missing)], lacking
 
 
 def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -> bool:
@@ -86,7 +92,8 @@ def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -
     bool
         Whether all calls were made; if not, the next run goes on from there.
     """
-    progress, slowest = Progress(latest), 0.0
+    with transaction(run.tools.engine, write=False) as connection:
+        progress, slowest = Progress(latest, latest_seen=utils.latest_is_known(connection, latest)), 0.0
     clock = run.tools.deadline.clock
     for done, call in enumerate(calls):
         run.tools.progress(done, len(calls), str(call))
@@ -135,10 +142,15 @@ def commit(run: Run, call: Call, bars: list[Bar], progress: Progress) -> None:
     if call.first <= progress.latest <= call.last:
         progress.latest_seen |= bool((new["date"] == pd.Timestamp(progress.latest)).any())
     with transaction(run.tools.engine) as connection:
+        waiting = {split.symbol for split in utils.read_pending_splits(connection)}
+        if isinstance(call, RangeCall) and call.symbol in waiting and replace_history(run, connection, call, new):
+            waiting.discard(call.symbol)
+        if waiting:
+            new = new[~new["symbol"].isin(waiting)]
         rows, restated = add_metrics(new, utils.read_neighbours(connection, new))
         counts = database.merge_bars(connection, rows, restated)
         counts.rejected = database.record_rejected(connection, run.run_id, rejected)
-        _cover(run, connection, call, wanted, progress)
+        _cover(run, connection, call, wanted, progress, waiting)
         run.counts.add(counts)
         run.save(connection)
     if isinstance(call, GroupedCall) and not bars and call.session != progress.latest:
@@ -152,9 +164,15 @@ def _of_symbols(bars: list[Bar], symbols: tuple[str, ...]) -> list[Bar]:
     return [bar for bar in bars if not isinstance(bar, dict) or bar.get("T") in wanted]
 
 
-def _cover(run: Run, connection: Connection, call: Call, wanted: list[date], progress: Progress) -> None:
-    """Record the sessions of a call as fetched; not the latest one, while no bar of it has come from anywhere."""
-    symbols = run.request.symbols if isinstance(call, GroupedCall) else (call.symbol,)
+def _cover(
+    run: Run, connection: Connection, call: Call, wanted: list[date], progress: Progress, waiting: set[str]
+) -> None:
+    """Record the sessions of a call as fetched, but for symbols that wait to be restated.
+
+    The latest session does not count while no bar of it has come from anywhere.
+    """
+    asked = run.request.symbols if isinstance(call, GroupedCall) else (call.symbol,)
+    symbols = [symbol for symbol in asked if symbol not in waiting]
     if wanted and wanted[-1] == progress.latest and not progress.latest_seen:
         progress.waiting.update(symbols)
         wanted = wanted[:-1]

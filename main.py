@@ -1,8 +1,7 @@
 """The command line and the local scheduler: build a payload, call the handler, show the result.
 
-What comes in: arguments. What goes out: the handler's result, as lines for people or as JSON, and exit status 1 with one
-line on failure. Everything a command does is done by :func:`lambda_main.handler`, as on AWS; this file only asks and
-shows.
+What comes in: arguments. What goes out: the handler's result, as lines for people or as JSON, and exit status 1 with
+one line on failure. What a job does is done by :func:`lambda_main.handler`, as on AWS; this file only asks and shows.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import typer
 from rich.console import Console
 
 from errors import StockTrackerError
+from sessions import today
 
 SANDBOX_TODAY = date(2013, 3, 2)
 SANDBOX_SYMBOLS = "AAPL,FB,GOOG,IBM,MSFT"
@@ -126,15 +126,17 @@ def run(as_json: AsJson = False) -> None:
 @app.command("sandbox")
 def sandbox_server(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65_535)] = 0,
-    today: Annotated[str, typer.Option(metavar="DATE", help="The server's own date.")] = str(SANDBOX_TODAY),
+    today_is: Annotated[str, typer.Option("--today", metavar="DATE", help="The server's own date.")] = str(
+        SANDBOX_TODAY
+    ),
     calls_per_minute: Annotated[int, typer.Option(min=0, help="Answer 429 beyond; 0 is unlimited.")] = 0,
 ) -> None:
     """Serve recorded prices with Polygon's wire format, and charts with QuickChart's, until interrupted."""
     try:
-        day = date.fromisoformat(today)
+        day = date.fromisoformat(today_is)
     except ValueError:
-        raise typer.BadParameter(f"{today!r} is not an ISO date", param_hint="--today") from None
-    with _sandbox(charts=True, port=port, today=day, calls_per_minute=calls_per_minute) as variables:
+        raise typer.BadParameter(f"{today_is!r} is not an ISO date", param_hint="--today") from None
+    with _sandbox(charts=True, port=port, day=day, calls_per_minute=calls_per_minute) as variables:
         console.print(f"# Recorded prices of {SANDBOX_SYMBOLS} as of {day}. Use them with these settings:")
         for name, value in variables.items():
             console.print(f"{name}={value}")
@@ -154,7 +156,9 @@ def schedule_jobs(
     schedule.every().saturday.at("16:00", "UTC").do(_scheduled, "weekly_report")
     console.print(f"Scheduled: {SCHEDULE_NOTE}.")
     for job in sorted(schedule.get_jobs()):
-        console.print(f"  next {job.next_run:%a %Y-%m-%d %H:%M} local time: {job.job_func.args[0]}" if job.job_func else "")
+        console.print(
+            f"  next {job.next_run:%a %Y-%m-%d %H:%M} local time: {job.job_func.args[0]}" if job.job_func else ""
+        )
     if not once:
         _wait_for_interrupt(schedule.run_pending)
 
@@ -162,9 +166,18 @@ def schedule_jobs(
 @app.command("status")
 def status(symbols: Symbols = None, as_of: AsOf = None, as_json: AsJson = False) -> None:
     """Show what is stored, covered and missing, and the last runs."""
+    from lambda_main import parse_payload, tools_for
+    from status import read_status
     from terminal import show_status
 
-    show_status(console, symbols, as_of, as_json=as_json)
+    tools = tools_for(None)
+    request = parse_payload(_payload("daily_update", symbols, as_of, True, False), tools.settings, today(tools.now()))
+    width = max(min(console.width - 60, 70), 10)
+    state = read_status(tools, request.symbols, request.as_of, strip=width)
+    if as_json:
+        print(json.dumps(state))
+    else:
+        show_status(console, state)
 
 
 def _payload(job_type: str, symbols: str | None, as_of: str | None, dry_run: bool, force: bool, **more: Any) -> Any:
@@ -200,7 +213,7 @@ def _scheduled(job_type: str) -> None:
 
 @contextmanager
 def _sandbox(
-    *, charts: bool, port: int = 0, today: date = SANDBOX_TODAY, calls_per_minute: int = 0
+    *, charts: bool, port: int = 0, day: date = SANDBOX_TODAY, calls_per_minute: int = 0
 ) -> Iterator[dict[str, str]]:
     """Run the stand-ins of the provider and of QuickChart, with the settings pointing to them."""
     from config import settings
@@ -209,7 +222,7 @@ def _sandbox(
     from sandbox.renderer import Renderer, RendererUnavailable
 
     with ExitStack() as stack:
-        market = MarketServer(PriceHistory.recorded(), today=today, port=port, calls_per_minute=calls_per_minute)
+        market = MarketServer(PriceHistory.recorded(), today=day, port=port, calls_per_minute=calls_per_minute)
         stack.enter_context(market)
         variables = {
             "POLYGON_BASE_URL": market.url,

@@ -1,34 +1,29 @@
-"""The weekly report: from the week's figures to a subject, a page in HTML, the same in text, and a mail that holds them.
+"""The weekly report: the week's figures as a subject, a page in HTML, the same in text, and a mail that holds them all.
 
-What comes in: ``performance``, one row a symbol that traded in the week, best return first, with columns ``symbol`` (str),
-``sessions`` (int), ``open, close, high, low`` (dollars), ``return_pct, range_pct, avg_volatility`` (percent, unrounded),
-``volume, volume_ratio`` (float; the ratio may be NaN) and ``closes`` (list of up to 30 floats, oldest first); the week,
-the charts that could be had, and sentences on what is missing. What goes out: a :class:`Report` and an ``EmailMessage``.
-Pure: no clock, no network, no database, and the same input makes the same bytes; this module never sends anything.
+What comes in: ``performance``, one row a symbol that traded in the week, best return first, with the columns that
+:mod:`transformations` names ``PERFORMANCE``; the week, the charts that could be had, and sentences on what is missing.
+What goes out: a :class:`Report`, and an ``EmailMessage`` of it. Pure: no clock, no network, no database, and the same
+input makes the same bytes. This module never sends anything, and leaves to :mod:`figures` how a number is written.
 """
 
 from __future__ import annotations
 
 import base64
-import csv
-import io
-import math
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal
 from email import policy
 from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
+import figures
 from errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,13 +33,11 @@ if TYPE_CHECKING:
 
 CHARTS = 10
 LISTED, EACH_END = 20, 10  # symbols in the table; of a longer list, its best and its worst
+FULL_WEEK = 5  # sessions
 NOBODY = "stock-tracker@localhost"  # sender and recipient of a mail that only goes to the outbox
-UNKNOWN = "–"
 
-_TREND_CELLS = 12
-_BARS = "▁▂▃▄▅▆▇█"
-_TEXT_WIDTH = 78
-_CSV_DIGITS = {"return_pct": 2, "range_pct": 2, "avg_volatility": 2, "volume": 0, "volume_ratio": 2}
+
+_VERBS: dict[figures.Way, str] = {"rise": "rose", "fall": "fell", "flat": "unchanged"}
 
 
 @dataclass(frozen=True)
@@ -84,25 +77,6 @@ class Report:
     week: Week
 
 
-@dataclass(frozen=True)
-class _Line:
-    """One symbol as it is shown, every figure already text."""
-
-    symbol: str
-    partial: bool
-    way: str  # rise, fall, flat
-    close: str
-    change: str
-    spread: str
-    high: str
-    low: str
-    volatility: str
-    volume: str
-    trend: str
-    history: str
-    history_words: str
-
-
 def subject(performance: pd.DataFrame) -> str:
     """The subject line.
 
@@ -114,13 +88,13 @@ def subject(performance: pd.DataFrame) -> str:
     title = "Weekly Market Report - "
     if performance.empty:
         return f"{title}No prices"
-    best, worst = ((_plain(row["symbol"]), row["return_pct"]) for row in _ends(performance))
-    shown = [f"{symbol}: {_fixed(change, 1)}%" for symbol, change in (best, worst)]
+    symbols, changes = performance["symbol"].iloc[[0, -1]], performance["return_pct"].iloc[[0, -1]]
+    best, worst = (f"{figures.fixed(value, 1)}%" for value in changes)
     if len(performance) == 1:
-        return title + shown[0]
-    if _fixed(best[1], 2) == _fixed(worst[1], 2):
-        return f"{title}All {len(performance)} symbols: {_fixed(best[1], 1)}%"
-    return f"{title}Best: {shown[0]} | Worst: {shown[1]}"
+        return f"{title}{figures.plain(symbols.iloc[0])}: {best}"
+    if figures.fixed(changes.iloc[0], 2) == figures.fixed(changes.iloc[1], 2):
+        return f"{title}All {len(performance)} symbols: {best}"
+    return f"{title}Best: {figures.plain(symbols.iloc[0])}: {best} | Worst: {figures.plain(symbols.iloc[1])}: {worst}"
 
 
 def chart_symbols(performance: pd.DataFrame) -> list[str]:
@@ -148,37 +122,37 @@ def build_report(
     -------
     Report
     """
-    listed = performance
-    if len(performance) > LISTED:
-        listed = pd.concat([performance.head(EACH_END), performance.tail(EACH_END)])
-    lines = {str(row["symbol"]): _line(row, week) for row in listed.to_dict("records")}
-    pictures = {chart.symbol: chart for chart in charts}
-    graphs = [
-        (pictures.get(symbol), lines.get(symbol))
-        for symbol in dict.fromkeys([*chart_symbols(performance), *pictures])
-        if symbol in lines or symbol in pictures
-    ]
-    shown = tuple(chart for chart, _ in graphs if chart)
+    long = len(performance) > LISTED
+    listed = pd.concat([performance.head(EACH_END), performance.tail(EACH_END)]) if long else performance
+    lines = {str(row["symbol"]): figures.line(row, week.sessions) for row in listed.to_dict("records")}
     table = list(lines.values())
-    view: dict[str, Any] = {
+    pictures = {chart.symbol: chart for chart in charts}
+    graphed = dict.fromkeys([*chart_symbols(performance), *pictures])
+    attached = [symbol for symbol in graphed if symbol in pictures]
+    view = {
         "subject": subject(performance),
         "week": week,
-        "lead": _lead(performance, week),
+        "summary": _summary(performance, week),
         "count": len(performance),
-        "left_out": len(performance) - len(table),
-        "csv_name": f"{week.name}.csv",
-        "groups": [table[:EACH_END], table[EACH_END:]] if len(performance) > LISTED else [table],
-        "ends": table if len(table) < 2 else [table[0], table[-1]],
-        "graphs": [(chart, line, chart and _cid(shown.index(chart), week)) for chart, line in graphs],
-        "notes": [_plain(note) for note in notes],
+        "csv_name": f"{week.name}.csv" if long else None,
+        "groups": [table[:EACH_END], table[EACH_END:]] if long else [table],
+        "ends": table[:1] + table[1:][-1:],
+        "graphs": [
+            {"chart": pictures[symbol], "cid": _cid(attached.index(symbol), week)}
+            if symbol in pictures
+            else lines[symbol]
+            for symbol in graphed
+        ],
+        "notes": [figures.plain(note) for note in notes],
         "partial": any(line.partial for line in table),
     }
+    text_view = view | {"aligned": figures.text_table(table), "each_end": EACH_END}
     return Report(
-        subject=view["subject"],
+        subject=subject(performance),
         html=_templates().get_template("report.html.j2").render(view),
-        text=_templates().get_template("report.txt.j2").render(view, aligned=_aligned(view["groups"])),
-        csv=_csv(performance) if view["left_out"] else None,
-        charts=shown,
+        text=_templates().get_template("report.txt.j2").render(text_view),
+        csv=figures.csv_table(performance) if long else None,
+        charts=tuple(pictures[symbol] for symbol in attached),
         week=week,
     )
 
@@ -204,8 +178,8 @@ def message_id(week: Week, sender: str | None) -> str:
 def build_message(report: Report, *, sender: str | None, recipients: Sequence[str], sent_at: datetime) -> EmailMessage:
     """The mail: text and HTML side by side, the pictures inside the HTML's part.
 
-    Each picture travels once, named and inline, by Content-ID. A second copy as an attachment would double the mail, and
-    mail clients that draw attached pictures would show every chart twice.
+    Each picture travels once, inline by Content-ID and with a file name. A second copy as an attachment would double
+    the mail, and the mail clients that draw attached pictures would show every chart twice.
 
     Parameters
     ----------
@@ -275,6 +249,13 @@ def _templates() -> Environment:
     )
 
 
-def _ends(performance: pd.DataFrame) -> list[dict[str, Any]]:
-    """The best and the worst."""
-    return [{str(key): value for key, value in row.items()} for row in performance.iloc[[0, -1]].to_dict("records")]
+def _summary(performance: pd.DataFrame, week: Week) -> str:
+    """``5 sessions · 5 symbols: 3 rose, 2 fell``."""
+    sessions = f"{week.sessions} session{'s' * (week.sessions != 1)}"
+    if week.sessions < FULL_WEEK:
+        sessions += ", a holiday week"
+    if performance.empty:
+        return sessions
+    ways = Counter(figures.way(value) for value in performance["return_pct"])
+    counted = [f"{ways[way]:,} {verb}" for way, verb in _VERBS.items() if ways[way]]
+    return f"{sessions} · {len(performance):,} symbol{'s' * (len(performance) != 1)}: {', '.join(counted)}"

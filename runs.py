@@ -66,6 +66,7 @@ class Run:
     counts: database.Counts = field(default_factory=database.Counts)
     api_calls: int = 0
     warnings: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
 
     def save(self, connection: Connection, **columns: Any) -> None:
         """Bring this run's row in ``job_runs`` up to date, in the caller's transaction."""

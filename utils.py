@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, Double, cast, func, inspect, select, text
 
+from api_client import Split
 from config import EVERY_SYMBOL
 from database import drop_stage, stage
-from schema import COVERAGE, JOB_RUNS, METADATA, SENT_REPORTS, STOCK_DATA
+from schema import COVERAGE, JOB_RUNS, METADATA, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
 from transformations import ROLLING_SESSIONS
 
 Ranges = dict[str, list[tuple[date, date]]]
+HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
 FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
 
 
@@ -99,15 +101,56 @@ def read_history(connection: Connection, symbols: Sequence[str], first: date, la
     pandas.DataFrame
         ``symbol, date`` (datetime64[s]), ``open, high, low, close, volume, volatility, rolling_avg`` (float64).
     """
-    names = ["open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
+    numbers = [cast(STOCK_DATA.c[name], Double) for name in HISTORY[2:]]
     query = (
-        select(STOCK_DATA.c.symbol, STOCK_DATA.c.date, *(cast(STOCK_DATA.c[name], Double) for name in names))
+        select(STOCK_DATA.c.symbol, STOCK_DATA.c.date, *numbers)
         .where(STOCK_DATA.c.date.between(midnight(first), midnight(last)))
         .order_by(STOCK_DATA.c.symbol, STOCK_DATA.c.date)
     )
     if list(symbols) != [EVERY_SYMBOL]:
         query = query.where(STOCK_DATA.c.symbol.in_(symbols))
-    return _frame(connection.execute(query).all(), ["symbol", "date", *names])
+    return _frame(connection.execute(query).all(), HISTORY)
+
+
+def read_rejected(
+    connection: Connection, symbols: Sequence[str], first: date, last: date
+) -> list[tuple[str, date, str]]:
+    """Symbol, session and reason of the bars rejected from one session to another, oldest first."""
+    bars = REJECTED_BARS.c
+    query = select(bars.symbol, bars.date, bars.reason).where(bars.date.between(first, last))
+    if list(symbols) != [EVERY_SYMBOL]:
+        query = query.where(bars.symbol.in_(symbols))
+    return [tuple(row) for row in connection.execute(query.order_by(bars.date, bars.symbol, bars.id))]
+
+
+def latest_is_known(connection: Connection, session: date) -> bool:
+    """Whether a session was fetched for any symbol, so that the provider has it."""
+    query = select(COVERAGE.c.symbol).where(COVERAGE.c.first_session <= session, COVERAGE.c.last_session >= session)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def read_splits_until(connection: Connection) -> date | None:
+    """The day up to which splits are known, or None before the first run."""
+    return connection.execute(select(func.max(JOB_RUNS.c.splits_until))).scalar()
+
+
+def read_pending_splits(connection: Connection) -> list[Split]:
+    """The splits whose symbols still have history of the old scale."""
+    columns = (SPLITS.c.execution_date, SPLITS.c.symbol, SPLITS.c.split_from, SPLITS.c.split_to)
+    return sorted(Split(*row) for row in connection.execute(select(*columns).where(SPLITS.c.restated_at.is_(None))))
+
+
+def read_covered_symbols(connection: Connection, limit: int) -> list[str]:
+    """The symbols that were ever fetched, at most `limit` of them."""
+    return list(connection.execute(select(COVERAGE.c.symbol).distinct().limit(limit)).scalars())
+
+
+def read_spans(connection: Connection, symbols: Sequence[str]) -> dict[str, tuple[date, date]]:
+    """The first and the last stored session of each of the symbols that has any."""
+    first, last = func.min(STOCK_DATA.c.date), func.max(STOCK_DATA.c.date)
+    query = select(STOCK_DATA.c.symbol, first, last).where(STOCK_DATA.c.symbol.in_(symbols))
+    rows = connection.execute(query.group_by(STOCK_DATA.c.symbol))
+    return {symbol: (start.date(), end.date()) for symbol, start, end in rows}
 
 
 def read_unknown(connection: Connection, symbols: Sequence[str]) -> list[str]:
@@ -140,6 +183,11 @@ def read_stored(connection: Connection, symbols: Sequence[str]) -> pd.DataFrame:
     rows = connection.execute(query).all()
     frame = _frame([(row[0], row[2], row[1]) for row in rows], ["symbol", "date", "rows"])
     return frame.rename(columns={"date": "first"}).assign(last=_stamps([row[3] for row in rows]))
+
+
+def no_history() -> pd.DataFrame:
+    """What :func:`read_history` returns for a database without tables."""
+    return _frame([], HISTORY)
 
 
 def midnight(day: date) -> datetime:

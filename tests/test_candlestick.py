@@ -97,7 +97,7 @@ def test_the_title_tells_the_last_close_and_the_caption_what_is_drawn():
     ],
 )
 def test_the_price_axis_fits_the_prices_with_round_ticks_and_leaves_volume_its_room(prices, expected):
-    assert price_ticks(bars(prices)) == pytest.approx(expected, rel=1e-9)
+    assert price_ticks(bars(prices)) == pytest.approx(expected, rel=1e-6, abs=1e-8)
 
 
 def test_the_price_axis_holds_the_average_too():
@@ -172,6 +172,7 @@ class Picture:
         rows = np.flatnonzero(grid.sum(axis=1) > self.image.width / 8)
         columns = np.flatnonzero(grid[rows[0]])
         self.left, self.right = columns[0], columns[-1] + 1
+        self.lines = 1 + np.count_nonzero(np.diff(rows) > 1)
         self.top, self.bottom = rows[0] + 1, rows[-1]
         self.low, self.high, _ = price_ticks(frame)
         self.sessions = len(frame)
@@ -239,6 +240,14 @@ def test_the_average_stops_where_it_is_not_known(url, version):
     assert AVERAGE in picture.around(0.5, 104.5)
     assert AVERAGE not in picture.around(2.5, 104.5)
     assert AVERAGE in picture.around(4.5, 104.5)
+
+
+@pytest.mark.parametrize("version", ["2.9.4", "4"])
+@pytest.mark.parametrize("price", [0.00009, 0.01, 2.77, 12.5, 500_000])
+def test_no_tick_of_the_price_axis_is_lost_to_binary_fractions(url, version, price):
+    frame = bars(*[(price,) * 4] * 3, volume=0)
+    low, high, step = price_ticks(frame)
+    assert Picture(url, frame, version).lines == round((high - low) / step) + 1
 
 
 def test_a_gap_between_sessions_is_drawn_as_it_was(url):

@@ -1,0 +1,177 @@
+"""Handing one mail over: to an SMTP server, to Amazon SES, or into a folder that people open.
+
+What comes in: a finished ``EmailMessage``, the settings, and how many seconds it may take. What goes out: a
+:class:`Delivery` that says who got it. A temporary failure is tried again within the time, some refused recipients do
+not keep it from the others, and everything else is a :class:`~errors.DeliveryError` of one line without a password.
+This module knows nothing about stocks, and never changes a message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import smtplib
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from email.parser import BytesParser
+from email.policy import SMTP
+from itertools import takewhile
+from pathlib import Path
+
+from config import Settings
+from errors import ConfigError, DeliveryError
+
+INDEX = "index.html"
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds between attempts; each is twice the last
+_SES_ATTEMPTS = 3
+# A server that cannot be talked to now may be in a moment; a certificate or a name that is wrong stays wrong.
+_PASSING = (smtplib.SMTPServerDisconnected, ConnectionError, TimeoutError)
+
+Replies = Mapping[str, tuple[int, bytes]]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Who got the mail, and how; ``location`` is the mail's path in the outbox."""
+
+    transport: str
+    recipients: tuple[str, ...]
+    refused: dict[str, str] = field(default_factory=dict)
+    location: str | None = None
+
+
+def send(message: EmailMessage, settings: Settings, *, page: str | None = None, timeout: float = 20.0) -> Delivery:
+    """Hand a mail over as ``MAIL_TRANSPORT`` says.
+
+    Parameters
+    ----------
+    message : email.message.EmailMessage
+        With ``Message-ID``; the part before its ``@`` names the files in the outbox.
+    settings : config.Settings
+        ``MAIL_FROM`` and ``MAIL_TO`` are the envelope of SMTP and SES.
+    page : str, optional
+        The same as a page for browsers; the outbox keeps it beside the mail.
+    timeout : float
+        Seconds for all attempts together.
+
+    Returns
+    -------
+    Delivery
+
+    Raises
+    ------
+    ConfigError
+        If SMTP or SES is asked for and ``MAIL_FROM``, ``MAIL_TO`` or ``SMTP_HOST`` is missing.
+    DeliveryError
+        If no recipient's mail was taken.
+    """
+    if settings.transport == "outbox":
+        return _to_outbox(message, settings.outbox, page)
+    sender, recipients = _envelope(settings)
+    if settings.transport == "ses":
+        return _by_ses(message, sender, recipients, timeout)
+    return _by_smtp(message, sender, recipients, settings, timeout)
+
+
+def _envelope(settings: Settings) -> tuple[str, tuple[str, ...]]:
+    via = f"which mail by {settings.transport.upper()} needs"
+    if settings.transport == "smtp" and not settings.smtp_host:
+        raise ConfigError(f"SMTP_HOST is not set, {via}; give the mail server's name")
+    if not settings.mail_from:
+        raise ConfigError(f"MAIL_FROM is not set, {via}; give the sender's address")
+    if not settings.mail_to:
+        raise ConfigError(f"MAIL_TO is not set, {via}; give one address, or several with commas between")
+    return settings.mail_from, tuple(dict.fromkeys(settings.mail_to))
+
+
+def _to_outbox(message: EmailMessage, folder: Path, page: str | None) -> Delivery:
+    local_part = str(message["Message-ID"] or "mail").strip("<> ").partition("@")[0]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", local_part).lstrip(".") or "mail"
+    mail = folder / f"{name}.eml"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if page is not None:
+            _write(folder / f"{name}.html", page.encode())
+        _write(mail, message.as_bytes(policy=SMTP))
+        _write(folder / INDEX, _index(folder).encode())
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DeliveryError(f"the outbox {str(folder)!r} cannot be written: {reason}; set OUTBOX to a folder") from None
+    return Delivery("outbox", tuple(address.addr_spec for address in message["To"].addresses), location=str(mail))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put a whole file in place: whoever opens it sees the old one or the new one, never half of one."""
+    handle, draft = tempfile.mkstemp(prefix=".", suffix=path.suffix + "~", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(draft, 0o644)  # noqa: S103, PTH101  # a temporary file is for its owner's eyes only
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+def _index(folder: Path) -> str:
+    """A page that lists the mails of a folder, the last name first, which is the newest where names end in a date."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = FileSystemLoader(Path(__file__).parent / "templates")
+    environment = Environment(loader=templates, autoescape=True, undefined=StrictUndefined)
+    mails = [
+        {"name": mail.stem, "subject": _subject(mail), "page": mail.with_suffix(".html").exists()}
+        for mail in sorted(folder.glob("*.eml"), reverse=True)
+    ]
+    return environment.get_template("index.html.j2").render(mails=mails)
+
+
+def _subject(mail: Path) -> str:
+    """The subject of a mail on disk, of which only the head is read."""
+    with mail.open("rb") as file:
+        head = b"".join(takewhile(lambda line: line.strip(), file))
+    return str(BytesParser(policy=SMTP).parsebytes(head, headersonly=True)["Subject"] or mail.stem)
+
+
+def _by_ses(message: EmailMessage, sender: str, recipients: tuple[str, ...], timeout: float) -> Delivery:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    seconds = timeout / _SES_ATTEMPTS
+    retries = {"total_max_attempts": _SES_ATTEMPTS, "mode": "standard"}
+    try:
+        client = boto3.client(
+            "sesv2", config=Config(connect_timeout=seconds, read_timeout=seconds, retries=retries)
+        )
+        client.send_email(
+            FromEmailAddress=sender,
+            Destination={"ToAddresses": list(recipients)},
+            Content={"Raw": {"Data": message.as_bytes(policy=SMTP)}},
+        )
+    except (BotoCoreError, ClientError) as error:
+        raise DeliveryError(f"Amazon SES did not take the mail: {_one_line(str(error))}") from None
+    return Delivery("ses", recipients)
+
+
+def _by_smtp(
+    message: EmailMessage, sender: str, recipients: tuple[str, ...], settings: Settings, timeout: float
+) -> Delivery:
+    """Offer the mail until every recipient is taken or refused for good, or time is up."""
+    deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
+    waiting, refused = recipients, dict[str, str]()
+    while waiting:
+        try:
+            replies = _offer(message, sender, waiting, settings, deadline - time.monotonic())
+            problem = ""
+        except _PassingError as error:
+            replies, problem = dict.fromkeys(waiting, (0, b"")), str(error)
+        except DeliveryError:
+    ...

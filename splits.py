@@ -1,0 +1,147 @@
+"""Splits: look for new ones, and restate the stored history of a symbol that split.
+
+The provider restates all history by a split overnight before its execution date, so bars fetched before and after it
+have different scales. What comes in: a run, its client, the wanted sessions. What goes out: calls that refetch the
+stored range of each symbol that split, and the transaction that replaces it. A symbol waits as pending from the moment
+its split is known until that transaction, and no other bar of it is stored meanwhile, so that two scales never meet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection
+
+import database
+import utils
+from api_client import PolygonClient, Split
+from config import EVERY_SYMBOL
+from connection import transaction
+from planner import RangeCall
+from quality import RejectedBar
+from runs import Run
+from sessions import today
+
+NAMED_SYMBOLS = 100  # up to here the question names the symbols; beyond, it asks for all
+
+
+def look_for_splits(run: Run, client: PolygonClient) -> None:
+    """Ask once for the splits of all symbols since the last look, and record them.
+
+    A split of a symbol with stored rows is pending until they are restated; any other needs nothing. The splits and the
+    day up to which they are known commit together. The first run of all has nothing to restate and asks nothing.
+
+    Parameters
+    ----------
+    run : Run
+    client : PolygonClient
+
+    Raises
+    ------
+    ApiError, TimeUpError
+        As :meth:`PolygonClient.splits`.
+    """
+    as_of = run.request.as_of
+    with transaction(run.tools.engine, write=False) as connection:
+        since = utils.read_splits_until(connection)
+        tracked = utils.read_covered_symbols(connection, NAMED_SYMBOLS + 1)
+    found: list[Split] = []
+    if since:
+        named = sorted({*tracked, *run.request.symbols})
+        if len(named) > NAMED_SYMBOLS or EVERY_SYMBOL in named:
+            named = []
+        # Bars are as of the provider's today, whatever date stands for ours.
+        found = client.splits(since, max(as_of, today(run.tools.now())), named)
+        run.api_calls = client.calls
+    with transaction(run.tools.engine) as connection:
+        stored = utils.read_spans(connection, sorted({split.symbol for split in found}))
+        database.record_splits(connection, found, pending=stored.keys(), now=run.tools.now())
+        run.save(connection, splits_until=max(since or as_of, as_of))
+
+
+def plan_restatements(run: Run, connection: Connection, wanted: Sequence[date]) -> list[RangeCall]:
+    """One call for each wanted symbol whose split is pending, over its stored range and all wanted sessions.
+
+    Parameters
+    ----------
+    run : Run
+    connection : sqlalchemy.Connection
+    wanted : sequence of datetime.date
+        Ascending.
+
+    Returns
+    -------
+    list of RangeCall
+        By symbol.
+    """
+    pending = utils.read_pending_splits(connection)
+    symbols = sorted({split.symbol for split in pending})
+    if EVERY_SYMBOL not in run.request.symbols:
+        symbols = [symbol for symbol in symbols if symbol in run.request.symbols]
+    spans = utils.read_spans(connection, symbols)
+    calls = []
+    for symbol in symbols:
+        first, last = spans.get(symbol, (wanted[0], wanted[-1]) if wanted else (None, None))
+        if first and last:
+            calls.append(RangeCall(symbol, min(first, *wanted[:1]), max(last, *wanted[-1:])))
+    return calls
+
+
+def replace_history(run: Run, connection: Connection, call: RangeCall, bars: pd.DataFrame) -> bool:
+    """Clear the way for a symbol's restated history, inside the transaction that stores it.
+
+    Parameters
+    ----------
+    run : Run
+    connection : sqlalchemy.Connection
+    call : RangeCall
+        The restatement.
+    bars : pandas.DataFrame
+        The clean bars of its answer.
+
+    Returns
+    -------
+    bool
+        Whether the answer is restated history. If not, nothing was changed and the split stays pending.
+    """
+    pending = [split for split in utils.read_pending_splits(connection) if split.symbol == call.symbol]
+    stored = utils.read_history(connection, [call.symbol], call.first, call.last)
+    named = ", ".join(str(split) for split in pending)
+    if bars.empty and not stored.empty:
+        run.warnings.append(f"{named}: the provider has no history of it now; the next run asks again")
+        return False
+    if not _is_restated(stored, bars, pending, run.request.as_of):
+        run.warnings.append(f"{named}: the provider has not restated its history yet; the next run asks again")
+        return False
+    absent = stored[~stored["date"].isin(bars["date"])]
+    if not absent.empty:
+        # They have the old scale and cannot stay beside the new one.
+        reason = f"it was stored before the split {named}, and the restated history does not have it"
+        rejected = [
+            RejectedBar(call.symbol, row["date"].date(), reason, pd.Series(row).to_json(date_format="iso"))
+            for row in absent.to_dict("records")
+        ]
+        run.counts.rejected += database.record_rejected(connection, run.run_id, rejected)
+        database.delete_bars(connection, call.symbol, [bar.date for bar in rejected if bar.date])
+    database.mark_restated(connection, call.symbol, run.tools.now())
+    run.splits.append(f"{named}: history restated from {call.first}")
+    return True
+
+
+def _is_restated(stored: pd.DataFrame, bars: pd.DataFrame, pending: Sequence[Split], as_of: date) -> bool:
+    """Whether an answer has the new scale, told by the closes that are in both.
+
+    After the execution date it has. On that day the provider may be late, and then the closes are those stored.
+    """
+    if not pending or as_of > max(split.execution_date for split in pending):
+        return True
+    both = stored.merge(bars, on="date", suffixes=("_stored", "_new"))
+    if both.empty:
+        return True
+    seen = float(np.median(np.log(both["close_stored"] / both["close_new"])))
+    expected = sum(math.log(split.split_to / split.split_from) for split in pending)
+    return abs(seen - expected) < abs(seen)
