@@ -173,7 +173,7 @@ def weekly_report(this: Run) -> dict[str, Any]:
         stored = connection if not request.dry_run or utils.schema_exists(connection) else None
         sent = utils.read_sent_report(connection, week_start(sessions[0])) if stored else None
         if sent and sent["status"] == "sent" and not request.force:
-            return {**outcome, "status": "already_sent", "subject": sent["subject"]}
+            return {**outcome, "status": "already_sent", "subject": sent["subject"], "sent_at": str(sent["sent_at"])}
         first = last_sessions(CHART_SESSIONS, sessions[-1] + timedelta(days=1))[0]
         history = utils.read_history(stored, request.symbols, first, sessions[-1]) if stored else utils.no_history()
         notes = _notes(stored, request, sessions, history) if stored else []
@@ -199,7 +199,7 @@ def weekly_report(this: Run) -> dict[str, Any]:
         "subject": report.subject,
         "recipients": list(delivery.recipients),
         "charts": [chart.symbol for chart in pictures],
-        "files": [delivery.location] if delivery.location else [],
+        "files": list(delivery.files),
     }
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import Connection
 
@@ -68,11 +69,11 @@ def plan_load(run: Run, connection: Connection | None, sessions: Sequence[date])
     symbols = run.request.symbols
     fetched = {} if run.request.force or connection is None else utils.read_coverage(connection, symbols)
     missing = missing_pairs(symbols, sessions, fetched)
-    lacking = [session for session, lacks in zip(sessions, missing.any(axis=0).tolist(), strict=True) if lacks]
+    incomplete = [sessions[column] for column in np.flatnonzero(missing.any(axis=0)).tolist()]
     restatements = [] if connection is None else plan_restatements(run, connection, sessions)
     restated = {call.symbol for call in restatements}
     missing[[symbol in restated for symbol in symbols]] = False
-    return [*restatements, *plan_calls(symbols, sessions, missing)], lacking
+    return [*restatements, *plan_calls(symbols, sessions, missing)], incomplete
 
 
 def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -> bool:

@@ -12,16 +12,14 @@ import contextlib
 import os
 import re
 import smtplib
-import socket
 import ssl
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import SMTP
-from itertools import takewhile
 from pathlib import Path
 
 from config import Settings
@@ -31,10 +29,10 @@ INDEX = "index.html"
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds between attempts; each is twice the last
 _SES_ATTEMPTS = 3
+_HEAD_BYTES = 65_536
 # A server that cannot be talked to now may be in a moment; a certificate or a name that is wrong stays wrong.
-_PASSING = (smtplib.SMTPServerDisconnected, ConnectionError, TimeoutError)
-
-Replies = Mapping[str, tuple[int, bytes]]
+_PASSING = (smtplib.SMTPServerDisconnected, ConnectionError, TimeoutError, ssl.SSLEOFError)
+_UNAVAILABLE, _REFUSED = 421, 554  # as a server would say it
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def _write(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(draft, 0o644)  # noqa: S103, PTH101  # a temporary file is for its owner's eyes only
+        os.chmod(draft, 0o644)  # a temporary file is for its owner's eyes only
         os.replace(draft, path)
     except BaseException:
         os.unlink(draft)
@@ -134,23 +132,21 @@ def _index(folder: Path) -> str:
 
 
 def _subject(mail: Path) -> str:
-    """The subject of a mail on disk, of which only the head is read."""
+    """The subject of a mail on disk, of which only the beginning is read."""
     with mail.open("rb") as file:
-        head = b"".join(takewhile(lambda line: line.strip(), file))
-    return str(BytesParser(policy=SMTP).parsebytes(head, headersonly=True)["Subject"] or mail.stem)
+        head = BytesParser(policy=SMTP).parsebytes(file.read(_HEAD_BYTES), headersonly=True)
+    return str(head["Subject"] or mail.stem)
 
 
 def _by_ses(message: EmailMessage, sender: str, recipients: tuple[str, ...], timeout: float) -> Delivery:
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
+    import boto3  # type: ignore[import-untyped]
+    from botocore.config import Config  # type: ignore[import-untyped]
+    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
 
     seconds = timeout / _SES_ATTEMPTS
     retries = {"total_max_attempts": _SES_ATTEMPTS, "mode": "standard"}
     try:
-        client = boto3.client(
-            "sesv2", config=Config(connect_timeout=seconds, read_timeout=seconds, retries=retries)
-        )
+        client = boto3.client("sesv2", config=Config(connect_timeout=seconds, read_timeout=seconds, retries=retries))
         client.send_email(
             FromEmailAddress=sender,
             Destination={"ToAddresses": list(recipients)},
@@ -164,14 +160,96 @@ def _by_ses(message: EmailMessage, sender: str, recipients: tuple[str, ...], tim
 def _by_smtp(
     message: EmailMessage, sender: str, recipients: tuple[str, ...], settings: Settings, timeout: float
 ) -> Delivery:
-    """Offer the mail until every recipient is taken or refused for good, or time is up."""
+    """Offer the mail until each recipient is taken or refused for good, or time is up."""
     deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE
-    waiting, refused = recipients, dict[str, str]()
-    while waiting:
+    waiting, taken, refused = list(recipients), list[str](), dict[str, str]()
+    while True:
         try:
             replies = _offer(message, sender, waiting, settings, deadline - time.monotonic())
-            problem = ""
-        except _PassingError as error:
-            replies, problem = dict.fromkeys(waiting, (0, b"")), str(error)
-        except DeliveryError:
-    ...
+        except DeliveryError as error:
+            if not taken:
+                raise
+            replies = dict.fromkeys(waiting, (_REFUSED, str(error)))
+        taken += [recipient for recipient in waiting if recipient not in replies]
+        refused |= {recipient: reply for recipient, (_, reply) in replies.items()}
+        waiting = [recipient for recipient, (code, _) in replies.items() if _is_passing(code)]
+        if not waiting or time.monotonic() + pause >= deadline:
+            break
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    refused = {recipient: reply for recipient, reply in refused.items() if recipient not in taken}
+    if not taken:
+        reasons = "; ".join(f"{recipient}: {reply}" for recipient, reply in refused.items())
+        raise DeliveryError(f"the mail server {_server(settings)} took the mail for nobody: {reasons}")
+    return Delivery("smtp", tuple(taken), refused)
+
+
+def _offer(
+    message: EmailMessage, sender: str, recipients: Sequence[str], settings: Settings, seconds: float
+) -> dict[str, tuple[int, str]]:
+    """One attempt: code and text for each recipient not taken; a failure that may pass is a 4xx for all of them."""
+    server = _server(settings)
+    try:
+        with _connected(settings, seconds) as connection:
+            replies = connection.send_message(message, sender, recipients)
+    except smtplib.SMTPRecipientsRefused as error:
+        replies = error.recipients
+    except smtplib.SMTPResponseException as error:
+        reply = _reply(error.smtp_code, error.smtp_error, settings)
+        if _is_passing(error.smtp_code):
+            return dict.fromkeys(recipients, (error.smtp_code, reply))
+        if isinstance(error, smtplib.SMTPAuthenticationError):
+            raise DeliveryError(
+                f"the mail server {server} refused the login of {settings.smtp_user!r}: {reply}; "
+                "check SMTP_USER and SMTP_PASSWORD"
+            ) from None
+        raise DeliveryError(f"the mail server {server} refused the mail: {reply}") from None
+    except _PASSING as error:
+        return dict.fromkeys(recipients, (_UNAVAILABLE, f"no connection ({type(error).__name__})"))
+    except (ssl.SSLError, smtplib.SMTPNotSupportedError) as error:
+        reason = f"{_one_line(str(error))}; check SMTP_SECURITY ({settings.smtp_security}) and SMTP_PORT"
+        raise DeliveryError(f"the mail server {server} offers no such connection: {reason}") from None
+    except (smtplib.SMTPException, OSError) as error:
+        raise DeliveryError(f"the mail server {server} cannot be used: {_one_line(str(error))}") from None
+    return {recipient: (code, _reply(code, text, settings)) for recipient, (code, text) in replies.items()}
+
+
+@contextlib.contextmanager
+def _connected(settings: Settings, seconds: float) -> Iterator[smtplib.SMTP]:
+    """A connection that is secured and logged in as the settings say; certificates are verified."""
+    host, port, secure = settings.smtp_host, settings.smtp_port, ssl.create_default_context()
+    connection = (
+        smtplib.SMTP_SSL(host, port, timeout=seconds, context=secure)
+        if settings.smtp_security == "tls"
+        else smtplib.SMTP(host, port, timeout=seconds)
+    )
+    try:
+        if settings.smtp_security == "starttls":
+            connection.starttls(context=secure)
+        if settings.smtp_user:
+            connection.login(settings.smtp_user, settings.smtp_password.get_secret_value())
+        yield connection
+        # The mail is taken by now: a farewell that fails must not make it look otherwise, and be sent again.
+        with contextlib.suppress(OSError):
+            connection.quit()
+    finally:
+        connection.close()
+
+
+def _is_passing(code: int) -> bool:
+    return 400 <= code < 500
+
+
+def _server(settings: Settings) -> str:
+    return f"{settings.smtp_host}:{settings.smtp_port}"
+
+
+def _reply(code: int, text: bytes | str, settings: Settings) -> str:
+    """A server's reply in one line, without the password should it repeat that."""
+    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    password = settings.smtp_password.get_secret_value()
+    return _one_line(f"{code} {words.replace(password, '***') if password else words}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

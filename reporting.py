@@ -138,7 +138,7 @@ def build_report(
         "groups": [table[:EACH_END], table[EACH_END:]] if long else [table],
         "ends": table[:1] + table[1:][-1:],
         "graphs": [
-            {"chart": pictures[symbol], "cid": _cid(attached.index(symbol), week)}
+            {"alt": figures.plain(pictures[symbol].alt), "cid": _cid(attached.index(symbol), week)}
             if symbol in pictures
             else lines[symbol]
             for symbol in graphed

@@ -78,19 +78,19 @@ def _symbol_lines(connection: Connection, symbols: Sequence[str], sessions: list
     lacking = sorted(range(len(symbols)), key=lambda row: -int(missing[row].sum()))
     shown = [symbols[row] for row in lacking[:SHOWN_SYMBOLS] if symbols[row] != EVERY_SYMBOL]
     history = utils.read_history(connection, shown, sessions[0], sessions[-1])
-    stored = utils.read_stored(connection, shown).set_index("symbol")
+    stored = {row["symbol"]: row for row in utils.read_stored(connection, shown).to_dict("records")}
     traded = {symbol: set(dates) for symbol, dates in history.groupby("symbol")["date"]}
     lines = []
     for row in lacking:
         symbol = symbols[row]
-        has = stored.loc[symbol] if symbol in stored.index else None
+        has = stored.get(symbol)
         ranges = coverage.get(symbol, []) + coverage.get(EVERY_SYMBOL, [])
         lines.append(
             {
                 "symbol": symbol,
-                "rows": int(has["rows"]) if has is not None else 0,
-                "first": str(has["first"].date()) if has is not None else None,
-                "last": str(has["last"].date()) if has is not None else None,
+                "rows": int(has["rows"]) if has else 0,
+                "first": str(has["first"].date()) if has else None,
+                "last": str(has["last"].date()) if has else None,
                 "covered_from": str(min(ranges)[0]) if ranges else None,
                 "covered_to": str(max(last for _, last in ranges)) if ranges else None,
                 "missing": int(missing[row].sum()),

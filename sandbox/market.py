@@ -133,6 +133,10 @@ class MarketServer:
         """Let the next calls go wrong, one fault each, after those already waiting."""
         self._faults.extend(faults)
 
+    def forget_faults(self) -> None:
+        """Let the next calls go right again, whatever faults are still waiting."""
+        self._faults.clear()
+
     def start(self) -> MarketServer:
         """Listen, and answer in the background until :meth:`stop`.
 

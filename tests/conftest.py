@@ -1,7 +1,7 @@
 """What every test may use: an isolated environment, real databases, and the sandbox market.
 
-PostgreSQL is the server of ``TEST_DATABASE_URL`` if that is set, else one that starts from a wheel on a Unix socket. Each
-worker makes a database of its own there, and each test finds it empty.
+PostgreSQL is the server of ``TEST_DATABASE_URL`` if that is set, else one that starts from a wheel on a Unix socket.
+Each worker makes a database of its own there, and each test finds it empty.
 """
 
 from __future__ import annotations
