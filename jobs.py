@@ -164,16 +164,19 @@ def _client(this: Run) -> Any:
 def weekly_report(this: Run) -> dict[str, Any]:
     """Mail the week of the last session before as-of, unless it was mailed already."""
     from charts import CHART_SESSIONS, fetch_charts
+    from mailer import outbox_files
     from reporting import Week, build_report, chart_symbols, subject
 
     request, settings = this.request, this.tools.settings
     sessions = week_sessions(request.as_of)
+    week = Week(sessions[0], sessions[-1], len(sessions))
     outcome: dict[str, Any] = {"sessions": sessions, "recipients": list(settings.mail_to), "charts": []}
     with transaction(this.tools.engine, write=False) as connection:
         stored = connection if not request.dry_run or utils.schema_exists(connection) else None
         sent = utils.read_sent_report(connection, week_start(sessions[0])) if stored else None
         if sent and sent["status"] == "sent" and not request.force:
-            return {**outcome, "status": "already_sent", "subject": sent["subject"], "sent_at": str(sent["sent_at"])}
+            known = {"subject": sent["subject"], "sent_at": str(sent["sent_at"])}
+            return {**outcome, "status": "already_sent", **known, "files": outbox_files(settings, week.name)}
         first = last_sessions(CHART_SESSIONS, sessions[-1] + timedelta(days=1))[0]
         history = utils.read_history(stored, request.symbols, first, sessions[-1]) if stored else utils.no_history()
         notes = _notes(stored, request, sessions, history) if stored else []
@@ -188,9 +191,7 @@ def weekly_report(this: Run) -> dict[str, Any]:
     drawn = history[history["symbol"].isin(chart_symbols(performance))]
     pictures, failures = fetch_charts(drawn, url=settings.quickchart_url, timeout=_time_for_charts(this))
     this.warnings += notes + failures
-    report = build_report(
-        performance, Week(sessions[0], sessions[-1], len(sessions)), charts=pictures, notes=notes + failures
-    )
+    report = build_report(performance, week, charts=pictures, notes=notes + failures)
     delivery = _deliver(this, report)
     this.warnings += [f"{recipient} was refused: {reason}" for recipient, reason in delivery.refused.items()]
     return {
@@ -199,7 +200,7 @@ def weekly_report(this: Run) -> dict[str, Any]:
         "subject": report.subject,
         "recipients": list(delivery.recipients),
         "charts": [chart.symbol for chart in pictures],
-        "files": list(delivery.files),
+        "files": outbox_files(settings, week.name),
     }
 
 

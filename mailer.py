@@ -105,6 +105,12 @@ def _to_outbox(message: EmailMessage, folder: Path, page: str | None) -> Deliver
     return Delivery("outbox", tuple(address.addr_spec for address in message["To"].addresses), location=str(mail))
 
 
+def outbox_files(settings: Settings, name: str) -> list[str]:
+    """The page and the mail of that name in the outbox, if they are there."""
+    files = [settings.outbox / f"{name}.html", settings.outbox / f"{name}.eml"]
+    return [str(file) for file in files if settings.transport == "outbox" and file.exists()]
+
+
 def _write(path: Path, content: bytes) -> None:
     """Put a whole file in place: whoever opens it sees the old one or the new one, never half of one."""
     handle, draft = tempfile.mkstemp(prefix=".", suffix=path.suffix + "~", dir=path.parent)

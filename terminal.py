@@ -88,11 +88,11 @@ def _show_report(console: Console, result: dict[str, Any]) -> None:
     if recipients := result.get("recipients"):
         console.print(f"  to {', '.join(recipients)}", markup=False)
     for place in result.get("files", []):
-        console.print(f"  {place}", markup=False)
-        if place.endswith(".eml"):
+        if place.endswith(".html"):
+            console.print(f"  open {place}", markup=False)
+        elif result["status"] == "sent":
             text = message_from_bytes(Path(place).read_bytes(), policy=policy.default).get_body(("plain",))
-            console.print()
-            console.print(text.get_content() if text else "", markup=False)
+            console.print(f"\n{text.get_content() if text else ''}", markup=False)
 
 
 def show_status(console: Console, state: dict[str, Any]) -> None:

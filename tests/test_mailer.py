@@ -1,3 +1,4 @@
+import asyncio
 import email
 import email.policy
 import ipaddress
@@ -12,7 +13,6 @@ from email.message import EmailMessage
 
 import boto3
 import pytest
-from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -29,7 +29,7 @@ PASSWORD = "hunter2-secret"
 
 def message(name="weekly-report-2013-03-01", subject="Best: A: 2.0%"):
     mail = EmailMessage(policy=email.policy.SMTP)
-    mail["Subject"], mail["From"], mail["To"] = subject, "from@example.com", [ONE, TWO]
+    mail["Subject"], mail["From"], mail["To"] = subject, "from@example.com", f"{ONE}, {TWO}"
     mail["Message-ID"] = f"<{name}@example.com>"
     mail.set_content("Grüße\n.\n.dot\n")
     return mail
@@ -62,16 +62,27 @@ class Box:
 
 
 @contextmanager
-def smtp_server(box, *, server_class=SMTP, **options):
-    controller = Controller(box, hostname="127.0.0.1", port=0, **options)
-    controller.factory = lambda: server_class(box, **controller.SMTP_kwargs)
-    # The controller of this version checks itself by connecting to the port it was given, and 0 is any free one.
-    controller._trigger_server = lambda: None
-    controller.start()
+def smtp_server(box, *, server_class=SMTP, port=0, ssl_context=None, **options):
+    """A real SMTP server on a free port of this machine, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    sockets = {"host": "127.0.0.1", "port": port, "ssl": ssl_context}
+    server = loop.run_until_complete(
+        loop.create_server(lambda: server_class(box, hostname="localhost", loop=loop, **options), **sockets)
+    )
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
     try:
-        yield controller.server.sockets[0].getsockname()[1]
+        yield server.sockets[0].getsockname()[1]
     finally:
-        controller.stop()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        server.close()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
 
 def settings(port=25, **changes):
@@ -243,10 +254,8 @@ def test_a_server_that_starts_late_is_waited_for():
     sender = threading.Thread(target=lambda: deliveries.append(send(message(), settings(port))))
     sender.start()
     time.sleep(0.2)
-    controller = Controller(box, hostname="127.0.0.1", port=port)
-    controller.start()
-    sender.join()
-    controller.stop()
+    with smtp_server(box, port=port):
+        sender.join()
     assert deliveries[0].recipients == (ONE, TWO)
 
 
@@ -310,7 +319,7 @@ def test_ses_gets_the_whole_mail(aws):
 
 
 def test_ses_says_why_it_refuses(aws):
-    with pytest.raises(DeliveryError, match="Amazon SES did not take the mail: .*MessageRejected") as caught:
+    with pytest.raises(DeliveryError, match=r"Amazon SES did not take the mail: .*MessageRejected") as caught:
         send(message(), ses_settings())
     assert "\n" not in str(caught.value)
 

@@ -1,0 +1,81 @@
+import math
+
+import pytest
+
+from clock import Deadline, SystemClock
+from errors import TimeUpError
+
+
+class FakeClock:
+    """Time that only moves when slept."""
+
+    def __init__(self, now=1000.0):
+        self.now = now
+        self.slept = []
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def test_a_deadline_counts_down_to_its_reserve():
+    clock = FakeClock()
+    deadline = Deadline(300, clock)
+    assert deadline.remaining == 295
+    clock.now += 100
+    assert deadline.remaining == 195
+    clock.now += 200
+    assert deadline.remaining == -5
+
+
+def test_the_reserve_can_be_chosen():
+    assert Deadline(300, FakeClock(), reserve=0).remaining == 300
+
+
+def test_a_terminal_has_no_deadline():
+    clock = FakeClock()
+    deadline = Deadline(None, clock)
+    assert deadline.remaining == math.inf
+    deadline.sleep(1e9, "patience")
+    assert clock.slept == [1e9]
+
+
+def test_a_wait_that_fits_is_waited():
+    clock = FakeClock()
+    deadline = Deadline(20, clock)
+    deadline.sleep(15, "the limit")
+    assert clock.slept == [15]
+    assert deadline.remaining == 0
+
+
+def test_a_wait_past_the_deadline_is_refused_at_once():
+    clock = FakeClock()
+    deadline = Deadline(20, clock)
+    with pytest.raises(TimeUpError, match=r"^the limit needs 60 s, and 15 s are left$"):
+        deadline.sleep(60, "the limit")
+    assert clock.slept == []
+
+
+def test_when_time_is_over_no_seconds_are_left_rather_than_fewer():
+    clock = FakeClock()
+    deadline = Deadline(20, clock)
+    clock.now += 100
+    with pytest.raises(TimeUpError, match="0 s are left"):
+        deadline.sleep(1, "the limit")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, -1000])
+def test_no_wait_is_no_sleep(seconds):
+    clock = FakeClock()
+    Deadline(20, clock).sleep(seconds, "nothing")
+    assert clock.slept == []
+
+
+def test_the_system_clock_goes_forward_by_what_is_slept():
+    clock = SystemClock()
+    before = clock.monotonic()
+    clock.sleep(0.01)
+    assert clock.monotonic() - before >= 0.01
