@@ -154,8 +154,8 @@ class PolygonClient:
         self._session.auth = _BearerAuth(api_key)
         self._session.mount(base_url, HTTPAdapter(max_retries=retry))
 
-    def range_bars(self, symbol: str, first: date, last: date) -> list[Bar]:
-        """Daily bars of one symbol, adjusted for splits, oldest first.
+    def range_bars(self, symbol: str, first: date, last: date, *, adjusted: bool = True) -> list[Bar]:
+        """Daily bars of one symbol, oldest first; adjusted for splits, or as they were traded.
 
         Returns
         -------
@@ -170,7 +170,8 @@ class PolygonClient:
             If waiting for the plan's limit or for a retry would reach past the deadline.
         """
         path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/1/day/{first}/{last}"
-        return self._pages(path, {"adjusted": "true", "sort": "asc", "limit": str(PAGE_LIMIT)})
+        query = {"adjusted": "true" if adjusted else "false", "sort": "asc", "limit": str(PAGE_LIMIT)}
+        return self._pages(path, query)
 
     def grouped_bars(self, session: date) -> list[Bar]:
         """The daily bar of every symbol that traded in a session, adjusted for splits; raises as :meth:`range_bars`."""

@@ -25,7 +25,7 @@ from planner import Call, GroupedCall, RangeCall, merge_ranges, missing_pairs, p
 from quality import judge
 from runs import Run
 from sessions import sessions_between
-from splits import plan_restatements, replace_history
+from splits import clear_history, is_restated, plan_restatements
 from transformations import add_metrics, clean
 
 
@@ -102,13 +102,12 @@ def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -
         try:
             if run.tools.deadline.remaining < slowest:
                 raise TimeUpError(f"the next call needs up to {slowest:.0f} s")
-            bars = _fetch(client, call)
+            commit(run, client, call, _fetch(client, call), progress)
         except TimeUpError as error:
             run.warnings.append(f"{len(calls) - done} of {len(calls)} calls are left for the next run: {error}")
             return False
         finally:
             run.api_calls = client.calls
-        commit(run, call, bars, progress)
         slowest = max(slowest, clock.monotonic() - started)
     run.tools.progress(len(calls), len(calls), "")
     _settle_latest(run, progress)
@@ -121,12 +120,14 @@ def _fetch(client: PolygonClient, call: Call) -> list[Bar]:
     return client.range_bars(call.symbol, call.first, call.last)
 
 
-def commit(run: Run, call: Call, bars: list[Bar], progress: Progress) -> None:
+def commit(run: Run, client: PolygonClient, call: Call, bars: list[Bar], progress: Progress) -> None:
     """Take one answer into the database, all of it in one transaction.
 
     Parameters
     ----------
     run : Run
+    client : PolygonClient
+        Asked again only where the answer leaves open whether it is restated.
     call : Call
         What was asked.
     bars : list of dict
@@ -142,15 +143,15 @@ def commit(run: Run, call: Call, bars: list[Bar], progress: Progress) -> None:
     new = clean(accepted)
     if call.first <= progress.latest <= call.last:
         progress.latest_seen |= bool((new["date"] == pd.Timestamp(progress.latest)).any())
+    restated_symbol = call.symbol if isinstance(call, RangeCall) and is_restated(run, client, call, new) else None
     with transaction(run.tools.engine) as connection:
+        cleared = clear_history(run, connection, restated_symbol, new) if restated_symbol else 0
         waiting = {split.symbol for split in utils.read_pending_splits(connection)}
-        if isinstance(call, RangeCall) and call.symbol in waiting and replace_history(run, connection, call, new):
-            waiting.discard(call.symbol)
         if waiting:
             new = new[~new["symbol"].isin(waiting)]
         rows, restated = add_metrics(new, utils.read_neighbours(connection, new))
         counts = database.merge_bars(connection, rows, restated)
-        counts.rejected = database.record_rejected(connection, run.run_id, rejected)
+        counts.rejected = database.record_rejected(connection, run.run_id, rejected) + cleared
         _cover(run, connection, call, wanted, progress, waiting)
         run.counts.add(counts)
         run.save(connection)

@@ -117,7 +117,7 @@ def _write(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-        os.chmod(draft, 0o644)  # a temporary file is for its owner's eyes only
+        os.chmod(draft, 0o644)  # a temporary file is readable by its owner only; a report is for others too
         os.replace(draft, path)
     except BaseException:
         os.unlink(draft)
@@ -185,7 +185,10 @@ def _by_smtp(
         pause = min(2 * pause, _LONGEST_PAUSE)
     refused = {recipient: reply for recipient, reply in refused.items() if recipient not in taken}
     if not taken:
-        reasons = "; ".join(f"{recipient}: {reply}" for recipient, reply in refused.items())
+        reasons = "; ".join(
+            f"{', '.join(recipient for recipient in refused if refused[recipient] == reply)}: {reply}"
+            for reply in dict.fromkeys(refused.values())
+        )
         raise DeliveryError(f"the mail server {_server(settings)} took the mail for nobody: {reasons}")
     return Delivery("smtp", tuple(taken), refused)
 
@@ -211,10 +214,14 @@ def _offer(
             ) from None
         raise DeliveryError(f"the mail server {server} refused the mail: {reply}") from None
     except _PASSING as error:
-        return dict.fromkeys(recipients, (_UNAVAILABLE, f"no connection ({type(error).__name__})"))
+        reason = error.strerror or str(error) or type(error).__name__
+        return dict.fromkeys(recipients, (_UNAVAILABLE, f"no connection ({_one_line(reason)})"))
     except (ssl.SSLError, smtplib.SMTPNotSupportedError) as error:
         reason = f"{_one_line(str(error))}; check SMTP_SECURITY ({settings.smtp_security}) and SMTP_PORT"
         raise DeliveryError(f"the mail server {server} offers no such connection: {reason}") from None
+    except UnicodeError:
+        names = "SMTP_HOST, SMTP_USER, SMTP_PASSWORD, MAIL_FROM and MAIL_TO"
+        raise DeliveryError(f"the mail server {server} takes only ASCII; check {names}") from None
     except (smtplib.SMTPException, OSError) as error:
         raise DeliveryError(f"the mail server {server} cannot be used: {_one_line(str(error))}") from None
     return {recipient: (code, _reply(code, text, settings)) for recipient, (code, text) in replies.items()}

@@ -25,14 +25,15 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class RangeCall:
-    """All sessions of one symbol from `first` to `last`."""
+    """All sessions of one symbol from `first` to `last`; `restates` if it replaces a history of another scale."""
 
     symbol: str
     first: date
     last: date
+    restates: bool = False
 
     def __str__(self) -> str:
-        return f"{self.symbol} from {self.first} to {self.last}"
+        return f"{self.symbol} from {self.first} to {self.last}{', restated by a split' if self.restates else ''}"
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,6 @@ LISTED, EACH_END = 20, 10  # symbols in the table; of a longer list, its best an
 FULL_WEEK = 5  # sessions
 NOBODY = "stock-tracker@localhost"  # sender and recipient of a mail that only goes to the outbox
 
-
 _VERBS: dict[figures.Way, str] = {"rise": "rose", "fall": "fell", "flat": "unchanged"}
 
 

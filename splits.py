@@ -22,7 +22,7 @@ from api_client import PolygonClient, Split
 from config import EVERY_SYMBOL
 from connection import transaction
 from planner import RangeCall
-from quality import RejectedBar
+from quality import RejectedBar, judge
 from runs import Run
 from sessions import today
 
@@ -87,17 +87,20 @@ def plan_restatements(run: Run, connection: Connection, wanted: Sequence[date]) 
     for symbol in symbols:
         first, last = spans.get(symbol, (wanted[0], wanted[-1]) if wanted else (None, None))
         if first and last:
-            calls.append(RangeCall(symbol, min(first, *wanted[:1]), max(last, *wanted[-1:])))
+            calls.append(RangeCall(symbol, min(first, *wanted[:1]), max(last, *wanted[-1:]), restates=True))
     return calls
 
 
-def replace_history(run: Run, connection: Connection, call: RangeCall, bars: pd.DataFrame) -> bool:
-    """Clear the way for a symbol's restated history, inside the transaction that stores it.
+def is_restated(run: Run, client: PolygonClient, call: RangeCall, bars: pd.DataFrame) -> bool:
+    """Whether the answer to a restatement has the scale of all the symbol's pending splits.
+
+    After the last execution date it has. On that day the provider may be late; the closes tell, against those stored,
+    or where these are the same (they may have been fetched after the provider was done) against one bar as traded.
 
     Parameters
     ----------
     run : Run
-    connection : sqlalchemy.Connection
+    client : PolygonClient
     call : RangeCall
         The restatement.
     bars : pandas.DataFrame
@@ -106,42 +109,77 @@ def replace_history(run: Run, connection: Connection, call: RangeCall, bars: pd.
     Returns
     -------
     bool
-        Whether the answer is restated history. If not, nothing was changed and the split stays pending.
+        If not, the split stays pending, and what is stored stays as it is.
     """
-    pending = [split for split in utils.read_pending_splits(connection) if split.symbol == call.symbol]
-    stored = utils.read_history(connection, [call.symbol], call.first, call.last)
+    if not call.restates:
+        return False
+    with transaction(run.tools.engine, write=False) as connection:
+        pending = [split for split in utils.read_pending_splits(connection) if split.symbol == call.symbol]
+        spans = utils.read_spans(connection, [call.symbol])
+        stored = utils.read_history(connection, [call.symbol], *spans.get(call.symbol, (call.first, call.last)))
+    if not pending:  # another run restated it
+        return False
     named = ", ".join(str(split) for split in pending)
     if bars.empty and not stored.empty:
         run.warnings.append(f"{named}: the provider has no history of it now; the next run asks again")
         return False
-    if not _is_restated(stored, bars, pending, run.request.as_of):
-        run.warnings.append(f"{named}: the provider has not restated its history yet; the next run asks again")
+    before = bars[bars["date"] < pd.Timestamp(pending[0].execution_date)]
+    if before.empty or run.request.as_of > pending[-1].execution_date:
+        return True
+    both = stored.merge(before, on="date", suffixes=("_stored", "_new"))
+    if _fits(both["close_stored"] / both["close_new"], pending):
+        return True
+    session = before["date"].iloc[-1].date()
+    traded = client.range_bars(call.symbol, session, session, adjusted=False)
+    run.api_calls = client.calls
+    raw, _ = judge(traded, [session], symbol=call.symbol)
+    if _fits(raw["close"] / before["close"].iloc[-1], pending):
+        return True
+    run.warnings.append(f"{named}: the provider has not restated its history yet; the next run asks again")
+    return False
+
+
+def _fits(ratios: pd.Series[float], pending: Sequence[Split]) -> bool:
+    """Whether old closes are to new ones as the splits say, rather than the same."""
+    if ratios.empty:
         return False
-    absent = stored[~stored["date"].isin(bars["date"])]
-    if not absent.empty:
-        # They have the old scale and cannot stay beside the new one.
-        reason = f"it was stored before the split {named}, and the restated history does not have it"
-        rejected = [
-            RejectedBar(call.symbol, row["date"].date(), reason, pd.Series(row).to_json(date_format="iso"))
-            for row in absent.to_dict("records")
-        ]
-        run.counts.rejected += database.record_rejected(connection, run.run_id, rejected)
-        database.delete_bars(connection, call.symbol, [bar.date for bar in rejected if bar.date])
-    database.mark_restated(connection, call.symbol, run.tools.now())
-    run.splits.append(f"{named}: history restated from {call.first}")
-    return True
-
-
-def _is_restated(stored: pd.DataFrame, bars: pd.DataFrame, pending: Sequence[Split], as_of: date) -> bool:
-    """Whether an answer has the new scale, told by the closes that are in both.
-
-    After the execution date it has. On that day the provider may be late, and then the closes are those stored.
-    """
-    if not pending or as_of > max(split.execution_date for split in pending):
-        return True
-    both = stored.merge(bars, on="date", suffixes=("_stored", "_new"))
-    if both.empty:
-        return True
-    seen = float(np.median(np.log(both["close_stored"] / both["close_new"])))
+    seen = float(np.median(np.log(ratios)))
     expected = sum(math.log(split.split_to / split.split_from) for split in pending)
     return abs(seen - expected) < abs(seen)
+
+
+def clear_history(run: Run, connection: Connection, symbol: str, bars: pd.DataFrame) -> int:
+    """Clear the way for a symbol's restated history, inside the transaction that stores it.
+
+    Rows that the restated history lacks have the old scale and cannot stay beside the new one: they move to
+    ``rejected_bars``.
+
+    Parameters
+    ----------
+    run : Run
+    connection : sqlalchemy.Connection
+    symbol : str
+    bars : pandas.DataFrame
+        The clean bars of the restatement's answer.
+
+    Returns
+    -------
+    int
+        How many rows were moved.
+    """
+    pending = [split for split in utils.read_pending_splits(connection) if split.symbol == symbol]
+    named = ", ".join(str(split) for split in pending)
+    spans = utils.read_spans(connection, [symbol])
+    stored = utils.read_history(connection, [symbol], *spans[symbol]) if spans else utils.no_history()
+    absent = stored[~stored["date"].isin(bars["date"])]
+    reason = f"it was stored before the split {named}, and the restated history does not have it"
+    moved = [
+        RejectedBar(symbol, row["date"].date(), reason, pd.Series(row).to_json(date_format="iso"))
+        for row in absent.to_dict("records")
+    ]
+    if moved:
+        database.record_rejected(connection, run.run_id, moved)
+        database.delete_bars(connection, symbol, [bar.date for bar in moved if bar.date])
+    database.mark_restated(connection, symbol, run.tools.now())
+    run.splits.append(f"{named}: history restated")
+    return len(moved)

@@ -2,7 +2,6 @@ import asyncio
 import email
 import email.policy
 import ipaddress
-import os
 import socket
 import ssl
 import threading
@@ -10,10 +9,11 @@ import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from pathlib import Path
 
 import boto3
 import pytest
-from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
+from aiosmtpd.smtp import SMTP, AuthResult
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -58,31 +58,33 @@ class Box:
 
     def log_in(self, server, session, envelope, mechanism, data):
         self.logins.append((data.login.decode(), data.password.decode()))
-        return AuthResult(success=isinstance(data, LoginPassword) and data.password == PASSWORD.encode())
+        return AuthResult(success=data.password == PASSWORD.encode(), handled=False)
 
 
 @contextmanager
 def smtp_server(box, *, server_class=SMTP, port=0, ssl_context=None, **options):
     """A real SMTP server on a free port of this machine, in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    sockets = {"host": "127.0.0.1", "port": port, "ssl": ssl_context}
-    server = loop.run_until_complete(
-        loop.create_server(lambda: server_class(box, hostname="localhost", loop=loop, **options), **sockets)
-    )
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+    started, bound = threading.Event(), {}
+
+    async def serve():
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        bound["stop"] = lambda: loop.call_soon_threadsafe(stop.set)
+        server = await loop.create_server(
+            lambda: server_class(box, hostname="localhost", loop=loop, **options), "127.0.0.1", port, ssl=ssl_context
+        )
+        bound["port"] = server.sockets[0].getsockname()[1]
+        started.set()
+        await stop.wait()
         server.close()
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield bound["port"]
+    finally:
+        bound["stop"]()
+        thread.join()
 
 
 def settings(port=25, **changes):
@@ -273,7 +275,7 @@ def test_a_server_that_hangs_up_after_taking_the_mail_is_not_sent_it_twice():
 def test_a_server_that_says_nothing_is_given_up():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
-        with pytest.raises(DeliveryError, match=r"no connection \(TimeoutError\)"):
+        with pytest.raises(DeliveryError, match=r"no connection \(.*timed out\)"):
             send(message(), settings(silent.getsockname()[1]), timeout=1)
     assert time.monotonic() - started < 2
 
@@ -282,6 +284,15 @@ def test_a_reply_that_repeats_the_password_is_shown_without_it():
     box = Box(accept=lambda box: f"554 I know {PASSWORD}")
     with smtp_server(box) as port, pytest.raises(DeliveryError, match=r"554 I know \*\*\*$"):
         send(message(), settings(port, smtp_password=PASSWORD))
+
+
+def test_a_login_that_smtp_cannot_carry_is_an_error_of_one_line():
+    box = Box()
+    options = {"authenticator": box.log_in, "auth_require_tls": False}
+    wanted = {"smtp_user": "mé", "smtp_password": PASSWORD}
+    with smtp_server(box, **options) as port, pytest.raises(DeliveryError, match="takes only ASCII") as caught:
+        send(message(), settings(port, **wanted))
+    assert PASSWORD not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +325,7 @@ def test_ses_gets_the_whole_mail(aws):
     delivery = send(message(), ses_settings())
     assert (delivery.transport, delivery.recipients) == ("ses", (ONE, TWO))
     [sent] = next(iter(ses_backends.values()))["us-east-1"].sent_messages
-    assert sent.destinations == [ONE, TWO]
+    assert set(sent.destinations) == {ONE, TWO}
     assert "Message-ID: <weekly-report-2013-03-01@example.com>" in sent.raw_data
 
 
@@ -388,11 +399,9 @@ def test_an_outbox_that_is_no_folder_is_named(tmp_path):
         send(message(), outbox_settings(taken))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_an_outbox_that_may_not_be_written_is_named(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(DeliveryError, match="cannot be written: Permission denied"):
-        send(message(), outbox_settings(tmp_path))
+def test_an_outbox_that_cannot_be_made_is_named():
+    with pytest.raises(DeliveryError, match="the outbox '/dev/null/outbox' cannot be written: Not a directory"):
+        send(message(), outbox_settings(Path("/dev/null/outbox")))
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path):
