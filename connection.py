@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
@@ -166,6 +167,11 @@ def transaction(engine: Engine, *, write: bool = True) -> Iterator[Connection]:
             if write and engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
             yield connection
+
+
+def exists(engine: Engine) -> bool:
+    """Whether there is a database to connect to: connecting to a SQLite file that is not there would make it."""
+    return engine.dialect.name != "sqlite" or Path(str(engine.url.database)).exists()
 
 
 @contextmanager

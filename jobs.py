@@ -112,8 +112,7 @@ def _bring(this: Run, wanted_sessions: Callable[[Connection | None], list[date]]
     from splits import look_for_splits
 
     engine, request = this.tools.engine, this.request
-    with transaction(engine, write=False) as connection:
-        stored = connection if not request.dry_run or utils.schema_exists(connection) else None
+    with utils.reading(engine) as stored:
         wanted = wanted_sessions(stored)
         calls, missing = plan_load(this, stored, wanted)
         looked = utils.read_splits_until(stored) if stored else None
@@ -125,11 +124,11 @@ def _bring(this: Run, wanted_sessions: Callable[[Connection | None], list[date]]
     if calls or not looked or looked < request.as_of:
         client = _client(this)
         complete = _in_time(this, lambda: look_for_splits(this, client))
-        with transaction(engine, write=False) as connection:
-            calls, missing = plan_load(this, connection, wanted)
+        with utils.reading(engine) as stored:
+            calls, missing = plan_load(this, stored, wanted)
         complete = complete and load(this, client, calls, latest)
     if request.symbols != (EVERY_SYMBOL,):
-        with transaction(engine) as connection:
+        with transaction(engine, write=False) as connection:
             unknown = utils.read_unknown(connection, request.symbols)
         this.warnings += [
             f"symbol {symbol!r}: the provider has no bar of it in these sessions; check its spelling"
@@ -171,9 +170,8 @@ def weekly_report(this: Run) -> dict[str, Any]:
     sessions = week_sessions(request.as_of)
     week = Week(sessions[0], sessions[-1], len(sessions))
     outcome: dict[str, Any] = {"sessions": sessions, "recipients": list(settings.mail_to), "charts": []}
-    with transaction(this.tools.engine, write=False) as connection:
-        stored = connection if not request.dry_run or utils.schema_exists(connection) else None
-        sent = utils.read_sent_report(connection, week_start(sessions[0])) if stored else None
+    with utils.reading(this.tools.engine) as stored:
+        sent = utils.read_sent_report(stored, week_start(sessions[0])) if stored else None
         if sent and sent["status"] == "sent" and not request.force:
             known = {"subject": sent["subject"], "sent_at": str(sent["sent_at"])}
             return {**outcome, "status": "already_sent", **known, "files": outbox_files(settings, week.name)}
@@ -199,7 +197,7 @@ def weekly_report(this: Run) -> dict[str, Any]:
         "status": "sent",
         "subject": report.subject,
         "recipients": list(delivery.recipients),
-        "charts": [chart.symbol for chart in pictures],
+        "charts": [chart.symbol for chart in report.charts],
         "files": outbox_files(settings, week.name),
     }
 

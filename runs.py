@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Engine
 
@@ -19,9 +20,11 @@ import database
 import utils
 from clock import Deadline
 from config import Settings
-from connection import transaction
-from errors import StockTrackerError
+from connection import describe, transaction
+from errors import DataError, StockTrackerError
 from schema import ensure_schema
+
+THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where a sandbox runs
 
 ProgressFunction = Callable[[int, int, str], None]
 
@@ -73,6 +76,21 @@ class Run:
         database.update_run(connection, self.run_id, self.counts, api_calls=self.api_calls, **columns)
 
 
+def _refuse_to_mix(connection: Connection, tools: Tools) -> None:
+    """Recorded prices of the sandbox and live ones must not meet in one table."""
+    host = _host(tools.settings)
+    for other in utils.read_providers(connection):
+        if (other in THIS_MACHINE) != (host in THIS_MACHINE):
+            raise DataError(
+                f"{describe(tools.engine)} holds prices from {other}, not from {host}:"
+                " set DATABASE_URL to another database, or remove that one (make clean)"
+            )
+
+
+def _host(settings: Settings) -> str:
+    return urlsplit(settings.polygon_base_url).hostname or ""
+
+
 @contextmanager
 def recorded(this: Run) -> Iterator[None]:
     """Open the run's row, and close it with the error of a run that fails."""
@@ -80,8 +98,10 @@ def recorded(this: Run) -> Iterator[None]:
     with transaction(tools.engine) as connection:
         if not utils.schema_exists(connection):
             ensure_schema(connection)
+        _refuse_to_mix(connection, tools)
         database.start_run(
             connection,
+            provider=_host(tools.settings),
             run_id=this.run_id,
             job_type=request.job_type,
             payload=request.payload,

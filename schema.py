@@ -85,6 +85,7 @@ JOB_RUNS = Table(
     Column("job_type", String(20), nullable=False),
     Column("payload", Text, nullable=False, comment="as received, JSON"),
     Column("as_of", Date, nullable=False),
+    Column("provider", Text, nullable=False, comment="the host that the bars come from"),
     Column("status", String(20), nullable=False, comment="running, failed, or the result's status"),
     Column("started_at", DateTime(timezone=True), nullable=False),
     Column("finished_at", DateTime(timezone=True)),

@@ -11,12 +11,12 @@ from datetime import date
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 import jobs
 import utils
 from config import EVERY_SYMBOL
-from connection import describe, transaction
+from connection import describe
 from planner import missing_pairs
 from runs import Request, Tools
 from sessions import last_sessions
@@ -56,20 +56,15 @@ def read_status(tools: Tools, symbols: Sequence[str], as_of: date, *, strip: int
         "next_run": jobs.run(Request("daily_update", tuple(symbols), as_of, dry_run=True), tools),
         "runs": [],
     }
-    if not _exists(tools.engine):
-        return state
-    with transaction(tools.engine, write=False) as connection:
+    with utils.reading(tools.engine) as connection:
+        if connection is None:
+            return state
         lines = _symbol_lines(connection, symbols, sessions)
         state["symbols"] = lines[:SHOWN_SYMBOLS]
         state["more_symbols"] = max(len(lines) - SHOWN_SYMBOLS, 0)
         runs = utils.read_last_runs(connection, SHOWN_RUNS)
         state["runs"] = [{key: _plain(value) for key, value in row.items()} for row in runs]
     return state
-
-
-def _exists(engine: Engine) -> bool:
-    with transaction(engine, write=False) as connection:
-        return utils.schema_exists(connection)
 
 
 def _symbol_lines(connection: Connection, symbols: Sequence[str], sessions: list[date]) -> list[dict[str, Any]]:

@@ -6,16 +6,18 @@ writes, except a temporary table that carries a question's symbols.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Double, cast, func, inspect, select, text
+from sqlalchemy import Connection, Double, Engine, cast, func, inspect, select, text
 
 from api_client import Split
 from config import EVERY_SYMBOL
+from connection import exists, transaction
 from database import drop_stage, stage
 from schema import COVERAGE, JOB_RUNS, METADATA, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
 from transformations import ROLLING_SESSIONS
@@ -23,6 +25,16 @@ from transformations import ROLLING_SESSIONS
 Ranges = dict[str, list[tuple[date, date]]]
 HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
 FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection | None]:
+    """A transaction to read in, or None where there is no database, or none with these tables, yet."""
+    if not exists(engine):
+        yield None
+        return
+    with transaction(engine, write=False) as connection:
+        yield connection if schema_exists(connection) else None
 
 
 def schema_exists(connection: Connection) -> bool:
@@ -166,6 +178,12 @@ def read_sent_report(connection: Connection, week: date) -> Mapping[str, Any] | 
     """The row of ``sent_reports`` of the week that starts on this Monday, or None."""
     row = connection.execute(select(SENT_REPORTS).where(SENT_REPORTS.c.week == week)).mappings().first()
     return dict(row) if row else None
+
+
+def read_providers(connection: Connection) -> list[str]:
+    """The hosts that bars were loaded from."""
+    loads = select(JOB_RUNS.c.provider).where(JOB_RUNS.c.inserted > 0).distinct()
+    return list(connection.execute(loads).scalars())
 
 
 def read_last_runs(connection: Connection, count: int) -> list[dict[str, Any]]:

@@ -251,7 +251,7 @@ class TestSymbols:
         ],
     )
     def test_anything_else_is_refused_naming_it_in_one_line(self, value, shown):
-        with pytest.raises(ValueError, match="valid is|is not a list|names no symbol") as caught:
+        with pytest.raises(ValueError, match=r"valid is|is not a list|names no symbol") as caught:
             parse_symbols(value)
         assert str(caught.value).startswith(shown)
         assert str(caught.value).isprintable()
@@ -372,7 +372,9 @@ class TestSecretsManager:
 
     def test_a_missing_secret_is_named(self, monkeypatch, secrets_manager):
         monkeypatch.setenv("SECRET_ID", "nowhere")
-        with pytest.raises(ConfigError, match=r"^SECRET_ID is 'nowhere', which Secrets Manager does not give out: ") as e:
+        with pytest.raises(
+            ConfigError, match=r"^SECRET_ID is 'nowhere', which Secrets Manager does not give out: "
+        ) as e:
             load_settings()
         assert str(e.value).isprintable()
 
@@ -383,8 +385,8 @@ class TestSecretsManager:
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         monkeypatch.setenv("SECRET_ID", "stock-tracker")
         parameters.clear_caches()
-        parameters.base.DEFAULT_PROVIDERS.clear()
-        boto3.DEFAULT_SESSION = None
+        monkeypatch.delitem(parameters.base.DEFAULT_PROVIDERS, "secrets", raising=False)
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
         with pytest.raises(ConfigError, match=r"^SECRET_ID is 'stock-tracker'"):
             load_settings()
 
