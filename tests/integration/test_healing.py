@@ -1,0 +1,259 @@
+"""Whatever was missed, the next run brings it, by the fewest calls, and history never mixes two scales."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import Engine
+
+import jobs
+from clock import Deadline
+from config import Settings
+from connection import open_engine
+from runs import Request, Tools
+from sandbox.market import Fault, MarketServer
+from sandbox.prices import PriceHistory, Split
+from sessions import last_sessions, previous_session
+from tests import independent
+from tests.conftest import SYMBOLS, Job
+from tests.database_rows import rows, scalar, stock_data
+
+TODAY = date(2013, 3, 2)
+
+
+def expected(
+    first: date, symbols: tuple[str, ...] = SYMBOLS, today: date = TODAY, splits: list = independent.SPLITS
+) -> list[independent.Row]:
+    last = previous_session(today)
+    bars = [b for b in independent.recorded_bars() if b.symbol in symbols and first <= b.session <= last]
+    return independent.table(independent.adjusted(bars, today, splits))
+
+
+def test_a_missed_week_of_5_symbols_costs_one_call_a_session(job: Job, market: MarketServer, engine: Engine) -> None:
+    job("initialize", as_of="2013-02-23")
+    market.reset_calls()
+
+    result = job("daily_update", as_of="2013-03-02")
+
+    assert result["sessions"] == {"first": "2013-02-25", "last": "2013-03-01", "count": 5}
+    assert market.calls["grouped"] + market.calls["range"] == 5
+    assert stock_data(engine) == expected(last_sessions(70, date(2013, 2, 23))[0])
+
+
+def test_a_missed_month_costs_one_call_a_symbol(job: Job, market: MarketServer) -> None:
+    job("initialize", as_of="2013-02-02")
+    market.reset_calls()
+
+    job("daily_update", as_of="2013-03-02")
+
+    assert dict(market.calls) == {"splits": 1, "range": 5}
+
+
+def test_a_symbol_added_to_the_list_is_backfilled_as_deep_as_the_others(
+    job: Job, market: MarketServer, engine: Engine
+) -> None:
+    job("initialize", as_of="2013-03-01", symbols="AAPL,IBM")
+    market.reset_calls()
+
+    job("daily_update", as_of="2013-03-02", symbols="AAPL,IBM,MSFT")
+
+    # One call brings MSFT's whole history, and one the last session of the two others.
+    assert dict(market.calls) == {"splits": 1, "range": 1, "grouped": 1}
+    assert stock_data(engine) == expected(date(2012, 11, 16), ("AAPL", "IBM", "MSFT"))
+
+
+def test_an_update_of_an_empty_database_loads_what_initialize_would(job: Job, engine: Engine) -> None:
+    assert job("daily_update", as_of="2013-03-02")["rows"]["inserted"] == 350
+    assert stock_data(engine) == expected(last_sessions(70, TODAY)[0])
+
+
+def test_a_halted_symbol_is_covered_and_not_asked_for_again(job: Job, market: MarketServer, engine: Engine) -> None:
+    for day in (date(2013, 1, 10), date(2013, 2, 28)):
+        market.history.remove_bar("IBM", day)
+    job("initialize", as_of="2013-03-01")
+    market.reset_calls()
+
+    assert job("initialize", as_of="2013-03-01")["status"] == "nothing_to_do"
+    assert sum(market.calls.values()) == 0
+    assert scalar(engine, "SELECT count(*) FROM coverage") == len(SYMBOLS)
+
+
+def test_a_closure_that_the_calendar_does_not_know_is_covered_with_a_warning(job: Job, market: MarketServer) -> None:
+    closed = date(2013, 2, 26)
+    for symbol in SYMBOLS:
+        market.history.remove_bar(symbol, closed)
+    job("initialize", as_of=str(closed))
+
+    result = job("daily_update", as_of="2013-02-28")
+    market.reset_calls()
+    again = job("daily_update", as_of="2013-02-28")
+
+    assert result["status"] == "ok"
+    assert f"the provider has no bar of any symbol on {closed}: taken as a closed exchange" in result["warnings"]
+    assert again["status"] == "nothing_to_do"
+
+
+def test_the_hurricane_of_2012_closed_the_exchange_for_two_days(job: Job, engine: Engine) -> None:
+    job("initialize", start="2012-10-26", end="2012-10-31", as_of="2013-03-02", symbols="IBM")
+
+    assert [row.session for row in stock_data(engine)] == [date(2012, 10, 26), date(2012, 10, 31)]
+
+
+@pytest.mark.parametrize(
+    "splits",
+    [
+        pytest.param([("GOOG", date(2013, 2, 27), 1, 2)], id="between two missed days"),
+        pytest.param([("GOOG", date(2013, 2, 26), 1, 2), ("GOOG", date(2013, 2, 28), 5, 1)], id="two in one gap"),
+        pytest.param([("GOOG", date(2013, 3, 2), 1, 20)], id="on this very morning"),
+        pytest.param([("GOOG", date(2013, 2, 25), 1, 2), ("IBM", date(2013, 3, 1), 2, 3)], id="two symbols"),
+    ],
+)
+def test_a_split_in_a_gap_restates_all_history(
+    job: Job, market: MarketServer, engine: Engine, splits: list[tuple[str, date, int, int]]
+) -> None:
+    market.today = date(2013, 2, 23)
+    job("initialize", as_of="2013-02-23")
+    for split in splits:
+        market.history.add_split(Split(*split))
+    market.today = TODAY
+    market.reset_calls()
+
+    result = job("daily_update", as_of="2013-03-02")
+
+    split_symbols = {split[0] for split in splits}
+    assert len(result["splits"]) == len(split_symbols)
+    assert stock_data(engine) == expected(last_sessions(70, date(2013, 2, 23))[0], splits=splits)
+    # A call restates each symbol that split and brings its week; the others' week takes the fewest calls.
+    others = min(len(SYMBOLS) - len(split_symbols), 5)
+    assert dict(market.calls) == {"splits": 1, "range": len(split_symbols) + others}
+
+
+def test_a_provider_that_is_late_on_the_morning_of_a_split_is_asked_again(
+    job: Job, market: MarketServer, engine: Engine
+) -> None:
+    job("initialize", as_of="2013-03-01")
+    before = stock_data(engine)
+    split = ("GOOG", TODAY, 1, 2)
+    market.history.add_split(Split(*split))
+    market.today = date(2013, 3, 1)  # its bars are those of yesterday's shares
+    listed = b'{"status":"OK","results":[{"ticker":"GOOG","execution_date":"2013-03-02","split_from":1,"split_to":2}]}'
+    market.fail_next(Fault(status=200, body=listed))
+
+    early = job("daily_update", as_of="2013-03-02")
+
+    assert any("not restated its history yet" in warning for warning in early["warnings"])
+    assert [row for row in stock_data(engine) if row.symbol == "GOOG"] == [r for r in before if r.symbol == "GOOG"]
+    market.today = TODAY
+    assert job("daily_update", as_of="2013-03-02")["splits"] == ["GOOG 2:1 on 2013-03-02: history restated"]
+    assert stock_data(engine) == expected(date(2012, 11, 16), splits=[split])
+
+
+def test_a_stored_bar_that_the_restated_history_lacks_is_kept_as_rejected(
+    job: Job, market: MarketServer, engine: Engine
+) -> None:
+    job("initialize", as_of="2013-03-01")
+    market.history.remove_bar("GOOG", date(2013, 1, 15))
+    market.history.add_split(Split("GOOG", date(2013, 3, 1), 1, 2))
+
+    result = job("daily_update", as_of="2013-03-02")
+
+    assert result["rows"]["rejected"] == 1
+    assert not rows(engine, "SELECT * FROM stock_data WHERE symbol = 'GOOG' AND date = '2013-01-15 00:00:00'")
+    (reason,) = rows(engine, "SELECT reason FROM rejected_bars")[0]
+    assert reason.startswith("it was stored before the split GOOG 2:1 on 2013-03-01")
+
+
+class ManualClock:
+    """Time that moves only when somebody waits, and by a second at each look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_run_that_is_out_of_time_is_partial_and_the_next_ones_go_on(market: MarketServer, engine: Engine) -> None:
+    settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
+    statuses, inserted = [], 0
+    while len(statuses) < 10 and (not statuses or statuses[-1] == "partial"):
+        tools = Tools(settings=settings, engine=engine, deadline=Deadline(20, ManualClock()))
+        result = jobs.run(Request("initialize", SYMBOLS, TODAY), tools)
+        statuses.append(result["status"])
+        inserted += result["rows"]["inserted"]
+
+    assert statuses[0] == "partial"
+    assert statuses[-1] == "ok"
+    assert inserted == 350
+    assert stock_data(engine) == expected(last_sessions(70, TODAY)[0])
+    assert market.calls["range"] == 5
+
+
+def test_the_plans_limit_never_makes_a_run_wait_past_its_time(market: MarketServer, engine: Engine) -> None:
+    settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=2)
+    tools = Tools(settings=settings, engine=engine, deadline=Deadline(55, ManualClock()))
+
+    result = jobs.run(Request("initialize", SYMBOLS, TODAY), tools)
+
+    assert result["status"] == "partial"
+    assert result["rows"]["inserted"] == 140
+    assert "limit of 2 calls a minute" in result["warnings"][0]
+
+
+def test_the_whole_market_is_covered_in_one_row_and_heals_through_a_week_of_splits(
+    postgresql_url: str, sqlite_url: str
+) -> None:
+    history = PriceHistory.synthetic(60, 30, seed=3, end=date(2013, 2, 28))
+    bars = [
+        independent.Bar(
+            symbol,
+            day,
+            *(Decimal(repr(bar[key])) for key in "ohlc"),
+            Decimal(repr(bar["v"])),
+        )
+        for symbol in history.symbols
+        for bar, day in _bars(history, symbol)
+    ]
+    splits = [
+        (symbol, date(2013, 2, 25) + timedelta(days=n % 4), 1, 2 + n % 3)
+        for n, symbol in enumerate(history.symbols[::6])
+    ]
+    for url in (postgresql_url, sqlite_url):
+        engine = open_engine(url)
+        with MarketServer(
+            PriceHistory.synthetic(60, 30, seed=3, end=date(2013, 2, 28)), today=date(2013, 2, 22)
+        ) as market:
+            settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
+
+            def run(job_type: str, as_of: date, **more: int) -> dict:
+                tools = Tools(settings=settings, engine=engine, deadline=Deadline(None, ManualClock()))  # noqa: B023
+                return jobs.run(Request(job_type, ("*",), as_of, **more), tools)
+
+            run("initialize", date(2013, 2, 22), sessions=20)
+            assert dict(market.calls) == {"grouped": 20}
+            assert scalar(engine, "SELECT count(*) FROM coverage") == 1
+            for split in splits:
+                market.history.add_split(Split(*split))
+            market.today = date(2013, 3, 1)
+            market.reset_calls()
+
+            result = run("daily_update", date(2013, 3, 1))
+
+            assert dict(market.calls) == {"splits": 1, "range": len(splits), "grouped": 5}
+            assert len(result["splits"]) == len(splits)
+        first = last_sessions(20, date(2013, 2, 22))[0]
+        wanted = [bar for bar in bars if bar.session >= first]
+        assert stock_data(engine) == independent.table(independent.adjusted(wanted, date(2013, 3, 1), splits))
+
+
+def _bars(history: PriceHistory, symbol: str) -> list[tuple[dict, date]]:
+    from sessions import session_dates
+
+    raw = history.range_bars(symbol, date(2012, 1, 1), date(2013, 2, 28), adjusted=False, today=date(2013, 3, 1))
+    return list(zip(raw, session_dates([bar["t"] for bar in raw]).tolist(), strict=True))
