@@ -13,6 +13,7 @@ from datetime import date, datetime, time
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import Column, Connection, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -41,8 +42,8 @@ class Counts:
             setattr(self, name, getattr(self, name) + value)
 
 
-def merge_bars(connection: Connection, rows: pd.DataFrame, restated: pd.DataFrame) -> Counts:
-    """Bring ``stock_data`` to the given rows, writing only those that differ.
+def load_bars(connection: Connection, rows: pd.DataFrame, restated: pd.DataFrame, present: int) -> Counts:
+    """Bring ``stock_data`` to the given rows, writing only what differs.
 
     Parameters
     ----------
@@ -53,29 +54,42 @@ def merge_bars(connection: Connection, rows: pd.DataFrame, restated: pd.DataFram
         daily_pct_change``, at most one a symbol and session; NaN is NULL.
     restated : pandas.DataFrame
         ``symbol, date, rolling_avg, daily_pct_change`` of stored rows whose metrics depend on the new bars.
+    present : int
+        How many of `rows` have a row in the table, as read in this transaction. With none, they are copied straight
+        into it; else they are staged and merged.
 
     Returns
     -------
     Counts
         ``unchanged`` counts the new bars that were stored already; ``updated`` includes restated rows that changed.
     """
-    counts = Counts()
-    if not rows.empty:
-        stage(connection, "incoming", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows)
-        present = connection.execute(text(_PRESENT)).scalar_one()
-        written = connection.execute(text(_merge_statement(connection.dialect.name))).rowcount
-        counts.inserted = len(rows) - present
-        counts.updated = written - counts.inserted
+    counts = Counts(inserted=len(rows) - present)
+    if present:
+        counts.updated = merge_bars(connection, rows) - counts.inserted
         counts.unchanged = present - counts.updated
-        drop_stage(connection, "incoming")
-    if not restated.empty:
+    elif len(rows):
+        insert_bars(connection, rows)
+    if len(restated):
         stage(connection, "restated", {name: STOCK_DATA.c[name] for name in ["date", "symbol", *RESTATED]}, restated)
         counts.updated += connection.execute(text(_restate_statement(connection.dialect.name))).rowcount
         drop_stage(connection, "restated")
     return counts
 
 
-_PRESENT = "SELECT count(*) FROM incoming JOIN stock_data USING (symbol, date)"
+def insert_bars(connection: Connection, rows: pd.DataFrame) -> None:
+    """Copy rows of which none is stored straight into ``stock_data``."""
+    if connection.dialect.name == "postgresql":
+        _copy(connection, "stock_data", COLUMNS, rows)
+    else:
+        _insert(connection, "stock_data", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows)
+
+
+def merge_bars(connection: Connection, rows: pd.DataFrame) -> int:
+    """Insert rows that are not stored and update those that differ; the number of both."""
+    stage(connection, "incoming", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows)
+    written = connection.execute(text(_merge_statement(connection.dialect.name))).rowcount
+    drop_stage(connection, "incoming")
+    return int(written)
 
 
 def _merge_statement(dialect: str) -> str:
@@ -115,22 +129,18 @@ def stage(connection: Connection, name: str, columns: Mapping[str, Column[Any]],
     frame : pandas.DataFrame
         Holds these columns; NaN is NULL.
     """
-    names = ", ".join(columns)
     if connection.dialect.name == "postgresql":
         source = next(iter(columns.values())).table
         types = ", ".join(f"{column.name} AS {alias}" for alias, column in columns.items())
         connection.exec_driver_sql(
             f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {types} FROM {source} WITH NO DATA"
         )
-        _copy(connection, f"COPY {name} ({names}) FROM STDIN WITH (FORMAT csv)", frame[list(columns)])
+        _copy(connection, name, list(columns), frame)
         return
     # Not CREATE TABLE AS, which would lose NUMERIC's affinity: 130.0 would differ from the 130 that is stored.
-    declared = {alias: column.type.compile(connection.dialect) for alias, column in columns.items()}
-    types = ", ".join(f"{alias} {declared[alias]}" for alias in columns)
+    types = ", ".join(f"{alias} {column.type.compile(connection.dialect)}" for alias, column in columns.items())
     connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {name} ({types})")
-    values = [_sqlite_values(frame[alias], declared[alias]) for alias in columns]
-    places = ", ".join("?" for _ in columns)
-    connection.exec_driver_sql(f"INSERT INTO {name} VALUES ({places})", list(zip(*values, strict=True)))
+    _insert(connection, name, columns, frame)
 
 
 def drop_stage(connection: Connection, name: str) -> None:
@@ -138,24 +148,39 @@ def drop_stage(connection: Connection, name: str) -> None:
     connection.exec_driver_sql(f"DROP TABLE {name}")
 
 
+def _insert(connection: Connection, table: str, columns: Mapping[str, Column[Any]], frame: pd.DataFrame) -> None:
+    """Insert a frame into a SQLite table."""
+    types = {alias: column.type.compile(connection.dialect) for alias, column in columns.items()}
+    values = [_sqlite_values(frame[alias], declared) for alias, declared in types.items()]
+    places = ", ".join("?" for _ in columns)
+    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
+    connection.exec_driver_sql(statement, list(zip(*values, strict=True)))
+
+
 def _sqlite_values(column: pd.Series[Any], declared: str) -> list[Any]:
     if declared in ("TIMESTAMP", "DATE"):
-        column = column.dt.strftime("%Y-%m-%d %H:%M:%S" if declared == "TIMESTAMP" else "%Y-%m-%d")
-    elif column.dtype.kind == "f":
-        column = column.astype(object).where(column.notna(), None)
+        # Few different sessions, many rows: format each once.
+        days, position = np.unique(column.to_numpy().astype("datetime64[D]"), return_inverse=True)
+        midnight = " 00:00:00" if declared == "TIMESTAMP" else ""
+        return list(np.array([f"{day}{midnight}" for day in days], dtype=object)[position])
+    if column.dtype.kind == "f":
+        values = column.to_numpy().astype(object)
+        values[column.isna().to_numpy()] = None
+        return list(values)
     return list(column.tolist())
 
 
-def _copy(connection: Connection, statement: str, frame: pd.DataFrame) -> None:
-    """COPY a frame into PostgreSQL; the CSV is written by Arrow, an order of magnitude faster than in Python."""
+def _copy(connection: Connection, table: str, columns: Sequence[str], frame: pd.DataFrame) -> None:
+    """COPY a frame into a PostgreSQL table; Arrow writes the CSV, an order of magnitude faster than Python."""
     import pyarrow as pa
     from pyarrow import csv
 
     buffer = BytesIO()
-    csv.write_csv(pa.Table.from_pandas(frame, preserve_index=False), buffer, csv.WriteOptions(include_header=False))
+    arrow = pa.Table.from_pandas(frame[list(columns)], preserve_index=False)
+    csv.write_csv(arrow, buffer, csv.WriteOptions(include_header=False))
     buffer.seek(0)
     driver: Any = connection.connection.dbapi_connection
-    driver.cursor().execute(statement, stream=buffer)
+    driver.cursor().execute(f"COPY {table} ({', '.join(columns)}) FROM STDIN WITH (FORMAT csv)", stream=buffer)
 
 
 def replace_coverage(connection: Connection, ranges: Mapping[str, Sequence[tuple[date, date]]]) -> None:

@@ -7,9 +7,11 @@ of them and the next one goes on. This module decides the order of a load's step
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
@@ -94,24 +96,43 @@ def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -
         Whether all calls were made; if not, the next run goes on from there.
     """
     with transaction(run.tools.engine, write=False) as connection:
-        progress, slowest = Progress(latest, latest_seen=utils.latest_is_known(connection, latest)), 0.0
-    clock = run.tools.deadline.clock
-    for done, call in enumerate(calls):
-        run.tools.progress(done, len(calls), str(call))
-        started = clock.monotonic()
-        try:
-            if run.tools.deadline.remaining < slowest:
-                raise TimeUpError(f"the next call needs up to {slowest:.0f} s")
-            commit(run, client, call, _fetch(client, call), progress)
-        except TimeUpError as error:
-            run.warnings.append(f"{len(calls) - done} of {len(calls)} calls are left for the next run: {error}")
-            return False
-        finally:
-            run.api_calls = client.calls
-        slowest = max(slowest, clock.monotonic() - started)
+        progress = Progress(latest, latest_seen=utils.latest_is_known(connection, latest))
+    deadline, slowest = run.tools.deadline, 0.0
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch") as ahead:
+        # Two more must fit, or the answer fetched ahead would be thrown away when time is up.
+        answers = _one_ahead(ahead, client, calls, lambda: deadline.remaining > 2 * slowest)
+        for done, call in enumerate(calls):
+            run.tools.progress(done, len(calls), str(call))
+            started = deadline.clock.monotonic()
+            try:
+                if deadline.remaining < slowest:
+                    raise TimeUpError(f"the next call needs up to {slowest:.0f} s")
+                commit(run, client, call, next(answers), progress)
+            except TimeUpError as error:
+                run.warnings.append(f"{len(calls) - done} of {len(calls)} calls are left for the next run: {error}")
+                return False
+            finally:
+                run.api_calls = client.calls
+            slowest = max(slowest, deadline.clock.monotonic() - started)
     run.tools.progress(len(calls), len(calls), "")
     _settle_latest(run, progress)
     return True
+
+
+def _one_ahead(
+    pool: ThreadPoolExecutor, client: PolygonClient, calls: Sequence[Call], in_time: Callable[[], bool]
+) -> Iterator[list[Bar]]:
+    """The answers in turn; while one is being committed, the next one is being fetched, and no more than that.
+
+    A failure shows when its own turn comes. A restatement may ask again while it is committed, so nothing is fetched
+    beside it.
+    """
+    waiting: Future[list[Bar]] | None = None
+    for call, following in zip_longest(calls, calls[1:]):
+        bars = waiting.result() if waiting else _fetch(client, call)
+        alone = isinstance(call, RangeCall) and call.restates
+        waiting = pool.submit(_fetch, client, following) if following and not alone and in_time() else None
+        yield bars
 
 
 def _fetch(client: PolygonClient, call: Call) -> list[Bar]:
@@ -149,8 +170,8 @@ def commit(run: Run, client: PolygonClient, call: Call, bars: list[Bar], progres
         waiting = {split.symbol for split in utils.read_pending_splits(connection)}
         if waiting:
             new = new[~new["symbol"].isin(waiting)]
-        rows, restated = add_metrics(new, utils.read_neighbours(connection, new))
-        counts = database.merge_bars(connection, rows, restated)
+        rows, restated, present = add_metrics(new, utils.read_neighbours(connection, new))
+        counts = database.load_bars(connection, rows, restated, present)
         counts.rejected = database.record_rejected(connection, run.run_id, rejected) + cleared
         _cover(run, connection, call, wanted, progress, waiting)
         run.counts.add(counts)

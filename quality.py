@@ -60,7 +60,7 @@ def judge(
     rejected : list of RejectedBar
         All others. Of two bars of the same symbol and session the later one counts.
     """
-    symbols = [symbol if symbol is not None else _field(bar, "T") for bar in bars]
+    symbols = [symbol] * len(bars) if symbol is not None else _field(bars, "T")
     numbers = {name: _numbers(bars, key) for name, key in {**PRICES, "volume": "v", "stamp": "t"}.items()}
     stamp_ok = (numbers["stamp"] >= 0) & (numbers["stamp"] <= MAX_MILLISECONDS)
     dates = session_dates(np.where(stamp_ok, numbers["stamp"], 0).astype("int64"))
@@ -86,13 +86,14 @@ def judge(
     return accepted.reset_index(drop=True), rejected
 
 
-def _field(bar: Any, key: str) -> Any:
-    return bar.get(key) if isinstance(bar, dict) else None
+def _field(bars: Sequence[Any], key: str) -> list[Any]:
+    """One field of all bars; None where it is absent, or where the bar is no object at all."""
+    return [bar.get(key) if isinstance(bar, dict) else None for bar in bars]
 
 
 def _numbers(bars: Sequence[Any], key: str) -> Floats:
     """One field of all bars as float64; NaN where it is absent or not a JSON number."""
-    values = [_field(bar, key) for bar in bars]
+    values = _field(bars, key)
     array = np.asarray(values) if values else np.empty(0)
     if array.dtype.kind in "fiu":
         return array.astype(np.float64)

@@ -9,8 +9,9 @@ Pure: no clock, no network, no database.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ import pandas as pd
 
 ROLLING_SESSIONS = 5
 DECIMALS = 6
-METRICS = ["volatility", "rolling_avg", "daily_pct_change"]
+BLOCK = 16_384  # rows
 PERFORMANCE = [
     *["symbol", "sessions", "open", "close", "high", "low", "return_pct", "range_pct"],
     *["avg_volatility", "volume", "volume_ratio", "closes"],
@@ -28,6 +29,7 @@ _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _QUANTUM = Decimal(1).scaleb(-DECIMALS)
 
 Floats = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.integer[Any]]
 
 
 def clean(accepted: pd.DataFrame) -> pd.DataFrame:
@@ -47,12 +49,8 @@ def clean(accepted: pd.DataFrame) -> pd.DataFrame:
     return bars.assign(volume=np.rint(bars["volume"]).astype("int64"))
 
 
-def add_metrics(bars: pd.DataFrame, neighbours: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def add_metrics(bars: pd.DataFrame, neighbours: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, int]:
     """Compute the metrics of new bars, and of the stored bars whose metrics depend on them.
-
-    ``volatility`` = (high − low) / close × 100. ``rolling_avg`` = mean close of the bar's and the 4 previous stored
-    sessions of the symbol, NaN before the fifth. ``daily_pct_change`` = (close − previous close) / previous close ×
-    100, NaN on the first. All rounded to 6 decimals, half to even, as exact decimals.
 
     Parameters
     ----------
@@ -60,14 +58,16 @@ def add_metrics(bars: pd.DataFrame, neighbours: pd.DataFrame) -> tuple[pd.DataFr
         New bars as :func:`clean` returns them.
     neighbours : pandas.DataFrame
         Stored ``symbol, date, close`` of the same symbols, from 4 sessions before the first new bar of each to 4
-        sessions after its last; those that `bars` replaces are ignored.
+        sessions after its last.
 
     Returns
     -------
     rows : pandas.DataFrame, n rows
-        `bars` with the three metrics.
+        `bars` with the metrics of :func:`compute_metrics`.
     restated : pandas.DataFrame
         ``symbol, date, rolling_avg, daily_pct_change`` of the neighbours that come after a new bar.
+    present : int
+        How many of the new bars are stored already: these neighbours are replaced.
     """
     series = pd.concat(
         [bars[["symbol", "date", "close"]].assign(new=True), neighbours[["symbol", "date", "close"]].assign(new=False)],
@@ -82,53 +82,87 @@ def add_metrics(bars: pd.DataFrame, neighbours: pd.DataFrame) -> tuple[pd.DataFr
     replaced[1:] = (code[1:] == code[:-1]) & (dates[1:] == dates[:-1])
     order, code, new = order[~replaced], code[~replaced], new[~replaced]
     close = series["close"].to_numpy(dtype=np.float64)[order]
+    average, change = _close_metrics(code, close)
 
-    metrics = pd.DataFrame({"rolling_avg": _rolling_mean(close, code), "daily_pct_change": _pct_change(close, code)})
-    rows = bars.assign(volatility=_volatility(bars))
     # `bars` is sorted as `order` is, but for the order of symbols, which factorize took from their appearance.
     placed = pd.Series(np.flatnonzero(new), index=order[new]).sort_index().to_numpy()
-    rows[["rolling_avg", "daily_pct_change"]] = metrics.to_numpy()[placed]
-
-    started = np.maximum.accumulate(np.where(new, code, -1)) == code if len(code) else new
-    after = started & ~new
+    high, low, last = (bars[name].to_numpy(dtype=np.float64) for name in ("high", "low", "close"))
+    rows = bars.assign(
+        volatility=_volatility(high, low, last), rolling_avg=average[placed], daily_pct_change=change[placed]
+    )
+    after = (np.maximum.accumulate(np.where(new, code, -1)) == code) & ~new if len(code) else new
     restated = series.loc[order[after], ["symbol", "date"]].reset_index(drop=True)
-    restated[["rolling_avg", "daily_pct_change"]] = metrics.to_numpy()[after]
-    return rows, restated
+    restated = restated.assign(rolling_avg=average[after], daily_pct_change=change[after])
+    return rows, restated, int(replaced.sum())
 
 
-def _volatility(bars: pd.DataFrame) -> Floats:
-    high, low, close = (bars[name].to_numpy(dtype=np.float64) for name in ("high", "low", "close"))
+def compute_metrics(code: Codes, high: Floats, low: Floats, close: Floats) -> tuple[Floats, Floats, Floats]:
+    """The metrics of whole histories.
+
+    Volatility = (high − low) / close × 100. Rolling average = mean close of a bar's and the 4 previous sessions, NaN
+    before the fifth. Daily change = (close − previous close) / previous close × 100, NaN on the first. All are rounded
+    to 6 decimals, half to even, as exact decimals.
+
+    Parameters
+    ----------
+    code : numpy.ndarray of int, shape (n,)
+        A number for each symbol; all arrays are sorted by symbol, then session.
+    high, low, close : numpy.ndarray of float64, shape (n,)
+        Dollars.
+
+    Returns
+    -------
+    volatility, rolling_avg, daily_pct_change : numpy.ndarray of float64, shape (n,)
+        Percent, dollars, percent.
+    """
+    return _volatility(high, low, close), *_close_metrics(code, close)
+
+
+def _volatility(high: Floats, low: Floats, close: Floats) -> Floats:
+    result = np.empty(len(close))
 
     def exact(i: int) -> Decimal:
         return (_decimal(high[i]) - _decimal(low[i])) / _decimal(close[i]) * 100
 
-    return _rounded((high - low) / close * 100, exact)
+    for block in _blocks(len(close)):
+        values = high[block] - low[block]
+        values *= 100
+        values /= close[block]
+        _round_into(result, block, values, exact)
+    return result
 
 
-def _rolling_mean(close: Floats, code: npt.NDArray[np.intp]) -> Floats:
-    span = ROLLING_SESSIONS - 1
-    mean = np.full(len(close), np.nan)
-    if len(close) > span:
-        total = close[span:].copy()
-        for shift in range(span):
-            total += close[shift : len(close) - span + shift]
-        mean[span:] = np.where(code[span:] == code[:-span], total / ROLLING_SESSIONS, np.nan)
+def _close_metrics(code: Codes, close: Floats) -> tuple[Floats, Floats]:
+    size, span = len(close), ROLLING_SESSIONS - 1
+    average, change = np.full(size, np.nan), np.full(size, np.nan)
 
-    def exact(i: int) -> Decimal:
+    def exact_average(i: int) -> Decimal:
         return sum((_decimal(price) for price in close[i - span : i + 1]), Decimal()) / ROLLING_SESSIONS
 
-    return _rounded(mean, exact)
-
-
-def _pct_change(close: Floats, code: npt.NDArray[np.intp]) -> Floats:
-    change = np.full(len(close), np.nan)
-    known = (code[1:] == code[:-1]) & (close[:-1] > 0)
-    np.divide((close[1:] - close[:-1]) * 100, close[:-1], out=change[1:], where=known)
-
-    def exact(i: int) -> Decimal:
+    def exact_change(i: int) -> Decimal:
         return (_decimal(close[i]) - _decimal(close[i - 1])) / _decimal(close[i - 1]) * 100
 
-    return _rounded(change, exact)
+    for block in _blocks(size, first=1):
+        previous = close[block.start - 1 : block.stop - 1]
+        values = close[block] - previous
+        values *= 100
+        with np.errstate(divide="ignore", invalid="ignore"):  # an adopted table may hold anything
+            values /= previous
+        values[(code[block] != code[block.start - 1 : block.stop - 1]) | (previous == 0)] = np.nan
+        _round_into(change, block, values, exact_change)
+    for block in _blocks(size, first=span):
+        values = close[block].copy()
+        for shift in range(1, ROLLING_SESSIONS):
+            values += close[block.start - shift : block.stop - shift]
+        values /= ROLLING_SESSIONS
+        values[code[block] != code[block.start - span : block.stop - span]] = np.nan
+        _round_into(average, block, values, exact_average)
+    return average, change
+
+
+def _blocks(size: int, *, first: int = 0) -> Iterator[slice]:
+    """Pieces short enough that their intermediate results stay in the processor's cache."""
+    return (slice(start, min(start + BLOCK, size)) for start in range(first, size, BLOCK))
 
 
 def _decimal(price: float) -> Decimal:
@@ -136,21 +170,30 @@ def _decimal(price: float) -> Decimal:
     return Decimal(repr(float(price)))
 
 
-def _rounded(values: Floats, exact: Callable[[int], Decimal]) -> Floats:
+def _round_into(result: Floats, block: slice, values: Floats, exact: Callable[[int], Decimal]) -> None:
     """Round to 6 decimals, half to even, as decimal arithmetic on the exact inputs would.
 
-    The binary result is off by a few units in its last place, and by as many of the ratio it was subtracted from: well
+    A binary result is off by a few units in its last place, and by as many of the ratio it was subtracted from: well
     under the margin below. Only values nearer than that to a tie, about one in a million and the true ties, are
     computed again in decimal.
     """
-    scaled = values * 10.0**DECIMALS
-    with np.errstate(invalid="ignore"):
-        doubtful = np.abs(np.abs(scaled - np.trunc(scaled)) - 0.5) <= 1e-6 + 1e-14 * np.abs(scaled)
-    rounded: Floats = np.rint(scaled) / 10.0**DECIMALS
+    values *= 10.0**DECIMALS
+    rounded = np.rint(values, out=result[block])
+    distance = np.abs(values - rounded)
+    largest = max(np.fmax.reduce(values), -np.fmin.reduce(values))
+    if not np.fmax.reduce(distance) < 0.5 - _margin(largest):
+        doubtful = np.flatnonzero(distance >= 0.5 - _margin(np.abs(values)))
+    else:
+        doubtful = np.empty(0, dtype=np.intp)
+    rounded /= 10.0**DECIMALS
+    rounded += 0.0  # no negative zero
     with localcontext(_EXACT):
-        for i in np.flatnonzero(doubtful):
-            rounded[i] = float(exact(int(i)).quantize(_QUANTUM))
-    return rounded + 0.0  # no negative zero
+        for i in doubtful.tolist():
+            rounded[i] = float(exact(block.start + i).quantize(_QUANTUM))
+
+
+def _margin(scaled: Any) -> Any:
+    return 1e-6 + 1e-14 * scaled
 
 
 def weekly_performance(history: pd.DataFrame, first: pd.Timestamp) -> pd.DataFrame:

@@ -83,12 +83,13 @@ def _execute_alone(url: str, statement: str) -> None:
 
 
 @pytest.fixture
-def postgresql_url(postgresql_database: str) -> str:
+def postgresql_url(postgresql_database: str) -> Iterator[str]:
     """The URL of an empty PostgreSQL database."""
     with open_engine(postgresql_database).begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
-    return postgresql_database
+    yield postgresql_database
+    open_engine(postgresql_database).dispose()
 
 
 @pytest.fixture

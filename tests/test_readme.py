@@ -14,6 +14,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ ANYTHING = "…"  # as a line of output: whatever follows; inside a message: wha
 COMMAND = "python main.py "
 LATER = date(2099, 12, 31)  # a today that makes every date of the README a past one
 
-BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)
-PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.M | re.S)
+BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
 INLINE = re.findall(r"`([^`\n]+)`", PROSE)
 
 
@@ -66,7 +67,7 @@ def table(heading: str) -> list[list[str]]:
     rows = []
     for line in lines:
         if line.startswith("|"):
-            rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
         elif rows:
             break
     return rows[2:]
@@ -205,7 +206,7 @@ class TestCommands:
         targets = {words[1] for c in COMMANDS if len(words := c.split()) > 1 and words[0] == "make"}
         assert {"run", "test", "help"} <= targets
         for target in targets:
-            assert re.search(rf"^{target}:", makefile, re.M)
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE)
         assert "$(ARGS)" in makefile
 
     def test_a_payload_in_the_text_is_valid(self):
@@ -250,7 +251,7 @@ class TestReference:
 
     def test_the_database_urls_are_valid(self):
         (block,) = [block for kind, block in BLOCKS if kind == "ini"]
-        urls = re.findall(r"^DATABASE_URL=(.*)$", block, re.M)
+        urls = re.findall(r"^DATABASE_URL=(.*)$", block, re.MULTILINE)
         assert len(urls) == len(block.splitlines())
         for url in urls:
             make = open_engine.__wrapped__  # not to push other tests' engines out of the cache
@@ -292,23 +293,24 @@ class TestReference:
         assert (ROOT / "docs" / "report.png").stat().st_size < 300_000
 
 
-class TestTroubleshooting:
-    @pytest.fixture(scope="class")
-    def messages(self) -> list[str]:
-        """All texts in the code, with ``…`` for what is filled in; and the Makefile."""
-        texts = [(ROOT / "Makefile").read_text(encoding="utf-8")]
-        for file in [*ROOT.glob("*.py"), ROOT / "sandbox" / "renderer.py"]:
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.JoinedStr):
-                    parts = [part.value if isinstance(part, ast.Constant) else ANYTHING for part in node.values]
-                    texts.append("".join(map(str, parts)))
-                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    texts.append(node.value)
-        return texts
+@cache
+def messages() -> list[str]:
+    """All texts in the code, with ``…`` for what is filled in; and the Makefile."""
+    texts = [(ROOT / "Makefile").read_text(encoding="utf-8")]
+    for file in [*ROOT.glob("*.py"), ROOT / "sandbox" / "renderer.py"]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else ANYTHING for part in node.values]
+                texts.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return texts
 
+
+class TestTroubleshooting:
     @pytest.mark.parametrize("message", [names(cells[0])[0] for cells in table("## Troubleshooting")])
-    def test_a_message_is_one_that_the_code_gives(self, messages, message):
-        assert any(message in text for text in messages)
+    def test_a_message_is_one_that_the_code_gives(self, message):
+        assert any(message in text for text in messages())
 
     def test_an_error_starts_as_the_readme_says(self):
         done = subprocess.run(
@@ -324,26 +326,27 @@ class TestTroubleshooting:
         assert done.stderr.count("\n") == 1
 
 
-class TestCompose:
-    TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    SETTINGS = dict(re.findall(r"^#   ([A-Z_]+)=(\S+)$", TEXT, re.M))
+COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+COMPOSE_SETTINGS = dict(re.findall(r"^#   ([A-Z_]+)=(\S+)$", COMPOSE, re.MULTILINE))
 
+
+class TestCompose:
     def test_no_port_is_open_to_other_machines(self):
-        ports = re.findall(r"^      - \"([^\"]+)\"$", self.TEXT, re.M)
+        ports = re.findall(r"^      - \"([^\"]+)\"$", COMPOSE, re.MULTILINE)
         assert len(ports) == 4
         assert all(port.startswith("127.0.0.1:") for port in ports)
 
     def test_its_settings_are_valid_and_name_its_ports(self, monkeypatch):
-        for name, value in self.SETTINGS.items():
+        for name, value in COMPOSE_SETTINGS.items():
             monkeypatch.setenv(name, value)
         configured = load_settings()
-        assert {name.lower() for name in self.SETTINGS} <= set(Settings.model_fields)
+        assert {name.lower() for name in COMPOSE_SETTINGS} <= set(Settings.model_fields)
         assert configured.transport == "smtp"
         open_engine.__wrapped__(configured.database_url.get_secret_value()).dispose()
-        for value in self.SETTINGS.values():
+        for value in COMPOSE_SETTINGS.values():
             for port in re.findall(r":?\b(\d{4})\b", value):
-                assert f'"127.0.0.1:{port}:{port}"' in self.TEXT
+                assert f'"127.0.0.1:{port}:{port}"' in COMPOSE
 
     def test_its_password_is_the_one_of_its_settings(self):
-        assert "POSTGRES_PASSWORD: stock " in self.TEXT
-        assert "//stock:stock@" in self.SETTINGS["DATABASE_URL"]
+        assert "POSTGRES_PASSWORD: stock " in COMPOSE
+        assert "//stock:stock@" in COMPOSE_SETTINGS["DATABASE_URL"]
