@@ -107,6 +107,8 @@ class _Retry(Retry):
                 pause = self.get_retry_after(response)
             except InvalidHeader:  # not a number of seconds, not a date: back off as without it
                 pause = None
+        if pause is None and response is not None and response.status == requests.codes.too_many_requests:
+            pause = MINUTE / (ATTEMPTS - 1)  # all attempts together reach into the plan's next minute
         wait = self.get_backoff_time() if pause is None else min(pause, LONGEST_PAUSE)
         self.deadline.sleep(wait, "waiting to ask the provider again")
         self.limiter.take()

@@ -57,7 +57,7 @@ def parse_symbols(value: object) -> tuple[str, ...]:
         return (EVERY_SYMBOL,)
     for part in parts:
         if not isinstance(part, str) or not _SYMBOL.fullmatch(part):
-            raise ValueError(f"{part!r} is not a symbol; valid is {_SYMBOL_RULE}, or '*' alone")
+            raise ValueError(f"{repr(part)[:60]} is not a symbol; valid is {_SYMBOL_RULE}, or '*' alone")
     return tuple(dict.fromkeys(str(part) for part in parts))
 
 
@@ -156,20 +156,25 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the Secrets Manager secret between the environment and ``.env``."""
-        return init_settings, env_settings, _SecretSource(settings_cls), dotenv_settings
+        return init_settings, env_settings, _SecretSource(settings_cls, dotenv_settings), dotenv_settings
 
 
 class _SecretSource(PydanticBaseSettingsSource):
     """One Secrets Manager secret, a JSON object with any of :data:`SECRET_KEYS`; fetched only if named."""
 
+    def __init__(self, settings_cls: type[BaseSettings], dotenv: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._dotenv = dotenv
+
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        secret_id = str(self.current_state.get("secret_id") or "")
-        if not secret_id:
+        # .env is the source after this one, but the name of the secret may stand there.
+        named = self.current_state.get("secret_id") or self._dotenv().get("secret_id")
+        if not named:
             return {}
-        return {name.lower(): value for name, value in read_secret(secret_id).items()}
+        return {name.lower(): value for name, value in read_secret(str(named)).items() if value}
 
 
 def read_secret(secret_id: str) -> dict[str, str]:
@@ -192,10 +197,11 @@ def read_secret(secret_id: str) -> dict[str, str]:
     """
     from aws_lambda_powertools.utilities import parameters
     from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+    from botocore.exceptions import BotoCoreError
 
     try:
         text = parameters.get_secret(secret_id)
-    except GetParameterError as error:
+    except (GetParameterError, BotoCoreError) as error:
         cause = str(error).splitlines()[0]
         raise ConfigError(f"SECRET_ID is {secret_id!r}, which Secrets Manager does not give out: {cause}") from None
     valid = f"valid is a JSON object of text with any of {', '.join(SECRET_KEYS)}"

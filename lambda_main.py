@@ -45,8 +45,26 @@ def handler(event: Any, context: Any = None) -> dict[str, Any]:
         With a message in one line that names what was wrong, the value and what is valid. Raised, so that Lambda counts
         it, retries and dead-letters.
     """
-    tools = tools_for(context)
-    return jobs.run(parse_payload(event, tools.settings, today(tools.now())), tools)
+    log = _logger(context)
+    try:
+        tools = tools_for(context)
+        result = jobs.run(parse_payload(event, tools.settings, today(tools.now())), tools)
+    except Exception as error:
+        if log:
+            log.error(str(error), error=type(error).__name__, event=event)
+        raise
+    if log:
+        log.info(f"{result['job_type']} {result['status']}", result=result)
+    return result
+
+
+def _logger(context: Any) -> Any:
+    """Powertools' structured logger, on Lambda; a terminal shows the result itself."""
+    if not hasattr(context, "aws_request_id"):
+        return None
+    from aws_lambda_powertools import Logger
+
+    return Logger(service="stock-tracker", level=settings().log_level)
 
 
 def tools_for(context: Any) -> Tools:

@@ -145,9 +145,9 @@ def _subject(mail: Path) -> str:
 
 
 def _by_ses(message: EmailMessage, sender: str, recipients: tuple[str, ...], timeout: float) -> Delivery:
-    import boto3  # type: ignore[import-untyped]
-    from botocore.config import Config  # type: ignore[import-untyped]
-    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
 
     seconds = timeout / _SES_ATTEMPTS
     retries = {"total_max_attempts": _SES_ATTEMPTS, "mode": "standard"}

@@ -38,7 +38,7 @@ AsOf = Annotated[str | None, typer.Option(metavar="DATE", help="The date that st
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; fetch, write and send nothing.")]
 Force = Annotated[bool, typer.Option("--force", help="Refetch what is covered; resend a report already sent.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the raw result.")]
-Sandbox = Annotated[bool, typer.Option("--sandbox", help="Use recorded prices up to 2013-03-01; needs no key.")]
+Sandbox = Annotated[bool, typer.Option("--sandbox", help="Use recorded prices, as of 2013-03-02; needs no key.")]
 
 
 @app.callback()
@@ -190,9 +190,9 @@ def _invoke(event: Any, *, sandbox: bool = False, as_json: bool = False) -> None
     from terminal import progress_bar, show_result
 
     with ExitStack() as stack:
-        if sandbox:
-            job_type = event.get("job_type") if isinstance(event, dict) else None
-            stack.enter_context(_sandbox(charts=job_type == "weekly_report"))
+        if sandbox and isinstance(event, dict):
+            event = {"symbols": SANDBOX_SYMBOLS, "as_of": str(SANDBOX_TODAY), **event}
+            stack.enter_context(_sandbox(charts=event.get("job_type") == "weekly_report"))
         with progress_bar(console) as context:
             from lambda_main import handler
 
@@ -228,6 +228,7 @@ def _sandbox(
             "POLYGON_BASE_URL": market.url,
             "POLYGON_API_KEY": market.key,
             "POLYGON_CALLS_PER_MINUTE": "0",
+            "MAIL_TRANSPORT": "outbox",  # recorded prices are mailed to nobody
         }
         if charts and "QUICKCHART_URL" not in os.environ:
             try:

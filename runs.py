@@ -83,7 +83,7 @@ def _refuse_to_mix(connection: Connection, tools: Tools) -> None:
         if (other in THIS_MACHINE) != (host in THIS_MACHINE):
             raise DataError(
                 f"{describe(tools.engine)} holds prices from {other}, not from {host}:"
-                " set DATABASE_URL to another database, or remove that one (make clean)"
+                " set DATABASE_URL to another database, or remove that one"
             )
 
 

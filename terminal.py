@@ -63,15 +63,14 @@ def show_result(console: Console, result: dict[str, Any]) -> None:
     status, sessions, rows = result["status"], result["sessions"], result["rows"]
     parts = []
     if sessions["count"]:
-        plural = "s" if sessions["count"] > 1 else ""
         ends = sessions["first"] if sessions["count"] == 1 else f"{sessions['first']} to {sessions['last']}"
-        parts.append(f"{sessions['count']} session{plural}, {ends}")
+        parts.append(f"{_counted(sessions['count'], 'session')}, {ends}")
     if changed := [f"{count:,} {name}" for name, count in rows.items() if count]:
         parts.append(f"rows: {', '.join(changed)}")
     if "calls" in result:
-        parts.append(f"would make {result['calls']} calls")
+        parts.append(f"would make {_counted(result['calls'], 'call')}")
     else:
-        parts.append(f"{result['api_calls']} API call{'' if result['api_calls'] == 1 else 's'}")
+        parts.append(_counted(result["api_calls"], "API call"))
     parts.append(f"{result['elapsed_seconds']:.1f} s")
     colour = COLOURS.get(status, "default")
     console.print(f"[bold]{result['job_type']:<14}[/bold] [{colour}]{status:<14}[/{colour}] {' · '.join(parts)}")
@@ -81,6 +80,10 @@ def show_result(console: Console, result: dict[str, Any]) -> None:
         console.print(f"  warning: {warning}", style="yellow", markup=False)
     if "subject" in result:
         _show_report(console, result)
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def _show_report(console: Console, result: dict[str, Any]) -> None:
@@ -128,7 +131,7 @@ def show_status(console: Console, state: dict[str, Any]) -> None:
         console.print(f"and {state['more_symbols']:,} more symbols")
     following = state["next_run"]
     if following["plan"]:
-        console.print(f"The next daily_update would make {following['calls']} calls:")
+        console.print(f"The next daily_update would make {_counted(following['calls'], 'call')}:")
         for call in following["plan"]:
             console.print(f"  {call}", markup=False)
     else:
@@ -144,7 +147,7 @@ def _coloured(strip: str) -> str:
 def _runs_table(runs: list[dict[str, Any]]) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False)
     for name in ("last runs (UTC)", "job", "as of", "status", "calls", "inserted", "updated", "error"):
-        table.add_column(name, overflow="fold" if name == "error" else "ellipsis")
+        table.add_column(name, no_wrap=name != "error", overflow="fold")
     for run in runs:
         colour = "red" if run["status"] == "failed" else COLOURS.get(run["status"], "default")
         counts = [str(run[name]) for name in ("api_calls", "inserted", "updated")]

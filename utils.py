@@ -183,7 +183,7 @@ def read_sent_report(connection: Connection, week: date) -> Mapping[str, Any] | 
 
 def read_providers(connection: Connection) -> list[str]:
     """The hosts that bars were loaded from."""
-    loads = select(JOB_RUNS.c.provider).where(JOB_RUNS.c.inserted > 0).distinct()
+    loads = select(JOB_RUNS.c.provider).where(JOB_RUNS.c.api_calls > 0).distinct()
     return list(connection.execute(loads).scalars())
 
 

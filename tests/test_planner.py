@@ -258,7 +258,7 @@ class TestWholeMarket:
         random = np.random.default_rng(6)
         known_since = random.choice(random.integers(1, 501, 300), 11_000)
         missing = np.arange(500) < known_since[:, None]
-        missing[random.random(11_000) < 0.96] = False
+        missing[random.random(11_000) < 0.9] = False
         assert self.planned(missing) == weighted_matching_size(missing)
 
     def test_symbols_that_lack_a_few_sessions_each_take_the_fewest_calls(self):
