@@ -188,6 +188,7 @@ def weekly_report(this: Run) -> dict[str, Any]:
         }
     drawn = history[history["symbol"].isin(chart_symbols(performance))]
     pictures, failures = fetch_charts(drawn, url=settings.quickchart_url, timeout=_time_for_charts(this))
+    failures = _by_reason(failures)
     this.warnings += notes + failures
     report = build_report(performance, week, charts=pictures, notes=notes + failures)
     delivery = _deliver(this, report)
@@ -200,6 +201,15 @@ def weekly_report(this: Run) -> dict[str, Any]:
         "charts": [chart.symbol for chart in report.charts],
         "files": outbox_files(settings, week.name),
     }
+
+
+def _by_reason(failures: list[str]) -> list[str]:
+    """Say once what is wrong with many: ``no chart for AAPL, FB: the chart service cannot be reached``."""
+    symbols: dict[str, list[str]] = {}
+    for failure in failures:
+        start, _, reason = failure.partition(": ")
+        symbols.setdefault(reason, []).append(start.removeprefix("no chart for "))
+    return [f"no chart for {', '.join(names)}: {reason}" for reason, names in symbols.items()]
 
 
 def _time_for_charts(this: Run) -> float:
