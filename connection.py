@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,14 @@ def _postgresql_engine(url: URL) -> Engine:
     if "unix_sock" not in query:
 
         @event.listens_for(engine, "do_connect")
-        def _connect_within_bounds(_dialect: Any, _record: Any, _args: Any, params: dict[str, Any]) -> None:
-            params["sock"] = _open_socket(host or "localhost", port)
+        def _connect_within_bounds(_dialect: Any, _record: Any, _args: Any, params: dict[str, Any]) -> Any:
+            import pg8000
+
+            with ExitStack() as on_failure:
+                connection = on_failure.enter_context(_open_socket(host or "localhost", port))
+                connected = pg8000.Connection(sock=connection, **params)
+                on_failure.pop_all()
+            return connected
 
     return engine
 

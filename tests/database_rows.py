@@ -11,11 +11,11 @@ from sqlalchemy import Engine, text
 from tests.independent import Row
 
 
-def stock_data(engine: Engine) -> list[Row]:
-    """All rows of ``stock_data``, sorted by symbol and session; numbers as exact decimals."""
+def stock_data(engine: Engine, where: str = "") -> list[Row]:
+    """The rows of ``stock_data``, sorted by symbol and session; numbers as exact decimals."""
     names = "symbol, date, open, high, low, close, volume, volatility, rolling_avg, daily_pct_change"
     with engine.connect() as connection:
-        rows = connection.execute(text(f"SELECT {names} FROM stock_data ORDER BY symbol, date")).all()
+        rows = connection.execute(text(f"SELECT {names} FROM stock_data {where} ORDER BY symbol, date")).all()
     return [Row(row[0], _session(row[1]), *(_exact(value) for value in row[2:])) for row in rows]
 
 

@@ -1,0 +1,197 @@
+"""The whole market through the real handler: sandbox over HTTP, to PostgreSQL, in invocations as Lambda makes them.
+
+The provider (synthetic prices), the database and the handler are three processes. Each invocation of the handler is a
+new process with a time limit, repeated while the result is ``partial``. It prints the rows a second, the peak memory of
+the handler's processes and where their time goes, compares the rate with that of a tenth of the sessions in the same
+run, and checks a sample of symbols against an independent calculation in decimal arithmetic. The claim: 11,000 symbols
+× 500 sessions end complete, under 256 MB, and the rate does not fall with the size of the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.common import embedded_postgresql, machine, show  # noqa: E402
+
+END, TODAY = date(2025, 12, 31), date(2026, 1, 2)
+SEED = 7
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+class Invocation:
+    """What Lambda gives a handler: the time that is left."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def get_remaining_time_in_millis(self) -> float:
+        """Milliseconds until this invocation would be stopped."""
+        return max(self._end - time.monotonic(), 0) * 1000
+
+
+def serve(symbols: int, sessions: int) -> None:
+    """Be the provider, until standard input ends."""
+    from sandbox.market import MarketServer
+    from sandbox.prices import PriceHistory
+
+    with MarketServer(PriceHistory.synthetic(symbols, sessions, seed=SEED, end=END), today=TODAY) as market:
+        print(market.url, flush=True)
+        sys.stdin.read()
+
+
+def invoke(event: dict[str, Any], seconds: float) -> None:
+    """Be one invocation: run the handler, and print its result with what it took."""
+    from lambda_main import handler
+
+    started, used = time.monotonic(), time.process_time()
+    result = handler(event, Invocation(seconds))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    taken = {
+        "status": result["status"],
+        "rows": sum(result["rows"].values()),
+        "api_calls": result["api_calls"],
+        "seconds": time.monotonic() - started,
+        "own_seconds": time.process_time() - used,
+        "peak_mb": usage.ru_maxrss / 1024,
+    }
+    print(json.dumps(taken))
+
+
+@contextmanager
+def provider(symbols: int, sessions: int) -> Iterator[str]:
+    """The address of a provider in a process of its own."""
+    command = [sys.executable, __file__, "--serve", "--symbols", str(symbols), "--sessions", str(sessions)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin
+    assert process.stdout
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.stdin.close()
+        process.wait(timeout=30)
+        process.stdout.close()
+
+
+def load(url: str, database: str, job_type: str, seconds: float, **payload: Any) -> list[dict[str, Any]]:
+    """Invoke until nothing is left, each time in a new process."""
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database,
+        "POLYGON_BASE_URL": url,
+        "POLYGON_API_KEY": "sandbox",
+        "POLYGON_CALLS_PER_MINUTE": "0",
+        "SYMBOLS": "*",
+    }
+    event = json.dumps({"job_type": job_type, "as_of": str(TODAY), **payload})
+    command = [sys.executable, __file__, "--invoke", event, "--invocation-seconds", str(seconds)]
+    invocations: list[dict[str, Any]] = []
+    while not invocations or invocations[-1]["status"] == "partial":
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        invocations.append(json.loads(done.stdout.splitlines()[-1]))
+    return invocations
+
+
+def measure(symbols: int, sessions: int, seconds: float, sample: int) -> dict[str, Any]:
+    """Load a market into an empty database, check it, then update it by a day."""
+    with provider(symbols, sessions) as url, embedded_postgresql() as database:
+        invocations = load(url, database, "initialize", seconds, sessions=sessions)
+        checked = check(database, symbols, sessions, sample)
+    total = sum(step["seconds"] for step in invocations)
+    return {
+        "symbols": symbols,
+        "sessions": sessions,
+        "rows": sum(step["rows"] for step in invocations),
+        "api_calls": sum(step["api_calls"] for step in invocations),
+        "invocations": len(invocations),
+        "longest_invocation_seconds": round(max(step["seconds"] for step in invocations), 1),
+        "seconds": round(total, 1),
+        "rows_a_second": round(sum(step["rows"] for step in invocations) / total),
+        "peak_mb": round(max(step["peak_mb"] for step in invocations)),
+        "own_time_share": round(sum(step["own_seconds"] for step in invocations) / total, 3),
+        "checked_rows": checked,
+    }
+
+
+def check(database: str, symbols: int, sessions: int, sample: int) -> int:
+    """Compare the rows of a sample of symbols with an independent calculation; how many were equal."""
+    from sqlalchemy import text
+
+    from connection import open_engine
+    from sandbox.prices import PriceHistory
+    from tests import independent
+    from tests.database_rows import stock_data
+
+    history = PriceHistory.synthetic(symbols, sessions, seed=SEED, end=END)
+    chosen = history.symbols[:: max(symbols // sample, 1)][:sample]
+    engine = open_engine(database)
+    with engine.begin() as connection:
+        count = connection.execute(text("SELECT count(*) FROM stock_data")).scalar_one()
+    compared = 0
+    for symbol in chosen:
+        raw = history.range_bars(symbol, date(1990, 1, 1), END, adjusted=True, today=TODAY)
+        bars = [
+            independent.Bar(
+                symbol,
+                datetime.fromtimestamp(bar["t"] / 1000, NEW_YORK).date(),
+                *(Decimal(repr(bar[key])) for key in ("o", "h", "l", "c", "v")),
+            )
+            for bar in raw
+        ]
+        rows = stock_data(engine, f"WHERE symbol = '{symbol}'")
+        if rows != independent.table(bars):
+            raise SystemExit(f"the rows of {symbol} differ from the independent calculation")
+        compared += len(rows)
+    engine.dispose()
+    expected = symbols * sessions
+    if count != expected:
+        raise SystemExit(f"the table has {count:,} rows instead of {expected:,}")
+    return compared
+
+
+def main() -> None:
+    """Measure, and print a table or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--symbols", type=int, default=11_000)
+    parser.add_argument("--sessions", type=int, default=50)
+    parser.add_argument("--baseline-sessions", type=int, help="for the ratio; default a tenth of --sessions")
+    parser.add_argument("--invocation-seconds", type=float, default=300)
+    parser.add_argument("--sample", type=int, default=100, help="symbols to check")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--invoke", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        return serve(options.symbols, options.sessions)
+    if options.invoke:
+        return invoke(json.loads(options.invoke), options.invocation_seconds)
+    baseline = options.baseline_sessions or max(options.sessions // 10, 1)
+    results = [
+        measure(options.symbols, sessions, options.invocation_seconds, options.sample)
+        for sessions in (baseline, options.sessions)
+    ]
+    ratios = {
+        "rate": round(results[1]["rows_a_second"] / results[0]["rows_a_second"], 3),
+        "own_time_share": results[1]["own_time_share"],
+        "peak_of_256_mb": round(results[1]["peak_mb"] / 256, 3),
+    }
+    return show({**machine(), "results": results, "ratios": ratios}, as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()
