@@ -6,6 +6,7 @@ table, and no message holds a password.
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -106,14 +107,23 @@ def _postgresql_engine(url: URL) -> Engine:
     if "unix_sock" not in query:
 
         @event.listens_for(engine, "do_connect")
-        def _connect_within_bounds(_dialect: Any, _record: Any, _args: Any, params: dict[str, Any]) -> Any:
+        def _connect_within_bounds(_dialect: Any, record: Any, _args: Any, params: dict[str, Any]) -> Any:
             import pg8000
 
             with ExitStack() as on_failure:
                 connection = on_failure.enter_context(_open_socket(host or "localhost", port))
                 connected = pg8000.Connection(sock=connection, **params)
+                record.info["socket"] = connection
                 on_failure.pop_all()
             return connected
+
+        @event.listens_for(engine, "invalidate")
+        def _close_socket(_connection: Any, record: Any, _error: Any) -> None:
+            # The driver does not close the socket of a connection that died; the pool would report that it failed to.
+            if dead := record.info.pop("socket", None):
+                dead.close()
+
+        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
     return engine
 
