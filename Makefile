@@ -6,13 +6,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint clean help
+.PHONY: run test test-deep lint clean help
 
 run: $(VENV)/.run ## Load real prices, update them by a day, and leave a weekly report to open
 	@$(BIN)/python main.py run
 
 test: $(VENV)/.test ## Run the whole suite, on a real PostgreSQL
 	@$(BIN)/python -m pytest -n auto $(ARGS)
+
+test-deep: $(VENV)/.test ## Drive twenty times as many random histories through the jobs (about half an hour)
+	@DEEPER=20 $(BIN)/python -m pytest -n auto tests/integration/test_convergence.py $(ARGS)
 
 lint: $(VENV)/.test ## Check style (ruff) and types (mypy --strict)
 	@$(BIN)/ruff check .
@@ -24,7 +27,7 @@ clean: ## Remove the environment, caches, the local database and the outbox
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A Python counts only when it really starts (a version manager may offer a name and then refuse it),
 # is 3.11 or newer, and can make a virtual environment.

@@ -209,6 +209,8 @@ def _settle_latest(run: Run, progress: Progress) -> None:
         return
     if not progress.latest_seen:
         run.warnings.append(f"the provider has no bar of {progress.latest} yet: the next run asks again")
+        with transaction(run.tools.engine) as connection:  # nor can it be trusted to know this morning's splits
+            run.save(connection, splits_until=progress.latest)
         return
     with transaction(run.tools.engine) as connection:
         _add_coverage(connection, sorted(progress.waiting), progress.latest, progress.latest)

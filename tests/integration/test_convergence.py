@@ -133,6 +133,7 @@ step = st.one_of(
     st.tuples(st.just("kill"), load, st.integers(1, 60)),
     st.tuples(st.just("refuse"), load, st.integers(0, 4)),
     st.tuples(st.just("together"), load, load),
+    st.tuples(st.just("early"), symbols),
     st.tuples(st.just("correct"), st.sampled_from(SYMBOLS), past, st.integers(1, 400)),
     st.tuples(st.just("split"), st.sampled_from(SYMBOLS), st.integers(1, 3), st.sampled_from([(1, 2), (3, 1), (2, 3)])),
 )
@@ -158,6 +159,10 @@ def play(world: World, steps: list[Any]) -> None:
             with ThreadPoolExecutor(2) as pool:
                 for future in [pool.submit(_load, world, each) for each in what]:
                     future.result()
+        elif kind == "early":
+            morning = SESSIONS[min(SESSIONS.index(_session_from(world.market.today)) + 1, len(SESSIONS) - 1)]
+            world.run("daily_update", symbols=what[0], as_of=morning)  # the provider is still at yesterday
+            world.market.today = morning
         elif kind == "correct":
             symbol, position, level = what
             world.put(symbol, SESSIONS[position], level)

@@ -134,18 +134,17 @@ def test_a_provider_that_is_late_on_the_morning_of_a_split_is_asked_again(
     job: Job, market: MarketServer, engine: Engine
 ) -> None:
     job("initialize", as_of="2013-03-01")
-    before = stock_data(engine)
-    split = ("GOOG", TODAY, 1, 2)
-    market.history.add_split(Split(*split))
-    market.today = date(2013, 3, 1)  # its bars are those of yesterday's shares
+    before = [row for row in stock_data(engine) if row.symbol == "GOOG"]
     listed = b'{"status":"OK","results":[{"ticker":"GOOG","execution_date":"2013-03-02","split_from":1,"split_to":2}]}'
-    market.fail_next(Fault(status=200, body=listed))
+    market.fail_next(Fault(status=200, body=listed))  # the split is known, and the bars are in yesterday's shares
 
     early = job("daily_update", as_of="2013-03-02")
 
     assert any("not restated its history yet" in warning for warning in early["warnings"])
-    assert [row for row in stock_data(engine) if row.symbol == "GOOG"] == [r for r in before if r.symbol == "GOOG"]
-    market.today = TODAY
+    assert early["rows"]["inserted"] == 4  # the other symbols' bars
+    assert [row for row in stock_data(engine) if row.symbol == "GOOG"] == before
+    split = ("GOOG", TODAY, 1, 2)
+    market.history.add_split(Split(*split))
     assert job("daily_update", as_of="2013-03-02")["splits"] == ["GOOG 2:1 on 2013-03-02: history restated"]
     assert stock_data(engine) == expected(date(2012, 11, 16), splits=[split])
 
