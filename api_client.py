@@ -234,7 +234,7 @@ class PolygonClient:
         self.calls += 1
         try:
             envelope = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):  # not JSON, or nested without end
             envelope = None
         if response.status_code != requests.codes.ok:
             raise ApiError(_refusal(response.status_code, envelope, path))

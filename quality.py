@@ -7,7 +7,9 @@ and a list of the rejected ones with a reason a person understands. No bar disap
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -18,13 +20,15 @@ import pandas as pd
 
 from sessions import session_dates
 
-MAX_SYMBOL_LENGTH = 10  # stock_data.symbol is VARCHAR(10)
+SYMBOL = re.compile(r"[\x21-\x7e]{1,10}")  # stock_data.symbol is VARCHAR(10)
+MIN_PRICE, MAX_PRICE = 1e-6, 1e9  # dollars; beyond, a percentage would be no number
 MAX_VOLUME = 2.0**63  # stock_data.volume is BIGINT
 MAX_MILLISECONDS = 4e12  # the year 2096; beyond, a timestamp is nonsense rather than a date
 PRICES = {"open": "o", "high": "h", "low": "l", "close": "c"}
 COLUMNS = ["symbol", "date", "open", "high", "low", "close", "volume"]
 
 Floats = npt.NDArray[np.float64]
+Grid = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,13 @@ def judge(
     numbers = {name: _numbers(bars, key) for name, key in {**PRICES, "volume": "v", "stamp": "t"}.items()}
     stamp_ok = (numbers["stamp"] >= 0) & (numbers["stamp"] <= MAX_MILLISECONDS)
     dates = session_dates(np.where(stamp_ok, numbers["stamp"], 0).astype("int64"))
-    reasons = _reasons(symbols, numbers, stamp_ok, dates, np.array(sorted(wanted), dtype="datetime64[D]"))
+    named = [isinstance(name, str) and SYMBOL.fullmatch(name) is not None for name in symbols]
+    reasons = _reasons(
+        np.array(named, dtype=bool), numbers, stamp_ok, dates, np.array(sorted(wanted), dtype="datetime64[D]")
+    )
 
-    frame = pd.DataFrame({"symbol": symbols, "date": dates.astype("datetime64[s]"), **numbers})
+    names = [name if valid else "" for name, valid in zip(symbols, named, strict=True)]
+    frame = pd.DataFrame({"symbol": names, "date": dates.astype("datetime64[s]"), **numbers})
     accepted = frame.loc[[not reason for reason in reasons], COLUMNS] if any(reasons) else frame[COLUMNS]
     repeated = accepted.duplicated(["symbol", "date"], keep="last")
     if repeated.any():
@@ -75,7 +83,7 @@ def judge(
         accepted = accepted[~repeated]
     rejected = [
         RejectedBar(
-            symbol=str(symbols[position]),
+            symbol=names[position] or json.dumps(symbols[position]),
             date=dates[position].item() if stamp_ok[position] else None,
             reason=reason,
             bar=json.dumps(bars[position], sort_keys=True),
@@ -94,9 +102,9 @@ def _field(bars: Sequence[Any], key: str) -> list[Any]:
 def _numbers(bars: Sequence[Any], key: str) -> Floats:
     """One field of all bars as float64; NaN where it is absent or not a JSON number."""
     values = _field(bars, key)
-    array = np.asarray(values) if values else np.empty(0)
-    if array.dtype.kind in "fiu":
-        return array.astype(np.float64)
+    if set(map(type, values)) <= {int, float}:
+        with suppress(OverflowError):  # an integer of more than 308 digits
+            return np.array(values, dtype=np.float64)
     return np.array([_number(value) for value in values], dtype=np.float64)
 
 
@@ -110,20 +118,19 @@ def _number(value: Any) -> float:
 
 
 def _reasons(
-    symbols: list[Any], numbers: dict[str, Floats], stamp_ok: npt.NDArray[np.bool_], dates: Any, wanted: Any
+    named: Grid, numbers: dict[str, Floats], stamp_ok: npt.NDArray[np.bool_], dates: Any, wanted: Any
 ) -> list[str]:
     """Why each bar is rejected, ``""`` for accepted ones; the first rule that a bar breaks is its reason."""
     open_, high, low, close = (numbers[name] for name in PRICES)
     volume = numbers["volume"]
-    reasons = [""] * len(symbols)
+    reasons = [""] * len(named)
 
     def reject(broken: Any, text: str, **shown: Any) -> None:
         for position in np.flatnonzero(broken):
             values = {name: array[position] for name, array in shown.items()}
             reasons[position] = reasons[position] or text.format(**values)
 
-    named = np.array([isinstance(name, str) and 0 < len(name) <= MAX_SYMBOL_LENGTH for name in symbols], dtype=bool)
-    reject(~named, f"its symbol is not text of 1 to {MAX_SYMBOL_LENGTH} characters")
+    reject(~named, "its symbol is not text of 1 to 10 ASCII characters")
     reject(~stamp_ok, "its timestamp is missing or not milliseconds since 1970")
     reject(~np.isin(dates, wanted), "{session} is not a session that was asked for", session=dates)
     for name in PRICES:
@@ -131,6 +138,11 @@ def _reasons(
         reject(
             ~np.isfinite(numbers[name]) | (numbers[name] <= 0),
             f"its {name} {{price}} is not above 0",
+            price=numbers[name],
+        )
+        reject(
+            (numbers[name] < MIN_PRICE) | (numbers[name] > MAX_PRICE),
+            f"its {name} {{price}} is not from {MIN_PRICE:f} to {MAX_PRICE:.0f}",
             price=numbers[name],
         )
     top, bottom = np.fmax(open_, close), np.fmin(open_, close)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from quality import COLUMNS, MAX_SYMBOL_LENGTH, RejectedBar, judge
+from quality import COLUMNS, RejectedBar, judge
 from sessions import sessions_between
 from transformations import add_metrics, clean
 
@@ -77,7 +77,7 @@ class TestAccepted:
             {"vw": None, "n": "many", "otc": True, "x": {"y": []}},
             {"T": "BRK.B"},
             {"T": "KIMpL"},
-            {"T": "A" * MAX_SYMBOL_LENGTH},
+            {"T": "A" * 10},
         ],
     )
     def test_an_unusual_bar_is_accepted(self, changes):
@@ -93,12 +93,12 @@ class TestReasons:
     @pytest.mark.parametrize(
         ("changes", "expected"),
         [
-            ({"T": ...}, "its symbol is not text of 1 to 10 characters"),
-            ({"T": None}, "its symbol is not text of 1 to 10 characters"),
-            ({"T": 5}, "its symbol is not text of 1 to 10 characters"),
-            ({"T": ["GOOG"]}, "its symbol is not text of 1 to 10 characters"),
-            ({"T": ""}, "its symbol is not text of 1 to 10 characters"),
-            ({"T": "ABCDEFGHIJK"}, "its symbol is not text of 1 to 10 characters"),
+            ({"T": ...}, "its symbol is not text of 1 to 10 ASCII characters"),
+            ({"T": None}, "its symbol is not text of 1 to 10 ASCII characters"),
+            ({"T": 5}, "its symbol is not text of 1 to 10 ASCII characters"),
+            ({"T": ["GOOG"]}, "its symbol is not text of 1 to 10 ASCII characters"),
+            ({"T": ""}, "its symbol is not text of 1 to 10 ASCII characters"),
+            ({"T": "ABCDEFGHIJK"}, "its symbol is not text of 1 to 10 ASCII characters"),
             ({"t": ...}, "its timestamp is missing or not milliseconds since 1970"),
             ({"t": None}, "its timestamp is missing or not milliseconds since 1970"),
             ({"t": "1362171600000"}, "its timestamp is missing or not milliseconds since 1970"),
@@ -167,7 +167,7 @@ class TestReasons:
             accepted, (rejected,) = judge([wrong], SESSIONS, symbol=symbol)
             assert len(accepted) == 0
             assert rejected.reason.startswith(expected)
-            assert (rejected.symbol, rejected.date) == (str(symbol), None)
+            assert (rejected.symbol, rejected.date) == (json.dumps(symbol), None)
             assert json.loads(rejected.bar) == wrong
 
     def test_the_first_rule_that_a_bar_breaks_is_its_reason(self):
