@@ -24,7 +24,7 @@ _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9./\-]{0,9}")
 _SYMBOL_RULE = "1 to 10 letters, digits, '.', '/' or '-', starting with a letter or digit"
 
 
-def parse_symbols(value: object) -> tuple[str, ...]:
+def parse_symbols(value: object, *, files: bool = False) -> tuple[str, ...]:
     """Symbols from a list, comma-separated text, ``"@file"`` or ``"*"``.
 
     Parameters
@@ -32,6 +32,8 @@ def parse_symbols(value: object) -> tuple[str, ...]:
     value : object
         ``["GOOG", "BRK.B"]``, ``"GOOG, BRK.B"``, ``"@symbols.txt"`` (one symbol or comma-separated symbols a line,
         ``#`` starts a comment; relative to this file's folder) or ``"*"`` for the whole US market.
+    files : bool
+        Whether ``"@file"`` is read: for settings and the command line, not for events, which may come from anywhere.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def parse_symbols(value: object) -> tuple[str, ...]:
         If nothing is named or a symbol is not well formed; the message names it.
     """
     if isinstance(value, str):
-        if value.startswith("@"):
+        if files and value.startswith("@"):
             value = _symbols_file(value[1:])
         parts: list[object] = [part.strip() for part in value.replace("\n", ",").split(",") if part.strip()]
     elif isinstance(value, list | tuple):
@@ -62,9 +64,8 @@ def parse_symbols(value: object) -> tuple[str, ...]:
 
 
 def _symbols_file(name: str) -> str:
-    path = Path(__file__).parent / name
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the symbols file {name!r} cannot be read: {type(error).__name__}") from None
     return ",".join(line.partition("#")[0] for line in lines)
@@ -124,7 +125,7 @@ class Settings(BaseSettings):
     @field_validator("symbols", mode="before")
     @classmethod
     def _parse_symbols(cls, value: object) -> tuple[str, ...]:
-        return parse_symbols(value)
+        return parse_symbols(value, files=True)
 
     @field_validator("mail_to", mode="before")
     @classmethod

@@ -8,10 +8,11 @@ nothing.
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 import jobs
 from clock import Deadline, SystemClock
@@ -20,6 +21,9 @@ from connection import open_engine
 from errors import PayloadError
 from runs import Request, Tools, no_progress
 from sessions import FIRST_YEAR, today
+
+MAX_SESSIONS = 10_000
+SHOWN_ERRORS = 3
 
 
 def handler(event: Any, context: Any = None) -> dict[str, Any]:
@@ -96,14 +100,30 @@ def tools_for(context: Any) -> Tools:
 
 def _iso_date(value: object) -> date:
     try:
-        if not isinstance(value, str) or len(value) != len("2013-03-01"):
+        if not isinstance(value, str) or not re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII):
             raise ValueError
         return date.fromisoformat(value)
     except ValueError:
         raise ValueError("valid is an ISO date such as 2013-03-01") from None
 
 
-IsoDate = Annotated[date, BeforeValidator(_iso_date)]
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SESSIONS:
+        raise ValueError(f"valid is a whole number from 1 to {MAX_SESSIONS}")
+    return value
+
+
+def _job_type(value: object) -> str:
+    if not isinstance(value, str) or value not in jobs.JOBS:
+        raise ValueError(f"valid are {', '.join(jobs.JOBS)}")
+    return value
+
+
+# None is the default of a key that is left out; a null in the event is refused, like any other wrong value.
+Symbols = Annotated[tuple[str, ...] | None, BeforeValidator(parse_symbols)]
+IsoDate = Annotated[date | None, BeforeValidator(_iso_date)]
+Count = Annotated[int | None, BeforeValidator(_count)]
+JobType = Annotated[str, BeforeValidator(_job_type)]
 
 
 class Payload(BaseModel):
@@ -111,19 +131,17 @@ class Payload(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    job_type: str
-    symbols: Annotated[tuple[str, ...] | None, BeforeValidator(parse_symbols)] = None
-    as_of: IsoDate | None = None
-    sessions: int | None = Field(default=None, ge=1, le=10_000)
-    start: IsoDate | None = None
-    end: IsoDate | None = None
+    job_type: JobType
+    symbols: Symbols = None
+    as_of: IsoDate = None
+    sessions: Count = None
+    start: IsoDate = None
+    end: IsoDate = None
     dry_run: bool = False
     force: bool = False
 
     @model_validator(mode="after")
     def _keys_fit_the_job(self) -> Payload:
-        if self.job_type not in jobs.JOBS:
-            raise ValueError(f"job_type is {self.job_type!r}: valid are {', '.join(jobs.JOBS)}")
         for key in ("sessions", "start", "end"):
             if self.job_type != "initialize" and getattr(self, key) is not None:
                 raise ValueError(f"{key} is for initialize only, not for {self.job_type}")
@@ -158,12 +176,13 @@ def parse_payload(event: Any, configured: Settings, now: date) -> Request:
         Naming the key, the value and what is valid, in one line.
     """
     if not isinstance(event, dict) or "job_type" not in event:
-        shown = json.dumps(event, default=str)[:80]
-        raise PayloadError(f"the event {shown} has no job_type: valid are {', '.join(jobs.JOBS)}")
+        raise PayloadError(
+            f"the event {_short(json.dumps(event, default=str))} has no job_type: valid are {', '.join(jobs.JOBS)}"
+        )
     try:
         payload = Payload.model_validate(event)
     except ValidationError as error:
-        raise PayloadError("; ".join(_explain(detail) for detail in error.errors())) from None
+        raise PayloadError("; ".join(_explain(detail) for detail in error.errors()[:SHOWN_ERRORS])) from None
     as_of = payload.as_of or now
     for key, day in (("as_of", as_of), ("start", payload.start), ("end", payload.end)):
         if day and not date(FIRST_YEAR, 1, 1) <= day <= now:
@@ -185,7 +204,12 @@ def _explain(detail: Any) -> str:
     reason = str(detail["msg"]).removeprefix("Value error, ")
     if not detail["loc"]:
         return reason
-    key = str(detail["loc"][0])
+    key, shown = _short(detail["loc"][0]), _short(json.dumps(detail["input"], default=str))
     if detail["type"] == "extra_forbidden":
         return f"the key {key!r} is unknown: valid are {', '.join(Payload.model_fields)}"
-    return f"{key} is {json.dumps(detail['input'], default=str)[:80]}: {reason[:1].lower()}{reason[1:]}"
+    return f"{key} is {shown}: {_short(reason[:1].lower() + reason[1:], 300)}"
+
+
+def _short(value: object, length: int = 80) -> str:
+    text = str(value)
+    return text if len(text) <= length else f"{text[:length]}…"

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from errors import StockTrackerError
+from errors import PayloadError, StockTrackerError
 from sessions import today
 
 SANDBOX_TODAY = date(2013, 3, 2)
@@ -182,8 +182,19 @@ def status(symbols: Symbols = None, as_of: AsOf = None, as_json: AsJson = False)
 
 def _payload(job_type: str, symbols: str | None, as_of: str | None, dry_run: bool, force: bool, **more: Any) -> Any:
     """The event that these options stand for; an option that was not given is left out."""
+    if symbols and symbols.startswith("@"):
+        symbols = ",".join(_symbols_of_file(symbols))
     options = {"symbols": symbols, "as_of": as_of, "dry_run": dry_run or None, "force": force or None, **more}
     return {"job_type": job_type, **{key: value for key, value in options.items() if value is not None}}
+
+
+def _symbols_of_file(name: str) -> tuple[str, ...]:
+    from config import parse_symbols
+
+    try:
+        return parse_symbols(name, files=True)
+    except ValueError as error:
+        raise PayloadError(f"--symbols is {name!r}: {error}") from None
 
 
 def _invoke(event: Any, *, sandbox: bool = False, as_json: bool = False) -> None:

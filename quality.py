@@ -21,7 +21,7 @@ import pandas as pd
 from sessions import session_dates
 
 SYMBOL = re.compile(r"[\x21-\x7e]{1,10}")  # stock_data.symbol is VARCHAR(10)
-MIN_PRICE, MAX_PRICE = 1e-6, 1e9  # dollars; beyond, a percentage would be no number
+MIN_PRICE, MAX_PRICE = 1e-9, 1e15  # dollars; seven reverse splits have made 4e13, and beyond is no price
 MAX_VOLUME = 2.0**63  # stock_data.volume is BIGINT
 MAX_MILLISECONDS = 4e12  # the year 2096; beyond, a timestamp is nonsense rather than a date
 PRICES = {"open": "o", "high": "h", "low": "l", "close": "c"}
@@ -142,7 +142,7 @@ def _reasons(
         )
         reject(
             (numbers[name] < MIN_PRICE) | (numbers[name] > MAX_PRICE),
-            f"its {name} {{price}} is not from {MIN_PRICE:f} to {MAX_PRICE:.0f}",
+            f"its {name} {{price}} is not from {MIN_PRICE:g} to {MAX_PRICE:g}",
             price=numbers[name],
         )
     top, bottom = np.fmax(open_, close), np.fmin(open_, close)

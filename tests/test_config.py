@@ -256,32 +256,60 @@ class TestSymbols:
         assert str(caught.value).startswith(shown)
         assert str(caught.value).isprintable()
 
-    def test_a_long_list_is_a_file(self, monkeypatch, tmp_path):
-        (tmp_path / "symbols.txt").write_text("# the big ones\nGOOG # Alphabet\n\nMSFT, NVDA\nGOOG\n")
-        monkeypatch.setenv("SYMBOLS", f"@{tmp_path}/symbols.txt")
-        assert load_settings().symbols == ("GOOG", "MSFT", "NVDA")
-
-    def test_a_symbols_file_may_have_the_line_ends_of_windows(self, tmp_path):
-        (tmp_path / "symbols.txt").write_bytes(b"GOOG\r\nMSFT\r\n")
-        assert parse_symbols(f"@{tmp_path}/symbols.txt") == ("GOOG", "MSFT")
-
-    def test_a_symbols_file_lies_beside_the_code_whatever_the_working_directory(self, tmp_path):
-        (tmp_path / "requirements.txt").write_text("GOOG\n")
-        with pytest.raises(ValueError, match="is not a symbol"):  # it is the project's own requirements.txt
-            parse_symbols("@requirements.txt")
+    @pytest.fixture
+    def folder(self, monkeypatch, tmp_path):
+        """A folder in the place of the project's."""
+        (tmp_path / "project").mkdir()
+        monkeypatch.setattr(config, "__file__", str(tmp_path / "project" / "config.py"))
+        return tmp_path / "project"
 
     @pytest.mark.parametrize(
-        ("name", "kind"), [("nowhere.txt", "FileNotFoundError"), ("", "IsADirectoryError"), ("b.txt", "UnicodeDecode")]
+        "content",
+        [
+            b"# the big ones\nGOOG # Alphabet\n\nMSFT, NVDA\nGOOG\n",
+            b"GOOG\r\nMSFT\r\nNVDA",
+            b"GOOG,MSFT,NVDA",
+        ],
     )
-    def test_a_symbols_file_that_cannot_be_read_is_named(self, monkeypatch, tmp_path, name, kind):
-        (tmp_path / "b.txt").write_bytes(b"\xff\xfe")
-        message = refused(monkeypatch, "SYMBOLS", f"@{tmp_path}/{name}")
-        assert f"'{tmp_path}/{name}'" in message
-        assert kind in message
+    def test_a_long_list_is_a_file_beside_the_code(self, monkeypatch, folder, content):
+        (folder / "symbols.txt").write_bytes(content)
+        monkeypatch.setenv("SYMBOLS", "@symbols.txt")
+        assert load_settings().symbols == ("GOOG", "MSFT", "NVDA")
 
-    def test_a_symbols_file_of_comments_only_names_no_symbol(self, monkeypatch, tmp_path):
-        (tmp_path / "symbols.txt").write_text("# nothing yet\n")
-        assert "names no symbol" in refused(monkeypatch, "SYMBOLS", f"@{tmp_path}/symbols.txt")
+    def test_a_symbols_file_may_name_the_whole_market(self, folder):
+        (folder / "symbols.txt").write_text("*\n")
+        assert parse_symbols("@symbols.txt") == ("*",)
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("nowhere.txt", "FileNotFoundError"),
+            ("folder.txt", "IsADirectoryError"),
+            ("binary.txt", "UnicodeDecodeError"),
+            ("", "is not a .txt file in the project's folder"),
+            (".env", "is not a .txt file in the project's folder"),
+            ("config.py", "is not a .txt file in the project's folder"),
+            ("../outside.txt", "is not a .txt file in the project's folder"),
+            ("link.txt", "is not a .txt file in the project's folder"),
+            ("/proc/self/environ", "is not a .txt file in the project's folder"),
+        ],
+    )
+    def test_a_symbols_file_that_cannot_be_read_is_named(self, monkeypatch, folder, name, said):
+        (folder / "binary.txt").write_bytes(b"\xff\xfe")
+        (folder / "folder.txt").mkdir()
+        (folder.parent / "outside.txt").write_text("GOOG")
+        (folder / "link.txt").symlink_to(folder.parent / "outside.txt")
+        message = refused(monkeypatch, "SYMBOLS", f"@{name}")
+        assert f"the symbols file {name!r} " in message
+        assert said in message
+
+    def test_a_symbols_file_of_comments_only_names_no_symbol(self, monkeypatch, folder):
+        (folder / "symbols.txt").write_text("# nothing yet\n")
+        assert "names no symbol" in refused(monkeypatch, "SYMBOLS", "@symbols.txt")
+
+    def test_a_symbols_file_does_not_name_another(self, monkeypatch, folder):
+        (folder / "symbols.txt").write_text("@symbols.txt")
+        assert "'@symbols.txt' is not a symbol" in refused(monkeypatch, "SYMBOLS", "@symbols.txt")
 
     def test_a_symbol_far_too_long_does_not_fill_the_log(self):
         with pytest.raises(ValueError, match="is not a symbol") as caught:

@@ -82,7 +82,7 @@ def test_invoke_takes_the_event_as_aws_does() -> None:
         (["daily_update"], "error: POLYGON_API_KEY is not set"),
         (
             ["invoke", '{"job_type": "initialise"}'],
-            "error: job_type is 'initialise': valid are initialize, daily_update",
+            'error: job_type is "initialise": valid are initialize, daily_update',
         ),
     ],
 )

@@ -181,3 +181,108 @@ def test_a_week_without_trades_has_no_rows() -> None:
     nothing = pd.concat([frame([]), pd.DataFrame({"volatility": []})], axis=1)
 
     assert weekly_performance(nothing, pd.Timestamp(DAY)).empty
+
+
+def test_on_the_recorded_prices_metrics_are_those_of_decimal_arithmetic() -> None:
+    bars = independent.adjusted(independent.recorded_bars(), date(2013, 3, 2))
+    expected = independent.table(bars)
+
+    rows, restated, present = add_metrics(clean(frame(bars)), EMPTY)
+
+    for name in ("volatility", "rolling_avg", "daily_pct_change"):
+        wanted = [np.nan if getattr(row, name) is None else float(getattr(row, name)) for row in expected]
+        np.testing.assert_array_equal(rows[name].to_numpy(), wanted)
+    assert (len(restated), present) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("previous", "close", "change"),
+    [
+        ("128", "128.0001", "7.8e-05"),  # 0.000078125
+        ("6400", "6400.0001", "2e-06"),  # 0.0000015625
+        ("20000", "20000.0001", "0.0"),  # 0.0000005, a tie: to the even 0
+        ("20000", "20000.0003", "2e-06"),  # 0.0000015, a tie: to the even 2
+        ("20000", "20000.0005", "2e-06"),  # 0.0000025, a tie: to the even 2
+        ("20000", "19999.9999", "0.0"),  # a tie, and never a negative zero
+        ("500000", "499999.9999", "0.0"),  # -0.00000002
+        ("20000", "19999.9997", "-2e-06"),
+        ("20000", "19999.9995", "-2e-06"),
+        ("0.0001", "500000", "499999999900.0"),
+        ("500000", "0.0001", "-100.0"),
+        ("3", "5", "66.666667"),
+    ],
+)
+def test_a_change_is_rounded_half_to_even(previous: str, close: str, change: str) -> None:
+    bars = bars_of({"A": [(Decimal(previous), Decimal(0)), (Decimal(close), Decimal(0))]})
+
+    rows, _, _ = add_metrics(clean(frame(bars)), EMPTY)
+
+    assert repr(float(rows["daily_pct_change"].iloc[1])) == change
+
+
+def test_only_stored_bars_after_a_new_one_of_their_symbol_are_restated() -> None:
+    bars = bars_of({symbol: [(Decimal(n), Decimal(1)) for n in range(10, 20)] for symbol in "CAB"})
+    new = [bar for bar in bars if bar.symbol == "A" and bar.close in (12, 15)]
+    stored = frame([bar for bar in bars if bar not in new])[["symbol", "date", "close"]]
+
+    _, restated, present = add_metrics(clean(frame(new)), stored.sample(frac=1, random_state=1))
+
+    expected = [row for row in independent.table(bars) if row.symbol == "A" and row.close in (13, 14, 16, 17, 18, 19)]
+    assert set(restated["symbol"]) == {"A"}
+    assert [stamp.date() for stamp in restated["date"]] == [row.session for row in expected]
+    assert values(restated, "rolling_avg") == [row.rolling_avg for row in expected]
+    assert values(restated, "daily_pct_change") == [row.daily_pct_change for row in expected]
+    assert present == 0
+
+
+def test_a_bar_before_all_others_takes_the_nulls_with_it() -> None:
+    bars = bars_of({"A": [(Decimal(n), Decimal(1)) for n in range(10, 17)]})
+
+    rows, restated, _ = add_metrics(clean(frame(bars[:1])), frame(bars[1:])[["symbol", "date", "close"]])
+
+    assert values(rows, "daily_pct_change") == values(rows, "rolling_avg") == [None]
+    assert values(restated, "rolling_avg") == [None, None, None, 12, 13, 14]
+
+
+def test_no_bars_have_no_metrics_and_restate_nothing() -> None:
+    stored = frame(bars_of({"A": [(Decimal(1), Decimal(0))] * 9}))[["symbol", "date", "close"]]
+
+    for neighbours in (EMPTY, stored):
+        rows, restated, present = add_metrics(clean(frame([])), neighbours)
+        assert (len(rows), len(restated), present) == (0, 0, 0)
+        assert {"volatility", "rolling_avg", "daily_pct_change"} <= set(rows.columns)
+
+
+def test_the_week_of_the_recorded_prices_is_that_of_exact_arithmetic() -> None:
+    every = independent.table(independent.adjusted(independent.recorded_bars(), date(2013, 3, 2)))
+    symbols = ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+    rows = {symbol: [row for row in every if row.symbol == symbol][-30:] for symbol in symbols}
+    kept = [row for symbol in symbols for row in rows[symbol]]
+    table = frame([Bar(*row[:7]) for row in kept]).assign(volatility=[float(row.volatility) for row in kept])
+
+    performance = weekly_performance(table, pd.Timestamp("2013-02-25"))
+
+    returns = {}
+    for line in performance.to_dict("records"):
+        week = rows[line["symbol"]][-5:]
+        first, last = week[0].open, week[-1].close
+        high, low = max(row.high for row in week), min(row.low for row in week)
+        volume, usual = sum(row.volume for row in week) / 5, sum(row.volume for row in rows[line["symbol"]]) / 30
+        returns[line["symbol"]] = (last - first) / first
+        assert [line[name] for name in ("open", "close", "high", "low")] == [float(p) for p in (first, last, high, low)]
+        assert (line["sessions"], line["closes"]) == (5, [float(row.close) for row in rows[line["symbol"]]])
+        assert line["return_pct"] == pytest.approx(float((last - first) / first * 100), rel=1e-12)
+        assert line["range_pct"] == pytest.approx(float((high - low) / low * 100), rel=1e-12)
+        assert line["avg_volatility"] == pytest.approx(float(sum(row.volatility for row in week) / 5), rel=1e-12)
+        assert (line["volume"], line["volume_ratio"]) == pytest.approx((volume, volume / usual), rel=1e-12)
+    assert list(returns) == sorted(symbols, key=lambda symbol: -returns[symbol])
+
+
+def test_equal_returns_are_ordered_by_symbol_and_no_volume_has_no_ratio() -> None:
+    bars = bars_of({symbol: [(Decimal(10), Decimal(1))] * 2 for symbol in "BA"})
+    table = frame(sorted(bars)).assign(volatility=1.0, volume=0.0)
+
+    performance = weekly_performance(table, pd.Timestamp(DAY))
+
+    assert performance["symbol"].tolist() == ["A", "B"]
+    assert performance["volume_ratio"].isna().all()
