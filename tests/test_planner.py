@@ -204,7 +204,7 @@ class TestPlan:
         plan = plan_calls(SYMBOLS[:40], SESSIONS[:40], missing)
         assert plan == plan_calls(SYMBOLS[:40], SESSIONS[:40], missing.copy())
 
-    @settings(max_examples=300)
+    @settings(max_examples=200)
     @given(
         missing=npst.arrays(bool, npst.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=7)),
         whole_market=st.booleans(),

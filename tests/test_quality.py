@@ -268,7 +268,7 @@ likely_bars = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @example(bars=[bar(o=1e300, h=1e300, l=1e300, c=1e300)], symbol=None)
 @example(bars=[bar(o=1e58, h=1e58, l=1e58, c=1e58, t=END[session]) for session in SESSIONS], symbol=None)
 @example(bars=[bar(o=1, h=1, l=5e-324, c=5e-324)], symbol=None)

@@ -50,7 +50,7 @@ def values(rows: pd.DataFrame, name: str) -> list[Decimal | None]:
     return [None if pd.isna(value) else Decimal(repr(float(value))) for value in rows[name]]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["A", "BRK.B", "ZZ"]),
@@ -71,7 +71,7 @@ def test_metrics_are_the_exact_decimals_in_any_order(histories: dict[str, Any], 
     assert present == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(prices, st.just(Decimal(1))), min_size=6, max_size=16), st.data())
 def test_a_late_bar_restates_exactly_what_depends_on_it(history: list[Any], data: Any) -> None:
     bars = bars_of({"A": history})
