@@ -7,6 +7,7 @@ never computes on one, and never waits past the invocation's deadline.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from errors import ApiError
 
 PAGE_LIMIT = 50_000  # the provider's maximum for bars
 SPLITS_PAGE_LIMIT = 5_000  # and for splits
+MAX_PAGES = 1_000  # none of the questions asked here needs more than a few
 TIMEOUT = (5.0, 30.0)  # seconds to connect, and between two received bytes
 ATTEMPTS = 5
 BACKOFF_BASE, BACKOFF_MAX = 0.5, 20.0  # seconds
@@ -67,6 +69,13 @@ class RateLimiter:
     def __init__(self, calls_per_minute: int, deadline: Deadline) -> None:
         self._deadline = deadline
         self._spent: deque[float] = deque(maxlen=calls_per_minute)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a token is there to be spent."""
+        if self._spent.maxlen == 0 or len(self._spent) < (self._spent.maxlen or 0):
+            return True
+        return self._spent[0] + MINUTE <= self._deadline.clock.monotonic()
 
     def take(self) -> None:
         """Spend a token, waiting for one if need be.
@@ -189,37 +198,38 @@ class PolygonClient:
         if symbols:
             query["ticker.any_of"] = ",".join(symbols)
         items = self._pages("/stocks/v1/splits", {**query, "limit": str(SPLITS_PAGE_LIMIT)})
-        try:
-            return sorted(
-                Split(
-                    execution_date=date.fromisoformat(item["execution_date"]),
-                    symbol=item["ticker"],
-                    split_from=float(item["split_from"]),
-                    split_to=float(item["split_to"]),
-                )
-                for item in items
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ApiError(f"the provider sent a split that cannot be read: {error!r}") from None
+        return sorted(_split(item) for item in items)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the plan's limit allows a call at once."""
+        return self._limiter.is_ready
 
     def _pages(self, path: str, query: dict[str, str]) -> list[Any]:
-        url, results = self._base_url + path, list[Any]()
+        url, results, pages = self._base_url + path, list[Any](), 0
         next_query: dict[str, str] | None = query
         while url:
             envelope = self._get(url, next_query, path)
-            page = envelope.get("results") or []
+            page = [] if envelope.get("results") is None else envelope["results"]
             if not isinstance(page, list):
                 raise ApiError(f"the provider's answer to {path} has results that are not a list")
             results = results + page if results else page
+            pages += 1
             url, next_query = self._next(envelope.get("next_url"), path), None
+            if url and pages == MAX_PAGES:
+                raise ApiError(f"the provider's answer to {path} does not end after {MAX_PAGES} pages")
         return results
 
     def _next(self, url: Any, path: str) -> str:
         if not url:
             return ""
         # The key goes to the provider only, whatever an answer says.
-        if urlsplit(str(url))[:2] != urlsplit(self._base_url)[:2]:
-            raise ApiError(f"the provider's answer to {path} goes on at another host: {urlsplit(str(url)).netloc}")
+        try:
+            host = urlsplit(str(url))[:2]
+        except ValueError:
+            host = ("", str(url)[:80])
+        if host != urlsplit(self._base_url)[:2]:
+            raise ApiError(f"the provider's answer to {path} goes on at another host: {host[1]}")
         return str(url)
 
     def _get(self, url: str, query: dict[str, str] | None, path: str) -> dict[str, Any]:
@@ -227,7 +237,7 @@ class PolygonClient:
         try:
             response = self._session.get(url, params=query, timeout=TIMEOUT, allow_redirects=False)
         except requests.RequestException as error:
-            host = urlsplit(self._base_url).netloc
+            host = urlsplit(self._base_url).netloc.rpartition("@")[2]
             raise ApiError(
                 f"the provider at {host} did not answer {path} after {ATTEMPTS} attempts: {type(error).__name__}"
             ) from None
@@ -243,6 +253,22 @@ class PolygonClient:
         if envelope.get("status") not in USABLE_STATUSES:
             raise ApiError(f"the provider answered {path} with {_reason(envelope)}")
         return envelope
+
+
+def _split(item: Any) -> Split:
+    try:
+        split = Split(
+            execution_date=date.fromisoformat(item["execution_date"]),
+            symbol=item["ticker"],
+            split_from=float(item["split_from"]),
+            split_to=float(item["split_to"]),
+        )
+        ratio = split.split_to / split.split_from
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise ApiError(f"the provider sent a split that cannot be read: {error!r}") from None
+    if not isinstance(split.symbol, str) or not 0 < ratio < math.inf:
+        raise ApiError(f"the provider sent a split that cannot be: {str(item)[:120]}")
+    return split
 
 
 def _refusal(status: int, envelope: Any, path: str) -> str:

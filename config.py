@@ -12,6 +12,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -72,8 +73,13 @@ def _symbols_file(name: str) -> str:
 
 
 def _http_url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+\S*", value):
-        raise ValueError("valid is an http:// or https:// address")
+    try:
+        host = urlsplit(value)
+        usable = re.fullmatch(r"https?://[^\s/]+\S*", value) and host.hostname and not host.username
+    except ValueError:
+        usable = None
+    if not usable:
+        raise ValueError("valid is an http:// or https:// address without a user")
     return value.rstrip("/")
 
 
@@ -234,6 +240,8 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(detail) for detail in error.errors())) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f".env is not UTF-8 text: {error.reason} at byte {error.start}") from None
 
 
 def _explain(detail: Any) -> str:

@@ -53,6 +53,8 @@ def open_engine(url: str) -> Engine:
         parsed.port  # noqa: B018 - a malformed port shows here
     except (ArgumentError, ValueError):
         raise ConfigError("DATABASE_URL is not a database URL; valid is sqlite:///file.db or postgresql://…") from None
+    if "@" in f"{parsed.host}{parsed.database}" and parsed.host:
+        raise ConfigError("DATABASE_URL has an @ in its password or name: percent-encode it as %40")
     kind = parsed.drivername
     if kind in ("sqlite", "sqlite+pysqlite"):
         return _sqlite_engine(parsed)
@@ -62,7 +64,7 @@ def open_engine(url: str) -> Engine:
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    if not url.database or url.database == ":memory:":
+    if url.query or not url.database or url.database.startswith((":memory:", "file:")):
         raise ConfigError(
             "DATABASE_URL names no file; valid is sqlite:///file.db, as every run starts from what is stored"
         )
@@ -71,7 +73,8 @@ def _sqlite_engine(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode = WAL")
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):  # a new file: readers need not wait for writers
+            connection.execute("PRAGMA journal_mode = WAL")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -178,7 +181,10 @@ def transaction(engine: Engine, *, write: bool = True) -> Iterator[Connection]:
     DataError
         If the database cannot be reached or refuses; one line, with its place and without a password.
     """
-    with _one_line_errors(engine), engine.connect() as connection:
+    with ExitStack() as stack:
+        with _connecting(engine):
+            connection = stack.enter_context(engine.connect())
+        stack.enter_context(_one_line_errors(engine))
         with connection.execution_options(write=write).begin():
             if write and engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
@@ -211,22 +217,27 @@ def run_lock(engine: Engine, seconds: float) -> Iterator[None]:
     wait = min(max(seconds, 0.001), 86_400)
     holder = engine if engine.dialect.name == "postgresql" else _lock_file_engine(engine, wait)
     try:
-        with _one_line_errors(engine), holder.connect() as connection:
-            try:
-                if holder is engine:
-                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(wait * 1000)}")
-                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({RUN_LOCK})")
-                else:
-                    connection.exec_driver_sql("BEGIN EXCLUSIVE")
-            except DBAPIError as error:
-                if _reason(error).startswith(LOCK_HELD):
-                    raise DataError(f"{describe(engine)}: another run is still going on; try again later") from None
-                raise
+        with ExitStack() as stack:
+            with _connecting(engine):
+                connection = stack.enter_context(holder.connect())
+                _take_run_lock(connection, engine, wait)
             yield
-            connection.rollback()
     finally:
         if holder is not engine:
             holder.dispose()
+
+
+def _take_run_lock(connection: Connection, engine: Engine, wait: float) -> None:
+    try:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(wait * 1000)}")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({RUN_LOCK})")
+        else:
+            connection.exec_driver_sql("BEGIN EXCLUSIVE")
+    except DBAPIError as error:
+        if _reason(error.orig).startswith(LOCK_HELD):
+            raise DataError(f"{describe(engine)}: another run is still going on; try again later") from None
+        raise
 
 
 def _lock_file_engine(engine: Engine, wait: float) -> Engine:
@@ -237,16 +248,27 @@ def _lock_file_engine(engine: Engine, wait: float) -> Engine:
 
 @contextmanager
 def _one_line_errors(engine: Engine) -> Iterator[None]:
+    """Turn what the database refuses into one line; COPY goes past SQLAlchemy, so its errors are the driver's own."""
     try:
         yield
     except DBAPIError as error:
+        raise DataError(f"{describe(engine)}: {_reason(error.orig)}") from None
+    except engine.dialect.loaded_dbapi.Error as error:
         raise DataError(f"{describe(engine)}: {_reason(error)}") from None
-    except (socket.gaierror, ssl.SSLError, ConnectionError, TimeoutError) as error:
+
+
+@contextmanager
+def _connecting(engine: Engine) -> Iterator[None]:
+    """Turn what goes wrong on the way to the database into one line."""
+    try:
+        with _one_line_errors(engine):
+            yield
+    except (OSError, UnicodeError) as error:
         raise DataError(f"{describe(engine)} cannot be reached: {error}") from None
 
 
-def _reason(error: DBAPIError) -> str:
+def _reason(error: BaseException | None) -> str:
     """The driver's message in one line; pg8000 gives the server's as a dictionary with M for the message."""
-    detail = error.orig.args[0] if error.orig and error.orig.args else error.orig
+    detail = error.args[0] if error and error.args else error
     message = detail.get("M", "") if isinstance(detail, dict) else str(detail)
     return " ".join(message.split())

@@ -7,6 +7,7 @@ repeat writes nothing. This module opens no connection and computes no figure.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, time
@@ -24,6 +25,7 @@ from schema import COVERAGE, JOB_RUNS, REJECTED_BARS, SENT_REPORTS, SPLITS, STOC
 
 VALUES = ["open", "high", "low", "close", "volume", "volatility", "rolling_avg", "daily_pct_change"]
 COLUMNS = ["date", "symbol", *VALUES]
+SYMBOL_LENGTH = 10  # of a symbol in all tables
 RESTATED = ["rolling_avg", "daily_pct_change"]
 
 
@@ -212,10 +214,14 @@ def record_rejected(connection: Connection, run_id: str, bars: Iterable[Rejected
     int
         How many were given.
     """
-    rows = [{"run_id": run_id, **asdict(bar)} for bar in bars]
+    rows = [{"run_id": run_id, "digest": _digest(bar), **asdict(bar)} for bar in bars]
     if rows:
         connection.execute(_dialect(connection).insert(REJECTED_BARS).on_conflict_do_nothing(), rows)
     return len(rows)
+
+
+def _digest(bar: RejectedBar) -> str:
+    return hashlib.sha256("\n".join((bar.symbol, bar.reason, bar.bar)).encode()).hexdigest()
 
 
 def delete_bars(connection: Connection, symbol: str, sessions: Sequence[date]) -> None:
@@ -226,7 +232,11 @@ def delete_bars(connection: Connection, symbol: str, sessions: Sequence[date]) -
 
 def record_splits(connection: Connection, splits: Iterable[Split], *, pending: Container[str], now: datetime) -> None:
     """Keep splits not yet known; those of symbols in `pending` wait for their history to be restated."""
-    rows = [{**asdict(split), "restated_at": None if split.symbol in pending else now} for split in splits]
+    rows = [
+        {**asdict(split), "restated_at": None if split.symbol in pending else now}
+        for split in splits
+        if len(split.symbol) <= SYMBOL_LENGTH  # no other can be stored
+    ]
     if rows:
         connection.execute(_dialect(connection).insert(SPLITS).on_conflict_do_nothing(), rows)
 

@@ -127,14 +127,14 @@ def _bring(this: Run, wanted_sessions: Callable[[Connection | None], list[date]]
         with utils.reading(engine) as stored:
             calls, missing = plan_load(this, stored, wanted)
         complete = complete and load(this, client, calls, latest)
-    if request.symbols != (EVERY_SYMBOL,):
+    if wanted and request.symbols != (EVERY_SYMBOL,):
         with transaction(engine, write=False) as connection:
             unknown = utils.read_unknown(connection, request.symbols)
         this.warnings += [
             f"symbol {symbol!r}: the provider has no bar of it in these sessions; check its spelling"
             for symbol in unknown
         ]
-    status = ("ok" if complete else "partial") if calls else "nothing_to_do"
+    status = "partial" if not complete else "ok" if calls else "nothing_to_do"
     return {"status": status, "sessions": missing, "splits": this.splits}
 
 

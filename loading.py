@@ -99,8 +99,9 @@ def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -
         progress = Progress(latest, latest_seen=utils.latest_is_known(connection, latest))
     deadline, slowest = run.tools.deadline, 0.0
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch") as ahead:
-        # Two more must fit, or the answer fetched ahead would be thrown away when time is up.
-        answers = _one_ahead(ahead, client, calls, lambda: deadline.remaining > 2 * slowest)
+        # Two more must fit, or the answer fetched ahead would be thrown away when time is up. Nor does it wait for the
+        # plan's limit: that is left to this thread, which an interrupt reaches.
+        answers = _one_ahead(ahead, client, calls, lambda: client.is_ready and deadline.remaining > 2 * slowest)
         for done, call in enumerate(calls):
             run.tools.progress(done, len(calls), str(call))
             started = deadline.clock.monotonic()

@@ -110,7 +110,7 @@ def recorded(this: Run) -> Iterator[None]:
         )
     try:
         yield
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         message = str(error) if isinstance(error, StockTrackerError) else f"{type(error).__name__}: {error}"
         with transaction(tools.engine) as connection:
             this.save(connection, status="failed", finished_at=tools.now(), error=message)

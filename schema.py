@@ -75,7 +75,7 @@ REJECTED_BARS = Table(
     Column("date", Date, comment="the session; NULL if the bar has no valid timestamp"),
     Column("reason", Text, nullable=False),
     Column("bar", Text, nullable=False, comment="as received, JSON"),
-    UniqueConstraint("symbol", "bar", "reason"),
+    Column("digest", String(64), nullable=False, unique=True, comment="of symbol, reason and bar: each is kept once"),
 )
 
 JOB_RUNS = Table(

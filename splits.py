@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,8 @@ from quality import RejectedBar, judge
 from runs import Run
 from sessions import today
 
+LISTED_LATE = timedelta(days=14)
+LACKING_SHARE = 0.05  # of the stored sessions may be absent from restated history before it is doubted
 NAMED_SYMBOLS = 100  # up to here the question names the symbols; beyond, it asks for all
 
 
@@ -47,7 +49,9 @@ def look_for_splits(run: Run, client: PolygonClient) -> None:
     """
     as_of = run.request.as_of
     with transaction(run.tools.engine, write=False) as connection:
-        since = utils.read_splits_until(connection)
+        known = utils.read_splits_until(connection)
+        # A split may be listed late. An adopted table is of unknown scale from its first row on.
+        since = known - LISTED_LATE if known else utils.read_first_session(connection)
         tracked = utils.read_covered_symbols(connection, NAMED_SYMBOLS + 1)
     found: list[Split] = []
     if since:
@@ -60,7 +64,7 @@ def look_for_splits(run: Run, client: PolygonClient) -> None:
     with transaction(run.tools.engine) as connection:
         stored = utils.read_spans(connection, sorted({split.symbol for split in found}))
         database.record_splits(connection, found, pending=stored.keys(), now=run.tools.now())
-        run.save(connection, splits_until=max(since or as_of, as_of))
+        run.save(connection, splits_until=max(known or as_of, as_of))
 
 
 def plan_restatements(run: Run, connection: Connection, wanted: Sequence[date]) -> list[RangeCall]:
@@ -123,6 +127,13 @@ def is_restated(run: Run, client: PolygonClient, call: RangeCall, bars: pd.DataF
     if bars.empty and not stored.empty:
         run.warnings.append(f"{named}: the provider has no history of it now; the next run asks again")
         return False
+    lacking = int((~stored["date"].isin(bars["date"])).sum())
+    if lacking > max(3, LACKING_SHARE * len(stored)):
+        run.warnings.append(
+            f"{named}: the provider's history lacks {lacking} of {len(stored)} stored sessions; kept as it is,"
+            " and the next run asks again"
+        )
+        return False
     before = bars[bars["date"] < pd.Timestamp(pending[0].execution_date)]
     if before.empty or run.request.as_of > pending[-1].execution_date:
         return True
@@ -179,6 +190,7 @@ def clear_history(run: Run, connection: Connection, symbol: str, bars: pd.DataFr
     ]
     if moved:
         database.record_rejected(connection, run.run_id, moved)
+        run.warnings.append(f"{named}: {len(moved)} stored bars moved to rejected_bars: {reason}")
         database.delete_bars(connection, symbol, [bar.date for bar in moved if bar.date])
     database.mark_restated(connection, symbol, run.tools.now())
     run.splits.append(f"{named}: history restated")

@@ -189,7 +189,7 @@ def _round_into(result: Floats, block: slice, values: Floats, exact: Callable[[i
     rounded += 0.0  # no negative zero
     with localcontext(_EXACT):
         for i in doubtful.tolist():
-            rounded[i] = float(exact(block.start + i).quantize(_QUANTUM))
+            rounded[i] = float(exact(block.start + i).quantize(_QUANTUM)) + 0.0
 
 
 def _margin(scaled: Any) -> Any:

@@ -147,6 +147,12 @@ def read_splits_until(connection: Connection) -> date | None:
     return connection.execute(select(func.max(JOB_RUNS.c.splits_until))).scalar()
 
 
+def read_first_session(connection: Connection) -> date | None:
+    """The first stored session of all, or None of an empty table."""
+    first = connection.execute(select(func.min(STOCK_DATA.c.date))).scalar()
+    return first.date() if first else None
+
+
 def read_pending_splits(connection: Connection) -> list[Split]:
     """The splits whose symbols still have history of the old scale."""
     columns = (SPLITS.c.execution_date, SPLITS.c.symbol, SPLITS.c.split_from, SPLITS.c.split_to)

@@ -6,12 +6,13 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 import jobs
 from clock import Deadline
 from config import Settings
 from connection import open_engine
+from errors import DataError
 from runs import Request, Tools
 from sandbox.market import Fault, MarketServer
 from sandbox.prices import PriceHistory, Split
@@ -256,3 +257,57 @@ def _bars(history: PriceHistory, symbol: str) -> list[tuple[dict, date]]:
 
     raw = history.range_bars(symbol, date(2012, 1, 1), date(2013, 2, 28), adjusted=False, today=date(2013, 3, 1))
     return list(zip(raw, session_dates([bar["t"] for bar in raw]).tolist(), strict=True))
+
+
+def test_a_split_that_is_listed_late_still_restates_history(job: Job, market: MarketServer, engine: Engine) -> None:
+    job("initialize", as_of="2013-02-28")
+    split = ("IBM", date(2013, 2, 27), 1, 2)
+    market.history.add_split(Split(*split))
+
+    result = job("daily_update", as_of="2013-03-02")
+
+    assert result["splits"] == ["IBM 2:1 on 2013-02-27: history restated"]
+    assert stock_data(engine) == expected(last_sessions(70, date(2013, 2, 28))[0], splits=[split])
+
+
+def test_an_adopted_history_from_before_a_split_is_restated(job: Job, market: MarketServer, engine: Engine) -> None:
+    job("initialize", as_of="2013-02-20")
+    with engine.begin() as connection:
+        for table in ("coverage", "job_runs", "splits"):
+            connection.execute(text(f"DROP TABLE {table}"))
+    split = ("IBM", date(2013, 2, 25), 1, 2)
+    market.history.add_split(Split(*split))
+
+    job("daily_update", as_of="2013-03-02")
+
+    assert stock_data(engine) == expected(last_sessions(70, date(2013, 2, 20))[0], splits=[split])
+
+
+def test_restated_history_that_lacks_much_of_what_is_stored_is_doubted(
+    job: Job, market: MarketServer, engine: Engine
+) -> None:
+    job("initialize", as_of="2013-03-01")
+    before = [row for row in stock_data(engine) if row.symbol == "IBM"]
+    for session in last_sessions(60, date(2013, 3, 1)):
+        market.history.remove_bar("IBM", session)
+    market.history.add_split(Split("IBM", date(2013, 3, 1), 1, 2))
+
+    result = job("daily_update", as_of="2013-03-02")
+
+    assert any("lacks 60 of 70 stored sessions; kept as it is" in warning for warning in result["warnings"])
+    assert [row for row in stock_data(engine) if row.symbol == "IBM"] == before
+
+
+def test_a_copy_that_the_database_refuses_is_one_line(postgresql_url: str, market: MarketServer) -> None:
+    engine = open_engine(postgresql_url)
+    settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
+    tools = Tools(settings=settings, engine=engine, deadline=Deadline(None, ManualClock()))
+    jobs.run(Request("initialize", ("IBM",), date(2013, 2, 1), sessions=1), tools)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE stock_data ADD exchange TEXT"))
+        connection.execute(text("UPDATE stock_data SET exchange = 'N'"))
+        connection.execute(text("ALTER TABLE stock_data ALTER exchange SET NOT NULL"))
+
+    with pytest.raises(DataError, match='null value in column "exchange"') as caught:
+        jobs.run(Request("daily_update", ("IBM",), TODAY), tools)
+    assert "\n" not in str(caught.value)
