@@ -136,6 +136,7 @@ def _open_socket(host: str, port: int) -> socket.socket:
     connection = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
     connection.settimeout(None)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small messages need not wait for each other
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # a warm container's connection may have died without a word
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, CONNECT_SECONDS * 1000)
     return connection
