@@ -16,6 +16,7 @@ from datetime import date
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import orjson
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
@@ -243,8 +244,8 @@ class PolygonClient:
             ) from None
         self.calls += 1
         try:
-            envelope = response.json()
-        except (ValueError, RecursionError):  # not JSON, or nested without end
+            envelope = orjson.loads(response.content)
+        except orjson.JSONDecodeError:
             envelope = None
         if response.status_code != requests.codes.ok:
             raise ApiError(_refusal(response.status_code, envelope, path))

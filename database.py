@@ -8,10 +8,9 @@ repeat writes nothing. This module opens no connection and computes no figure.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, time
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ VALUES = ["open", "high", "low", "close", "volume", "volatility", "rolling_avg",
 COLUMNS = ["date", "symbol", *VALUES]
 SYMBOL_LENGTH = 10  # of a symbol in all tables
 RESTATED = ["rolling_avg", "daily_pct_change"]
+COPY_ROWS = 1_024  # in one message of COPY, about 90 KB
 
 
 @dataclass
@@ -89,17 +89,22 @@ def insert_bars(connection: Connection, rows: pd.DataFrame) -> None:
 def merge_bars(connection: Connection, rows: pd.DataFrame) -> int:
     """Insert rows that are not stored and update those that differ; the number of both."""
     stage(connection, "incoming", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows)
-    written = connection.execute(text(_merge_statement(connection.dialect.name))).rowcount
+    written = connection.execute(text(merge_statement(connection.dialect.name))).rowcount
     drop_stage(connection, "incoming")
     return int(written)
 
 
-def _merge_statement(dialect: str) -> str:
+def merge_statement(dialect: str) -> str:
+    """The one statement that brings ``stock_data`` to what the temporary table ``incoming`` holds.
+
+    Rows that are stored as they are do not reach ``ON CONFLICT``, which would lock each of them, and so write it.
+    """
     names = ", ".join(COLUMNS)
     values = ", ".join(f"{name} = excluded.{name}" for name in VALUES)
-    # WHERE true: SQLite could otherwise not tell ON CONFLICT from the ON of a join.
     return (
-        f"INSERT INTO stock_data ({names}) SELECT {names} FROM incoming WHERE true "
+        f"INSERT INTO stock_data ({names}) SELECT {names} FROM incoming WHERE NOT EXISTS ("
+        "SELECT 1 FROM stock_data AS stored WHERE stored.symbol = incoming.symbol AND stored.date = incoming.date "
+        f"AND NOT ({_differs(dialect, 'stored', 'incoming', VALUES)})) "
         f"ON CONFLICT (symbol, date) DO UPDATE SET {values} WHERE {_differs(dialect, 'stock_data', 'excluded', VALUES)}"
     )
 
@@ -174,15 +179,21 @@ def _sqlite_values(column: pd.Series[Any], declared: str) -> list[Any]:
 
 def _copy(connection: Connection, table: str, columns: Sequence[str], frame: pd.DataFrame) -> None:
     """COPY a frame into a PostgreSQL table; Arrow writes the CSV, an order of magnitude faster than Python."""
+    driver: Any = connection.connection.dbapi_connection
+    lines = csv_pieces(frame[list(columns)])
+    driver.cursor().execute(f"COPY {table} ({', '.join(columns)}) FROM STDIN WITH (FORMAT csv)", stream=lines)
+
+
+def csv_pieces(frame: pd.DataFrame) -> Iterator[bytes]:
+    """A frame as CSV in pieces: the server parses one while the next is written, and no piece is large."""
     import pyarrow as pa
     from pyarrow import csv
 
-    buffer = BytesIO()
-    arrow = pa.Table.from_pandas(frame[list(columns)], preserve_index=False)
-    csv.write_csv(arrow, buffer, csv.WriteOptions(include_header=False))
-    buffer.seek(0)
-    driver: Any = connection.connection.dbapi_connection
-    driver.cursor().execute(f"COPY {table} ({', '.join(columns)}) FROM STDIN WITH (FORMAT csv)", stream=buffer)
+    options = csv.WriteOptions(include_header=False, batch_size=COPY_ROWS)
+    for batch in pa.Table.from_pandas(frame, preserve_index=False).to_batches(COPY_ROWS):
+        piece = pa.BufferOutputStream()
+        csv.write_csv(batch, piece, options)
+        yield piece.getvalue().to_pybytes()
 
 
 def replace_coverage(connection: Connection, ranges: Mapping[str, Sequence[tuple[date, date]]]) -> None:

@@ -1,17 +1,17 @@
-"""Bring what is missing: the way of a bar from the provider to the table, call by call.
+"""Bring what is missing: the way of a bar from the provider to the table, chunk by chunk.
 
 What comes in: a run, and the sessions it wants. What goes out: the table with them, and what there is to say of it.
-Each call's bars, metrics, coverage, rejected bars and counts commit in one transaction, so that a run can end after any
-of them and the next one goes on. This module decides the order of a load's steps and does none of them itself.
+The bars, metrics, coverage, rejected bars and counts of a chunk of answers commit in one transaction, so that a run can
+end after any of them and the next one goes on. This module decides the order of a load's steps and does none of them
+itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
-from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
@@ -19,14 +19,12 @@ from sqlalchemy import Connection
 
 import database
 import utils
-from api_client import Bar, PolygonClient
-from config import EVERY_SYMBOL
+from api_client import PolygonClient
 from connection import transaction
 from errors import TimeUpError
-from planner import Call, GroupedCall, RangeCall, merge_ranges, missing_pairs, plan_calls
-from quality import judge
+from fetching import Answer, fetch_chunks
+from planner import Call, GroupedCall, Range, RangeCall, merge_ranges, missing_pairs, plan_calls
 from runs import Run
-from sessions import sessions_between
 from splits import clear_history, is_restated, plan_restatements
 from transformations import add_metrics, clean
 
@@ -79,7 +77,7 @@ def plan_load(run: Run, connection: Connection | None, sessions: Sequence[date])
 
 
 def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -> bool:
-    """Fetch and commit each call in turn, until all are done or time is up.
+    """Make the calls and commit their answers, chunk by chunk, until all are done or time is up.
 
     Parameters
     ----------
@@ -94,77 +92,48 @@ def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -
     -------
     bool
         Whether all calls were made; if not, the next run goes on from there.
+
+    Raises
+    ------
+    ApiError
+        If the provider refuses or fails; what it answered before is committed.
     """
     with transaction(run.tools.engine, write=False) as connection:
         progress = Progress(latest, latest_seen=utils.latest_is_known(connection, latest))
-    deadline, slowest = run.tools.deadline, 0.0
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch") as ahead:
-        # Two more must fit, or the answer fetched ahead would be thrown away when time is up. Nor does it wait for the
-        # plan's limit: that is left to this thread, which an interrupt reaches.
-        answers = _one_ahead(ahead, client, calls, lambda: client.is_ready and deadline.remaining > 2 * slowest)
-        for done, call in enumerate(calls):
-            run.tools.progress(done, len(calls), str(call))
-            started = deadline.clock.monotonic()
-            try:
-                if deadline.remaining < slowest:
-                    raise TimeUpError(f"the next call needs up to {slowest:.0f} s")
-                commit(run, client, call, next(answers), progress)
-            except TimeUpError as error:
-                run.warnings.append(f"{len(calls) - done} of {len(calls)} calls are left for the next run: {error}")
-                return False
-            finally:
+    done = 0
+    chunks = fetch_chunks(client, calls, run.request.symbols, deadline=run.tools.deadline, progress=run.tools.progress)
+    try:
+        with closing(chunks):
+            for chunk in chunks:
                 run.api_calls = client.calls
-            slowest = max(slowest, deadline.clock.monotonic() - started)
+                commit(run, client, chunk, progress)
+                done += len(chunk)
+    except TimeUpError as error:
+        run.warnings.append(f"{len(calls) - done} of {len(calls)} calls are left for the next run: {error}")
+        return False
+    finally:
+        run.api_calls = client.calls
     run.tools.progress(len(calls), len(calls), "")
     _settle_latest(run, progress)
     return True
 
 
-def _one_ahead(
-    pool: ThreadPoolExecutor, client: PolygonClient, calls: Sequence[Call], in_time: Callable[[], bool]
-) -> Iterator[list[Bar]]:
-    """The answers in turn; while one is being committed, the next one is being fetched, and no more than that.
-
-    A failure shows when its own turn comes. A restatement may ask again while it is committed, so nothing is fetched
-    beside it.
-    """
-    waiting: Future[list[Bar]] | None = None
-    for call, following in zip_longest(calls, calls[1:]):
-        bars = waiting.result() if waiting else _fetch(client, call)
-        alone = isinstance(call, RangeCall) and call.restates
-        waiting = pool.submit(_fetch, client, following) if following and not alone and in_time() else None
-        yield bars
-
-
-def _fetch(client: PolygonClient, call: Call) -> list[Bar]:
-    if isinstance(call, GroupedCall):
-        return client.grouped_bars(call.session)
-    return client.range_bars(call.symbol, call.first, call.last)
-
-
-def commit(run: Run, client: PolygonClient, call: Call, bars: list[Bar], progress: Progress) -> None:
-    """Take one answer into the database, all of it in one transaction.
+def commit(run: Run, client: PolygonClient, chunk: Sequence[Answer], progress: Progress) -> None:
+    """Take a chunk of answers into the database, all of it in one transaction.
 
     Parameters
     ----------
     run : Run
     client : PolygonClient
-        Asked again only where the answer leaves open whether it is restated.
-    call : Call
-        What was asked.
-    bars : list of dict
-        What was answered.
+        Asked again only where an answer leaves open whether it is restated.
+    chunk : sequence of Answer
+        One or more in the order of their calls, of which a later bar replaces an earlier one; a restatement is alone.
     progress : Progress
         Brought up to date.
     """
-    wanted = sessions_between(call.first, call.last)
-    if isinstance(call, RangeCall):
-        accepted, rejected = judge(bars, wanted, symbol=call.symbol)
-    else:
-        accepted, rejected = judge(_of_symbols(bars, run.request.symbols), wanted)
-    new = clean(accepted)
-    if call.first <= progress.latest <= call.last:
-        progress.latest_seen |= bool((new["date"] == pd.Timestamp(progress.latest)).any())
+    new = clean(pd.concat([answer.accepted for answer in chunk], ignore_index=True))
+    progress.latest_seen = progress.latest_seen or any(answer.holds(progress.latest) for answer in chunk)
+    call = chunk[0].call
     restated_symbol = call.symbol if isinstance(call, RangeCall) and is_restated(run, client, call, new) else None
     with transaction(run.tools.engine) as connection:
         cleared = clear_history(run, connection, restated_symbol, new) if restated_symbol else 0
@@ -173,35 +142,35 @@ def commit(run: Run, client: PolygonClient, call: Call, bars: list[Bar], progres
             new = new[~new["symbol"].isin(waiting)]
         rows, restated, present = add_metrics(new, utils.read_neighbours(connection, new))
         counts = database.load_bars(connection, rows, restated, present)
+        rejected = [bar for answer in chunk for bar in answer.rejected]
         counts.rejected = database.record_rejected(connection, run.run_id, rejected) + cleared
-        _cover(run, connection, call, wanted, progress, waiting)
+        _cover(run, connection, chunk, progress, waiting)
         run.counts.add(counts)
         run.save(connection)
-    if isinstance(call, GroupedCall) and not bars and call.session != progress.latest:
-        run.warnings.append(f"the provider has no bar of any symbol on {call.session}: taken as a closed exchange")
+    run.warnings += [
+        f"the provider has no bar of any symbol on {answer.call.first}: taken as a closed exchange"
+        for answer in chunk
+        if isinstance(answer.call, GroupedCall) and answer.is_empty and answer.call.session != progress.latest
+    ]
 
 
-def _of_symbols(bars: list[Bar], symbols: tuple[str, ...]) -> list[Bar]:
-    if symbols == (EVERY_SYMBOL,):
-        return bars
-    wanted = set(symbols)
-    return [bar for bar in bars if not isinstance(bar, dict) or bar.get("T") in wanted]
-
-
-def _cover(
-    run: Run, connection: Connection, call: Call, wanted: list[date], progress: Progress, waiting: set[str]
-) -> None:
-    """Record the sessions of a call as fetched, but for symbols that wait to be restated.
+def _cover(run: Run, connection: Connection, chunk: Sequence[Answer], progress: Progress, waiting: set[str]) -> None:
+    """Record the sessions of each call as fetched, but for symbols that wait to be restated.
 
     The latest session does not count while no bar of it has come from anywhere.
     """
-    asked = run.request.symbols if isinstance(call, GroupedCall) else (call.symbol,)
-    symbols = [symbol for symbol in asked if symbol not in waiting]
-    if wanted and wanted[-1] == progress.latest and not progress.latest_seen:
-        progress.waiting.update(symbols)
-        wanted = wanted[:-1]
-    if wanted:
-        _add_coverage(connection, symbols, wanted[0], wanted[-1])
+    fetched: dict[tuple[str, ...], list[Range]] = {}
+    for answer in chunk:
+        sessions = answer.sessions
+        asked = run.request.symbols if isinstance(answer.call, GroupedCall) else (answer.call.symbol,)
+        symbols = tuple(symbol for symbol in asked if symbol not in waiting)
+        if sessions and sessions[-1] == progress.latest and not progress.latest_seen:
+            progress.waiting.update(symbols)
+            sessions = sessions[:-1]
+        if sessions:
+            fetched.setdefault(symbols, []).append((sessions[0], sessions[-1]))
+    for symbols, ranges in fetched.items():
+        _add_coverage(connection, symbols, merge_ranges(ranges))
 
 
 def _settle_latest(run: Run, progress: Progress) -> None:
@@ -214,10 +183,10 @@ def _settle_latest(run: Run, progress: Progress) -> None:
             run.save(connection, splits_until=progress.latest)
         return
     with transaction(run.tools.engine) as connection:
-        _add_coverage(connection, sorted(progress.waiting), progress.latest, progress.latest)
+        _add_coverage(connection, sorted(progress.waiting), [(progress.latest, progress.latest)])
 
 
-def _add_coverage(connection: Connection, symbols: Sequence[str], first: date, last: date) -> None:
+def _add_coverage(connection: Connection, symbols: Sequence[str], ranges: Sequence[Range]) -> None:
     known = utils.read_coverage(connection, symbols)
-    merged = {symbol: merge_ranges([*known.get(symbol, []), (first, last)]) for symbol in symbols}
+    merged = {symbol: merge_ranges([*known.get(symbol, []), *ranges]) for symbol in symbols}
     database.replace_coverage(connection, {s: parts for s, parts in merged.items() if parts != known.get(s)})

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,12 @@ import pandas as pd
 from sessions import session_dates
 
 SYMBOL = re.compile(r"[\x21-\x7e]{1,10}")  # stock_data.symbol is VARCHAR(10)
+SYMBOLS = re.compile(rf"{SYMBOL.pattern}(?:\n{SYMBOL.pattern})*")  # one a line
 MIN_PRICE, MAX_PRICE = 1e-9, 1e15  # dollars; seven reverse splits have made 4e13, and beyond is no price
 MAX_VOLUME = 2.0**63  # stock_data.volume is BIGINT
 MAX_MILLISECONDS = 4e12  # the year 2096; beyond, a timestamp is nonsense rather than a date
 PRICES = {"open": "o", "high": "h", "low": "l", "close": "c"}
+NUMBERS = {**PRICES, "volume": "v", "stamp": "t"}
 COLUMNS = ["symbol", "date", "open", "high", "low", "close", "volume"]
 
 Floats = npt.NDArray[np.float64]
@@ -65,10 +68,10 @@ def judge(
         All others. Of two bars of the same symbol and session the later one counts.
     """
     symbols = [symbol] * len(bars) if symbol is not None else _field(bars, "T")
-    numbers = {name: _numbers(bars, key) for name, key in {**PRICES, "volume": "v", "stamp": "t"}.items()}
+    numbers = {name: _numbers(_field(bars, key)) for name, key in NUMBERS.items()}
     stamp_ok = (numbers["stamp"] >= 0) & (numbers["stamp"] <= MAX_MILLISECONDS)
     dates = session_dates(np.where(stamp_ok, numbers["stamp"], 0).astype("int64"))
-    named = [isinstance(name, str) and SYMBOL.fullmatch(name) is not None for name in symbols]
+    named = _named(symbols)
     reasons = _reasons(
         np.array(named, dtype=bool), numbers, stamp_ok, dates, np.array(sorted(wanted), dtype="datetime64[D]")
     )
@@ -96,12 +99,23 @@ def judge(
 
 def _field(bars: Sequence[Any], key: str) -> list[Any]:
     """One field of all bars; None where it is absent, or where the bar is no object at all."""
-    return [bar.get(key) if isinstance(bar, dict) else None for bar in bars]
+    try:
+        return list(map(itemgetter(key), bars))
+    except (KeyError, TypeError):
+        return [bar.get(key) if isinstance(bar, dict) else None for bar in bars]
 
 
-def _numbers(bars: Sequence[Any], key: str) -> Floats:
+def _named(symbols: Sequence[Any]) -> list[bool]:
+    """Whether each symbol is one that can be stored; all at once where they are, as nearly always."""
+    if set(map(type, symbols)) == {str}:
+        lines = "\n".join(symbols)
+        if lines.count("\n") == len(symbols) - 1 and SYMBOLS.fullmatch(lines):
+            return [True] * len(symbols)
+    return [isinstance(name, str) and SYMBOL.fullmatch(name) is not None for name in symbols]
+
+
+def _numbers(values: Sequence[Any]) -> Floats:
     """One field of all bars as float64; NaN where it is absent or not a JSON number."""
-    values = _field(bars, key)
     if set(map(type, values)) <= {int, float}:
         with suppress(OverflowError):  # an integer of more than 308 digits
             return np.array(values, dtype=np.float64)

@@ -38,15 +38,26 @@ def clean(accepted: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     accepted : pandas.DataFrame
-        Columns ``symbol, date, open, high, low, close, volume``.
+        Columns ``symbol, date, open, high, low, close, volume``, in the order received.
 
     Returns
     -------
     pandas.DataFrame
-        The same columns; ``volume`` is int64.
+        The same columns; ``volume`` is int64. Of several bars of a symbol and session the last one received is kept.
     """
-    bars = accepted.sort_values(["symbol", "date"], ignore_index=True)
+    code, _ = pd.factorize(accepted["symbol"], sort=True)
+    dates = accepted["date"].to_numpy()
+    order = np.lexsort((dates, code))
+    bars = accepted.take(order[_is_last(code[order], dates[order])]).reset_index(drop=True)
     return bars.assign(volume=np.rint(bars["volume"]).astype("int64"))
+
+
+def _is_last(*keys: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which rows are the last of those with the same keys; the keys are sorted."""
+    last = np.ones(len(keys[0]), dtype=bool)
+    if len(last):
+        last[:-1] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    return last
 
 
 def add_metrics(bars: pd.DataFrame, neighbours: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, int]:

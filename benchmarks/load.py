@@ -1,0 +1,247 @@
+r"""Rows into PostgreSQL: ours against ``psql \copy`` and a merge, awswrangler, and SQLAlchemy's two ways.
+
+All start from the same sorted rows, ours and the Python peers from a DataFrame in memory, ``psql`` from a CSV file that
+is already written, in a session that is already open. Each way loads an empty table (``first``), then the same rows
+again (``repeat``), then rows of which 1 % differ (``changed_1pct``); the table is vacuumed and analysed in between,
+outside of the measured time. ``psql_plain`` merges by ``ON CONFLICT DO UPDATE`` of every row, ``psql_same`` by our own
+statement, which shows how much of a gain is the statement's. Ratios are ours / theirs for psql, theirs / ours for the
+others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.dialects.postgresql import insert
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import database
+from benchmarks.common import embedded_postgresql, machine, psql_path, show
+from connection import open_engine, transaction
+from schema import STOCK_DATA, ensure_schema
+from transformations import compute_metrics
+
+SHAPES = {350: (5, 70), 11_000: (11_000, 1), 200_000: (2_000, 100), 1_100_000: (11_000, 100)}
+STEPS = ("first", "repeat", "changed_1pct")
+MULTIROW = 1_000  # rows a statement: the protocol allows 65,535 values
+PLAIN_MERGE = (
+    f"INSERT INTO stock_data ({', '.join(database.COLUMNS)}) SELECT {', '.join(database.COLUMNS)} FROM incoming "
+    "ON CONFLICT (symbol, date) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in database.VALUES)
+)
+
+Way = Callable[[pd.DataFrame, Path], None]
+
+
+def generated(symbols: int, sessions: int) -> pd.DataFrame:
+    """Sorted rows of ``stock_data``: random walks in cents, with their metrics."""
+    rng = np.random.default_rng(0)
+    walk = np.exp(np.cumsum(rng.normal(0, 0.02, (symbols, sessions)), axis=1))
+    close = np.round(np.clip(rng.uniform(5, 500, symbols)[:, None] * walk, 1, None), 2).ravel()
+    code = np.repeat(np.arange(symbols), sessions)
+    high, low = np.round(close * 1.02, 2), np.round(close * 0.98, 2)
+    days = np.busday_offset("2015-01-01", np.arange(sessions), roll="forward").astype("datetime64[s]")
+    volatility, average, change = compute_metrics(code, high, low, close)
+    return pd.DataFrame(
+        {
+            "date": np.tile(days, symbols),
+            "symbol": pd.Series([f"SYN{number:05d}" for number in code.tolist()], dtype="str"),
+            "open": np.round(close * 0.99, 2),
+            "high": high,
+            "low": low,
+            "close": close,
+            "volume": rng.integers(100_000, 50_000_000, len(code)),
+            "volatility": volatility,
+            "rolling_avg": average,
+            "daily_pct_change": change,
+        }
+    )
+
+
+def changed(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same rows, the volume of every hundredth corrected."""
+    return rows.assign(volume=np.where(np.arange(len(rows)) % 100 == 0, rows["volume"] + 1, rows["volume"]))
+
+
+class Psql:
+    """A ``psql`` session that stays open, so that its start is not measured."""
+
+    def __init__(self, url: str) -> None:
+        command = [psql_path(), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", url]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, script: str) -> None:
+        """Execute statements and wait for their end."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{script}\n\\echo done\n")
+        self._process.stdin.flush()
+        if self._process.stdout.readline() != "done\n":
+            raise SystemExit("psql failed; its message is above")
+
+    def copy_and_merge(self, file: Path, merge: str) -> None:
+        """COPY a file into a temporary table and merge it, in one transaction."""
+        self.run(
+            "BEGIN; CREATE TEMPORARY TABLE incoming (LIKE stock_data) ON COMMIT DROP;\n"
+            f"\\copy incoming ({', '.join(database.COLUMNS)}) FROM '{file}' WITH (FORMAT csv)\n"
+            f"{merge}; COMMIT;"
+        )
+
+    def close(self) -> None:
+        """End the session."""
+        self._process.communicate(timeout=30)
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as SQLAlchemy takes them, NULL for NaN."""
+    return rows.astype(object).where(rows.notna(), None).to_dict("records")
+
+
+def upsert(connection: Connection, parameters: list[dict[str, Any]], *, multirow: bool) -> None:
+    """SQLAlchemy's upsert: one statement with many rows of values, or one of a row executed many times."""
+    statement = insert(STOCK_DATA)
+    values = {name: statement.excluded[name] for name in database.VALUES}
+    keys = ["symbol", "date"]
+    if not multirow:
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values), parameters)
+        return
+    for start in range(0, len(parameters), MULTIROW):
+        part = insert(STOCK_DATA).values(parameters[start : start + MULTIROW])
+        values = {name: part.excluded[name] for name in database.VALUES}
+        connection.execute(part.on_conflict_do_update(index_elements=keys, set_=values))
+
+
+def all_ways(engine: Engine, psql: Psql) -> dict[str, Way]:
+    """Every way of loading rows, by name; those that begin with ``ours`` are this project's."""
+
+    def in_transaction(load: Callable[[Connection, pd.DataFrame], Any]) -> Way:
+        def way(rows: pd.DataFrame, _: Path) -> None:
+            with transaction(engine) as connection:
+                load(connection, rows)
+
+        return way
+
+    def awswrangler(rows: pd.DataFrame, _: Path) -> None:
+        import awswrangler as wr
+
+        with engine.connect() as connection:
+            wr.postgresql.to_sql(
+                rows,
+                connection.connection.dbapi_connection,
+                schema="public",
+                table="stock_data",
+                mode="upsert",
+                upsert_conflict_columns=["symbol", "date"],
+                use_column_names=True,
+            )
+
+    return {
+        "ours_direct": in_transaction(database.insert_bars),
+        "ours_merge": in_transaction(database.merge_bars),
+        "psql_plain": lambda _, file: psql.copy_and_merge(file, PLAIN_MERGE),
+        "psql_same": lambda _, file: psql.copy_and_merge(file, database.merge_statement("postgresql")),
+        "awswrangler": awswrangler,
+        "multirow": in_transaction(lambda c, rows: upsert(c, records(rows), multirow=True)),
+        "executemany": in_transaction(lambda c, rows: upsert(c, records(rows), multirow=False)),
+    }
+
+
+def measure(
+    engine: Engine, psql: Psql, ways: Mapping[str, Way], frames: Mapping[str, tuple[pd.DataFrame, Path]], repeats: int
+) -> dict[str, dict[str, float]]:
+    """The median seconds of each way and step, the ways taking turns; each step's rows are checked once."""
+    taken: dict[str, dict[str, list[float]]] = {name: {} for name in ways}
+    for round_ in range(repeats):
+        for name, way in ways.items():
+            psql.run("TRUNCATE stock_data;")
+            for step in STEPS[:1] if name == "ours_direct" else STEPS:
+                psql.run("VACUUM (ANALYZE) stock_data;")
+                rows, file = frames[step]
+                started = time.perf_counter()
+                way(rows, file)
+                taken[name].setdefault(step, []).append(time.perf_counter() - started)
+                if round_ == 0:
+                    check(engine, rows, f"{name}, {step}")
+    return {name: {step: median(seconds) for step, seconds in steps.items()} for name, steps in taken.items()}
+
+
+def check(engine: Engine, rows: pd.DataFrame, what: str) -> None:
+    """Compare the table with the rows that it should hold."""
+    with engine.connect() as connection:
+        count, volume = connection.execute(text("SELECT count(*), sum(volume) FROM stock_data")).one()
+    if (count, volume) != (len(rows), int(rows["volume"].sum())):
+        raise SystemExit(f"{what}: the table holds {count:,} rows, not the {len(rows):,} that were loaded")
+
+
+def write_csv(rows: pd.DataFrame, file: Path) -> Path:
+    """The rows as the file that psql reads."""
+    file.write_bytes(b"".join(database.csv_pieces(rows[database.COLUMNS])))
+    return file
+
+
+def ratios(seconds: Mapping[int, Mapping[str, Mapping[str, float]]], size: int) -> dict[str, float]:
+    """Ours / psql at the given size, and the others / ours at the largest size at which they were measured."""
+    at = seconds[size]
+    found = {
+        "first_merge": at["ours_merge"]["first"] / at["psql_plain"]["first"],
+        "first_direct": at["ours_direct"]["first"] / at["psql_plain"]["first"],
+        **{step: at["ours_merge"][step] / at["psql_plain"][step] for step in STEPS[1:]},
+        **{f"same_merge_{step}": at["ours_merge"][step] / at["psql_same"][step] for step in STEPS},
+    }
+    for name in ("awswrangler", "multirow", "executemany"):
+        largest = max((n for n, ways in seconds.items() if name in ways and n <= size), default=None)
+        if largest:
+            found[name] = seconds[largest][name]["first"] / seconds[largest]["ours_direct"]["first"]
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def main() -> None:
+    """Measure, and print a table or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, nargs="+", choices=SHAPES, default=[350, 11_000, 200_000])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--slow-rows", type=int, default=11_000, help="up to here the slow peers are measured, too")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    seconds: dict[int, dict[str, dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder, embedded_postgresql() as url:
+        engine = open_engine(url)
+        with transaction(engine) as connection:
+            ensure_schema(connection)
+        with closing(Psql(url)) as psql:
+            ways = all_ways(engine, psql)
+            for size in sorted(options.rows):
+                rows = generated(*SHAPES[size])
+                same = rows, write_csv(rows, Path(folder) / "rows.csv")
+                other = changed(rows), write_csv(changed(rows), Path(folder) / "changed.csv")
+                frames = {"first": same, "repeat": same, "changed_1pct": other}
+                fast = {name: way for name, way in ways.items() if name.startswith(("ours", "psql"))}
+                seconds[size] = measure(
+                    engine, psql, ways if size <= options.slow_rows else fast, frames, options.repeats
+                )
+        engine.dispose()
+    results = [
+        {"rows": size, "way": name, **{step: round(value, 4) for step, value in steps.items()}}
+        for size, measured in seconds.items()
+        for name, steps in measured.items()
+    ]
+    show(
+        {**machine("awswrangler"), "results": results, "ratios": ratios(seconds, max(seconds))},
+        as_json=options.json,
+    )
+
+
+if __name__ == "__main__":
+    main()
