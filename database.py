@@ -67,7 +67,7 @@ def load_bars(connection: Connection, rows: pd.DataFrame, restated: pd.DataFrame
     """
     counts = Counts(inserted=len(rows) - present)
     if present:
-        counts.updated = merge_bars(connection, rows) - counts.inserted
+        counts.updated = merge_bars(connection, rows, present) - counts.inserted
         counts.unchanged = present - counts.updated
     elif len(rows):
         insert_bars(connection, rows)
@@ -86,25 +86,31 @@ def insert_bars(connection: Connection, rows: pd.DataFrame) -> None:
         _insert(connection, "stock_data", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows)
 
 
-def merge_bars(connection: Connection, rows: pd.DataFrame) -> int:
-    """Insert rows that are not stored and update those that differ; the number of both."""
+def merge_bars(connection: Connection, rows: pd.DataFrame, present: int) -> int:
+    """Insert rows that are not stored and update those that differ; `present` are stored. The number written."""
     stage(connection, "incoming", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows)
-    written = connection.execute(text(merge_statement(connection.dialect.name))).rowcount
+    statement = merge_statement(connection.dialect.name, mostly_stored=2 * present > len(rows))
+    written = connection.execute(text(statement)).rowcount
     drop_stage(connection, "incoming")
     return int(written)
 
 
-def merge_statement(dialect: str) -> str:
+def merge_statement(dialect: str, *, mostly_stored: bool) -> str:
     """The one statement that brings ``stock_data`` to what the temporary table ``incoming`` holds.
 
-    Rows that are stored as they are do not reach ``ON CONFLICT``, which would lock each of them, and so write it.
+    Where most rows are stored, those that are stored as they are do not reach ``ON CONFLICT``, which would lock each of
+    them, and so write it. Where few are, the planner may see an empty table and scan it for each row, as it grows.
     """
     names = ", ".join(COLUMNS)
     values = ", ".join(f"{name} = excluded.{name}" for name in VALUES)
+    news = "true"  # also since SQLite could otherwise not tell ON CONFLICT from the ON of a join
+    if mostly_stored:
+        news = (
+            "NOT EXISTS (SELECT 1 FROM stock_data AS stored WHERE stored.symbol = incoming.symbol "
+            f"AND stored.date = incoming.date AND NOT ({_differs(dialect, 'stored', 'incoming', VALUES)}))"
+        )
     return (
-        f"INSERT INTO stock_data ({names}) SELECT {names} FROM incoming WHERE NOT EXISTS ("
-        "SELECT 1 FROM stock_data AS stored WHERE stored.symbol = incoming.symbol AND stored.date = incoming.date "
-        f"AND NOT ({_differs(dialect, 'stored', 'incoming', VALUES)})) "
+        f"INSERT INTO stock_data ({names}) SELECT {names} FROM incoming WHERE {news} "
         f"ON CONFLICT (symbol, date) DO UPDATE SET {values} WHERE {_differs(dialect, 'stock_data', 'excluded', VALUES)}"
     )
 

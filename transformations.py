@@ -19,6 +19,7 @@ import pandas as pd
 
 ROLLING_SESSIONS = 5
 DECIMALS = 6
+SCALE = 10.0**DECIMALS
 BLOCK = 16_384  # rows
 PERFORMANCE = [
     *["symbol", "sessions", "open", "close", "high", "low", "return_pct", "range_pct"],
@@ -130,22 +131,23 @@ def compute_metrics(code: Codes, high: Floats, low: Floats, close: Floats) -> tu
 
 
 def _volatility(high: Floats, low: Floats, close: Floats) -> Floats:
-    result = np.empty(len(close))
+    result, scratch = np.empty(len(close)), np.empty(BLOCK)
 
     def exact(i: int) -> Decimal:
         return (_decimal(high[i]) - _decimal(low[i])) / _decimal(close[i]) * 100
 
     for block in _blocks(len(close)):
-        values = high[block] - low[block]
-        values *= 100
+        values = np.subtract(high[block], low[block], out=scratch[: block.stop - block.start])
+        values *= 100 * SCALE
         values /= close[block]
         _round_into(result, block, values, exact)
     return result
 
 
 def _close_metrics(code: Codes, close: Floats) -> tuple[Floats, Floats]:
+    """Average and change as if all rows were one history, then NaN where a symbol's own is too short for them."""
     size, span = len(close), ROLLING_SESSIONS - 1
-    average, change = np.full(size, np.nan), np.full(size, np.nan)
+    average, change, scratch = np.empty(size), np.empty(size), np.empty(BLOCK)
 
     def exact_average(i: int) -> Decimal:
         return sum((_decimal(price) for price in close[i - span : i + 1]), Decimal()) / ROLLING_SESSIONS
@@ -153,21 +155,26 @@ def _close_metrics(code: Codes, close: Floats) -> tuple[Floats, Floats]:
     def exact_change(i: int) -> Decimal:
         return (_decimal(close[i]) - _decimal(close[i - 1])) / _decimal(close[i - 1]) * 100
 
-    for block in _blocks(size, first=1):
-        previous = close[block.start - 1 : block.stop - 1]
-        values = close[block] - previous
-        values *= 100
-        with np.errstate(divide="ignore", invalid="ignore"):  # an adopted table may hold anything
+    with np.errstate(divide="ignore", invalid="ignore"):  # an adopted table may hold anything
+        for block in _blocks(size, first=1):
+            previous = close[block.start - 1 : block.stop - 1]
+            values = np.subtract(close[block], previous, out=scratch[: block.stop - block.start])
+            values *= 100 * SCALE
             values /= previous
-        values[(code[block] != code[block.start - 1 : block.stop - 1]) | (previous == 0)] = np.nan
-        _round_into(change, block, values, exact_change)
-    for block in _blocks(size, first=span):
-        values = close[block].copy()
-        for shift in range(1, ROLLING_SESSIONS):
-            values += close[block.start - shift : block.stop - shift]
-        values /= ROLLING_SESSIONS
-        values[code[block] != code[block.start - span : block.stop - span]] = np.nan
-        _round_into(average, block, values, exact_average)
+            if not _round_into(change, block, values, exact_change) < np.inf:
+                change[block][previous == 0] = np.nan
+            change[block] += 0.0  # no negative zero
+        for block in _blocks(size, first=span):
+            # Five closes: two pairs, and the one between them.
+            pairs = close[block.start - 3 : block.stop] + close[block.start - 4 : block.stop - 1]
+            values = np.add(pairs[3:], pairs[:-3], out=scratch[: block.stop - block.start])
+            values += close[block.start - 2 : block.stop - 2]
+            values *= SCALE / ROLLING_SESSIONS
+            _round_into(average, block, values, exact_average)
+    starts = np.flatnonzero(code[1:] != code[:-1]) + 1
+    for early in (np.arange(min(span, size)), *(np.minimum(starts + row, size - 1) for row in range(span))):
+        average[early] = np.nan
+    change[:1] = change[starts] = np.nan
     return average, change
 
 
@@ -181,26 +188,25 @@ def _decimal(price: float) -> Decimal:
     return Decimal(repr(float(price)))
 
 
-def _round_into(result: Floats, block: slice, values: Floats, exact: Callable[[int], Decimal]) -> None:
+def _round_into(result: Floats, block: slice, values: Floats, exact: Callable[[int], Decimal]) -> float:
     """Round to 6 decimals, half to even, as decimal arithmetic on the exact inputs would.
 
-    A binary result is off by a few units in its last place, and by as many of the ratio it was subtracted from: well
-    under the margin below. Only values nearer than that to a tie, about one in a million and the true ties, are
-    computed again in decimal.
+    `values` come multiplied by `SCALE`, and are used up. A binary result is off by a few units in its last place, and
+    by as many of the ratio it was subtracted from: well under the margin below. Only values nearer than that to a tie,
+    about one in a million and the true ties, are computed again in decimal. Returns the largest of `values`, which is
+    not finite if any of them is not.
     """
-    values *= 10.0**DECIMALS
     rounded = np.rint(values, out=result[block])
-    distance = np.abs(values - rounded)
-    largest = max(np.fmax.reduce(values), -np.fmin.reduce(values))
-    if not np.fmax.reduce(distance) < 0.5 - _margin(largest):
-        doubtful = np.flatnonzero(distance >= 0.5 - _margin(np.abs(values)))
-    else:
-        doubtful = np.empty(0, dtype=np.intp)
-    rounded /= 10.0**DECIMALS
-    rounded += 0.0  # no negative zero
+    values -= rounded
+    largest = max(rounded.max(), -rounded.min())
+    doubtful = np.empty(0, dtype=np.intp)
+    if not max(values.max(), -values.min()) < 0.5 - _margin(largest):  # NaN is not below anything
+        doubtful = np.flatnonzero(np.abs(values) >= 0.5 - _margin(np.abs(rounded)))
+    rounded /= SCALE
     with localcontext(_EXACT):
         for i in doubtful.tolist():
-            rounded[i] = float(exact(block.start + i).quantize(_QUANTUM)) + 0.0
+            rounded[i] = float(exact(block.start + i).quantize(_QUANTUM))
+    return float(largest)
 
 
 def _margin(scaled: Any) -> Any:

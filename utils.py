@@ -23,6 +23,7 @@ from schema import COVERAGE, JOB_RUNS, METADATA, REJECTED_BARS, SENT_REPORTS, SP
 from transformations import ROLLING_SESSIONS
 
 Ranges = dict[str, list[tuple[date, date]]]
+NEAR_DAYS = 9  # before a session in which 4 others lie, unless something unusual happened
 HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
 FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
 
@@ -66,30 +67,46 @@ def read_neighbours(connection: Connection, bars: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``symbol, date, close`` (float64) of the same symbols, each from 4 sessions before its first new bar to 4 after
-        its last, in one query on the index.
+        ``symbol, date, close`` (float64) of the same symbols, each at least from 4 sessions before its first new bar to
+        4 after its last, in one query on the index.
     """
     if bars.empty:
         return _frame([], ["symbol", "date", "close"])
     symbol, dates = bars["symbol"], bars["date"].to_numpy()
     starts = np.flatnonzero((symbol != symbol.shift()).to_numpy(dtype=bool))
     ends = np.append(starts[1:], len(bars)) - 1
-    spans = pd.DataFrame({"symbol": symbol.take(starts).to_numpy(), "earliest": dates[starts], "latest": dates[ends]})
-    date_type = STOCK_DATA.c.date
-    stage(connection, "spans", {"symbol": STOCK_DATA.c.symbol, "earliest": date_type, "latest": date_type}, spans)
+    earliest, latest = dates[starts], dates[ends]
+    since = earliest - np.timedelta64(NEAR_DAYS, "D")
+    spans = pd.DataFrame(
+        {
+            "symbol": symbol.take(starts).to_numpy(),
+            "earliest": earliest,
+            "latest": latest,
+            "since": since,
+            "most": (latest - since) // np.timedelta64(1, "D") + ROLLING_SESSIONS,  # a row a day, and 4 after
+        }
+    )
+    dated = dict.fromkeys(["earliest", "latest", "since"], STOCK_DATA.c.date)
+    stage(connection, "spans", {"symbol": STOCK_DATA.c.symbol, **dated, "most": STOCK_DATA.c.volume}, spans)
     query = _NEIGHBOURS_POSTGRESQL if connection.dialect.name == "postgresql" else _NEIGHBOURS_SQLITE
     neighbours = _read_frame(connection, query, ["symbol", "date", "close"])
     drop_stage(connection, "spans")
     return neighbours
 
 
-_CLOSES = "SELECT symbol, date, CAST(close AS DOUBLE PRECISION) AS close FROM stock_data"
-# By the index, one symbol after the other, whatever the planner believes of the size of either table.
+# By the index, one symbol after the other, whatever the planner believes of the size of either table. Index scans read
+# all matches of a page whatever the LIMIT, so the first one begins shortly before the span: it brings what is wanted of
+# nearly every symbol. The second one is for those that have less than 4 sessions there.
+_CLOSES = "SELECT symbol, date, close FROM stock_data WHERE symbol = spans.symbol"
 _NEIGHBOURS_POSTGRESQL = f"""
 SELECT near.symbol, near.date, near.close FROM spans CROSS JOIN LATERAL (
-    ({_CLOSES} WHERE symbol = spans.symbol AND date < earliest ORDER BY date DESC LIMIT {ROLLING_SESSIONS - 1})
-    UNION ALL ({_CLOSES} WHERE symbol = spans.symbol AND date >= earliest AND date <= latest)
-    UNION ALL ({_CLOSES} WHERE symbol = spans.symbol AND date > latest ORDER BY date LIMIT {ROLLING_SESSIONS - 1})
+    ({_CLOSES} AND date >= since ORDER BY date LIMIT most)
+    UNION ALL (
+        {_CLOSES} AND date < since AND NOT EXISTS (
+            SELECT 1 FROM stock_data AS recent WHERE recent.symbol = spans.symbol AND recent.date >= since
+            AND recent.date < earliest OFFSET {ROLLING_SESSIONS - 2})
+        ORDER BY date DESC LIMIT {ROLLING_SESSIONS - 1}
+    )
 ) AS near
 """
 # SQLite has no LATERAL: the bounds of each symbol first, then the rows between them.

@@ -59,17 +59,14 @@ def machine(*libraries: str) -> dict[str, Any]:
     return {"date": str(date.today()), "hardware": hardware, "versions": versions}
 
 
-def medians(ways: Mapping[str, Callable[[], float | None]], repeats: int) -> dict[str, float]:
-    """The median seconds of each way, the ways taking turns so that the machine's moods meet all of them.
-
-    A way that returns a number has timed itself; another is timed as a whole.
-    """
+def medians(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """The median seconds of each way, the ways taking turns so that the machine's moods meet all of them."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
             started = time.perf_counter()
-            own = way()
-            taken[name].append(time.perf_counter() - started if own is None else own)
+            way()
+            taken[name].append(time.perf_counter() - started)
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 

@@ -147,11 +147,19 @@ def all_ways(engine: Engine, psql: Psql) -> dict[str, Way]:
                 use_column_names=True,
             )
 
+    def stored(connection: Connection) -> int:
+        return int(connection.execute(text("SELECT count(*) FROM stock_data")).scalar_one())
+
+    def psql_same(_: pd.DataFrame, file: Path) -> None:
+        with engine.connect() as connection:
+            mostly_stored = stored(connection) > 0
+        psql.copy_and_merge(file, database.merge_statement("postgresql", mostly_stored=mostly_stored))
+
     return {
         "ours_direct": in_transaction(database.insert_bars),
-        "ours_merge": in_transaction(database.merge_bars),
+        "ours_merge": in_transaction(lambda c, rows: database.merge_bars(c, rows, stored(c))),
         "psql_plain": lambda _, file: psql.copy_and_merge(file, PLAIN_MERGE),
-        "psql_same": lambda _, file: psql.copy_and_merge(file, database.merge_statement("postgresql")),
+        "psql_same": psql_same,
         "awswrangler": awswrangler,
         "multirow": in_transaction(lambda c, rows: upsert(c, records(rows), multirow=True)),
         "executemany": in_transaction(lambda c, rows: upsert(c, records(rows), multirow=False)),
