@@ -1,0 +1,116 @@
+"""The load's own promises: what it reads around new bars, what it leaves alone, and how it spends the plan's limit."""
+
+from __future__ import annotations
+
+import random
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from sqlalchemy import Engine
+
+import database
+import jobs
+import utils
+from clock import Deadline
+from config import Settings
+from connection import open_engine, transaction
+from runs import Request, Tools
+from sandbox.market import MarketServer
+from sandbox.prices import PriceHistory
+from schema import ensure_schema
+from sessions import sessions_between
+from tests.conftest import Job
+from tests.database_rows import scalar
+from transformations import add_metrics
+
+SESSIONS = sessions_between(date(2001, 1, 2), date(2002, 12, 31))  # among them the closed week of September 2001
+
+
+def bars(symbol: str, sessions: list[date]) -> pd.DataFrame:
+    """Bars of one symbol that differ from session to session."""
+    close = [100.0 + SESSIONS.index(session) for session in sessions]
+    return pd.DataFrame(
+        {
+            "symbol": pd.Series([symbol] * len(sessions), dtype="str"),
+            "date": np.array(sessions, dtype="datetime64[s]"),
+            **dict.fromkeys(["open", "high", "low", "close"], close),
+            "volume": 1,
+        }
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_neighbours_of_new_bars_are_read_across_any_gap(engine: Engine, seed: int) -> None:
+    chance = random.Random(seed)
+    with transaction(engine) as connection:
+        ensure_schema(connection)
+    stored: dict[str, list[date]] = {}
+    for symbol in ("A", "B", "C", "D"):
+        kept = sorted(chance.sample(SESSIONS, chance.choice([0, 1, 4, 40, 250, 300, 400])))
+        if chance.random() < 0.5:  # a halt of months
+            kept = [day for day in kept if not date(2001, 8, 1) <= day <= date(2002, 2, 1)]
+        stored[symbol] = kept
+        with transaction(engine) as connection:
+            rows, restated, present = add_metrics(bars(symbol, kept), utils.no_history())
+            database.load_bars(connection, rows, restated, present)
+    spans = {symbol: sorted(chance.sample(SESSIONS, chance.choice([1, 1, 2, 6]))) for symbol in stored}
+    new = pd.concat([bars(symbol, days) for symbol, days in spans.items()], ignore_index=True)
+
+    with transaction(engine) as connection:
+        read = utils.read_neighbours(connection, new)
+
+    assert not read.duplicated(["symbol", "date"]).any()
+    for symbol, days in spans.items():
+        found = sorted(read.loc[read["symbol"] == symbol, "date"].dt.date)
+        before = [day for day in stored[symbol] if day < days[0]]
+        after = [day for day in stored[symbol] if day > days[-1]]
+        within = [day for day in stored[symbol] if days[0] <= day <= days[-1]]
+        assert set(before[-4:] + within + after[:4]) <= set(found)
+        # And without holes, since a metric is made of what lies side by side.
+        assert found == [day for day in stored[symbol] if found and found[0] <= day <= found[-1]]
+
+
+def test_a_forced_repeat_neither_rewrites_nor_locks_a_row(
+    job: Job, engine: Engine, request: pytest.FixtureRequest
+) -> None:
+    if engine.dialect.name != "postgresql":
+        pytest.skip("only PostgreSQL has xmin and xmax")
+    job("initialize", as_of="2013-03-01")
+    before = scalar(engine, "SELECT string_agg(xmin::text, ',' ORDER BY symbol, date) FROM stock_data")
+
+    result = job("initialize", as_of="2013-03-01", force=True)
+
+    assert result["rows"] == {"inserted": 0, "updated": 0, "unchanged": 350, "rejected": 0}
+    assert scalar(engine, "SELECT string_agg(xmin::text, ',' ORDER BY symbol, date) FROM stock_data") == before
+    assert scalar(engine, "SELECT count(*) FROM stock_data WHERE xmax <> 0") == 0
+
+
+class SimulatedClock:
+    """Time that passes only while somebody waits."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_500_sessions_of_the_whole_market_take_500_calls_and_under_100_minutes_on_the_free_plan(
+    sqlite_url: str,
+) -> None:
+    end, today = date(2012, 12, 31), date(2013, 1, 2)
+    clock = SimulatedClock()
+    with MarketServer(PriceHistory.synthetic(3, 500, seed=1, end=end), today=today) as market:
+        settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=5)
+        tools = Tools(settings=settings, engine=open_engine(sqlite_url), deadline=Deadline(None, clock))
+
+        result = jobs.run(Request("initialize", ("*",), today, sessions=500), tools)
+
+        assert dict(market.calls) == {"grouped": 500}
+    assert result["rows"]["inserted"] == 1500
+    assert timedelta(minutes=95) < timedelta(seconds=clock.now) <= timedelta(minutes=100)
