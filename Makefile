@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-deep lint clean help
+.PHONY: run test test-deep bench lint clean help
 
 run: $(VENV)/.run ## Load real prices, update them by a day, and leave a weekly report to open
 	@$(BIN)/python main.py run
@@ -16,6 +16,11 @@ test: $(VENV)/.test ## Run the whole suite, on a real PostgreSQL
 
 test-deep: $(VENV)/.test ## Drive twenty times as many random histories through the jobs (about half an hour)
 	@DEEPER=20 $(BIN)/python -m pytest -n auto tests/integration/test_convergence.py $(ARGS)
+
+bench: $(VENV)/.bench ## Measure every claim of docs/benchmarks.md (about 3 minutes; ARGS=--json for objects)
+	@for script in load transform parse market cold_start; do \
+		echo "== benchmarks/$$script.py"; $(BIN)/python benchmarks/$$script.py $(ARGS) || exit 1; \
+	done
 
 lint: $(VENV)/.test ## Check style (ruff) and types (mypy --strict)
 	@$(BIN)/ruff check .
@@ -50,3 +55,8 @@ $(VENV)/.test: requirements-dev.txt requirements.txt | $(BIN)/python
 	@echo "Installing requirements-dev.txt"
 	@$(BIN)/python -m pip install --quiet -r $<
 	@touch $(VENV)/.run $@
+
+$(VENV)/.bench: benchmarks/requirements.txt requirements-dev.txt requirements.txt | $(BIN)/python
+	@echo "Installing benchmarks/requirements.txt"
+	@$(BIN)/python -m pip install --quiet -r $<
+	@touch $(VENV)/.run $(VENV)/.test $@
