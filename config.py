@@ -215,7 +215,7 @@ def read_secret(secret_id: str) -> dict[str, str]:
         # A provider of its own has no cache: the settings are kept, and read again when a credential is refused.
         text: Any = SecretsProvider(boto_config=limits, boto3_session=session).get(secret_id)
     except (GetParameterError, BotoCoreError) as error:
-        place = f"Secrets Manager in {session.region_name or 'no region (AWS_REGION is not set)'}"
+        place = f"Secrets Manager in {session.region_name or 'no region (AWS_DEFAULT_REGION is not set)'}"
         cause = str(error).splitlines()[0]
         raise ConfigError(f"SECRET_ID is {secret_id!r}, which {place} does not give out: {cause}") from None
     valid = f"valid is a JSON object of text with any of {', '.join(SECRET_KEYS)}"

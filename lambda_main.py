@@ -80,6 +80,8 @@ def _run(event: Any, context: Any, watch: Telemetry | None) -> dict[str, Any]:
     except CredentialsError as refused:
         if not _secret_has_changed(refused):
             raise
+        if watch:
+            watch.goes_on(refused)
     return _attempt(event, context, watch)
 
 

@@ -63,6 +63,10 @@ class Telemetry:
         }
         self._log.info(f"{request.job_type} starts", **self._keys)
 
+    def goes_on(self, refused: Exception) -> None:
+        """Say that the run is tried once more with a secret that has changed."""
+        self._log.warning(f"{refused}; the secret has changed: trying once more", **self._keys)
+
     def succeeded(self, result: dict[str, Any]) -> None:
         """Emit the run's metrics, then its result as the last line; a dry run changed nothing and counts nowhere."""
         if self._request and not self._request.dry_run:

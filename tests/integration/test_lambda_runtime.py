@@ -5,7 +5,7 @@ Every test here is skipped, with the reason, where a read-only file system canno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def contain(tmp_path: Path, market: MarketServer) -> Iterator[Contain]:
     charts.start()
     started: list[Container] = []
 
-    def start(**environment: str) -> Container:
+    def start(*, missing: Sequence[str] = (), **environment: str) -> Container:
         usual = {
             "POLYGON_BASE_URL": market.url,
             "POLYGON_API_KEY": market.key,
@@ -47,7 +47,7 @@ def contain(tmp_path: Path, market: MarketServer) -> Iterator[Contain]:
             "SYMBOLS": ",".join(SYMBOLS),
             "OUTBOX": str(tmp_path / "tmp" / "outbox"),
         }
-        started.append(Container(tmp_path, {**usual, **environment}))
+        started.append(Container(tmp_path, {**usual, **environment}, missing=missing))
         return started[-1]
 
     yield start
@@ -140,6 +140,14 @@ def test_without_settings_a_run_says_which_is_missing_and_leaves_no_file(contain
     assert answer.error["errorType"] == "ConfigError"
     assert answer.error["errorMessage"].startswith("DATABASE_URL is not set: valid on Lambda is postgresql://")
     assert container.files == set()
+
+
+def test_a_layer_that_is_missing_is_said_by_name(contain: Contain) -> None:
+    answer = contain(missing=["pg8000", "sqlalchemy"]).invoke({"job_type": "daily_update"})
+
+    assert answer.error is not None
+    assert answer.error["errorType"] == "Runtime.ImportModuleError"
+    assert answer.error["errorMessage"] == "Unable to import module 'lambda_main': No module named 'sqlalchemy'"
 
 
 def test_an_invocation_that_is_short_of_time_ends_as_partial(contain: Contain, tcp_url: str) -> None:

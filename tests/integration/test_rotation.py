@@ -16,7 +16,7 @@ from sqlalchemy import make_url, text
 
 from config import settings
 from connection import open_engine
-from errors import CredentialsError
+from errors import ConfigError, CredentialsError
 from lambda_main import handler
 from sandbox.market import MarketServer
 from tests.test_mailer import PASSWORD, Box, smtp_server
@@ -122,6 +122,18 @@ def test_a_new_mail_password_is_taken_when_the_old_one_is_refused(
     assert len(box.mails) == 1
 
 
+def test_a_refusal_stands_when_the_settings_cannot_be_read_again(
+    store: Store, market: MarketServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings()
+    market.key = "another"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nothing listens there
+
+    with pytest.raises(CredentialsError, match=r"^the provider refused .*; and the settings cannot be read again: SEC"):
+        handler(DAILY)
+    assert market.calls["refused"] == 1
+
+
 def test_a_refusal_stands_when_the_secret_is_the_same(store: Store, market: MarketServer) -> None:
     market.key = "another"
 
@@ -147,3 +159,32 @@ def test_the_secret_is_read_once_by_a_warm_container(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nothing listens there
 
     assert handler(DAILY)["status"] == "nothing_to_do"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("AWS_REGION", "eu-west-1", r"'stock-tracker', which Secrets Manager in eu-west-1 .*ResourceNotFoundException"),
+        (
+            "SECRET_ID",
+            "stock-traker",
+            r"'stock-traker', which Secrets Manager in us-east-1 .*ResourceNotFoundException",
+        ),
+        (
+            "AWS_ENDPOINT_URL",
+            "http://127.0.0.1:9",
+            r"Could not connect to the endpoint URL: \"http://127\.0\.0\.1:9/\"",
+        ),
+    ],
+    ids=["another region", "another name", "no way to AWS"],
+)
+def test_a_secret_that_cannot_be_read_is_said_in_one_line(
+    store: Store, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(setting, value)
+    if setting == "AWS_REGION":
+        monkeypatch.setenv("AWS_DEFAULT_REGION", value)
+
+    with pytest.raises(ConfigError, match=rf"^SECRET_ID is .*{message}") as caught:
+        handler(DAILY)
+    assert str(caught.value).isprintable()
