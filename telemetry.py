@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 
 import utils
 from config import EVERY_SYMBOL
-from errors import DataError, StockTrackerError
+from errors import StockTrackerError
 from runs import Request, Tools
 from sessions import last_sessions, previous_session, sessions_between
 
@@ -109,7 +109,7 @@ class Telemetry:
             return {}
         try:
             behind = sessions_behind(self._engine, request.symbols, request.as_of)
-        except DataError as error:
+        except StockTrackerError as error:  # the run has its own outcome, which this must not replace
             self._log.warning(f"the freshness is not known: {error}", **self._keys)
             return {}
         return {} if behind is None else {"FreshnessSessions": behind}
@@ -150,7 +150,7 @@ def sessions_behind(engine: Engine, symbols: Sequence[str], as_of: date) -> int 
 
     Raises
     ------
-    DataError
+    DataError, CredentialsError
         If the database cannot be reached or refuses.
     """
     with utils.reading(engine) as stored:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from connection import open_engine, transaction
 from database import replace_coverage
@@ -117,6 +118,16 @@ def test_a_daily_update_that_failed_tells_how_stale_the_table_is(lines: Any, mar
     assert (last["level"], last["error"]) == ("ERROR", "CredentialsError")
     assert last["message"].startswith("the provider refused the key in POLYGON_API_KEY (401, ")
     assert "exception" not in last
+
+
+def test_a_database_that_refuses_the_login_is_the_last_line_without_a_freshness(lines: Any, tcp_url: str) -> None:
+    nobody = make_url(tcp_url).set(username="nobody_here").render_as_string(hide_password=False)
+    *_, unknown, blob, result = lines(UPDATE, DATABASE_URL=nobody)
+
+    assert json.loads(unknown)["message"].startswith("the freshness is not known: PostgreSQL at ")
+    assert by_job(blob, "daily_update").keys() == {"RunFailed", "DurationSeconds", "PeakMemoryMB"}
+    assert json.loads(result)["error"] == "CredentialsError"
+    assert json.loads(result)["message"].endswith("; check the user and the password in DATABASE_URL")
 
 
 def test_a_payload_that_names_no_job_counts_as_a_failure_of_an_unknown_one(lines: Any) -> None:
