@@ -1,4 +1,4 @@
-"""A run: the request, the tools to carry it out, what it has done so far, and its row in ``job_runs``.
+"""A run: its request, the tools to carry it out, what it has done so far, its turn, and its row in ``job_runs``.
 
 What comes in: a checked request. What goes out: a record of the run that is true at every commit, also when the run
 fails. Nothing here knows what a job does.
@@ -7,7 +7,7 @@ fails. Nothing here knows what a job does.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -22,6 +22,7 @@ from clock import Deadline
 from config import Settings
 from connection import describe, transaction
 from errors import DataError, StockTrackerError
+from locks import run_lock
 from schema import ensure_schema
 
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where a sandbox runs
@@ -35,7 +36,7 @@ def no_progress(done: int, total: int, doing: str) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """A payload, checked and complete."""
+    """A payload, checked and complete; ``run_id`` names its run in ``job_runs`` and in the log."""
 
     job_type: str
     symbols: tuple[str, ...]
@@ -46,6 +47,7 @@ class Request:
     dry_run: bool = False
     force: bool = False
     payload: str = "{}"
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()), compare=False)
 
 
 @dataclass(frozen=True)
@@ -65,21 +67,49 @@ class Run:
 
     request: Request
     tools: Tools
-    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     counts: database.Counts = field(default_factory=database.Counts)
     api_calls: int = 0
     warnings: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self.request.run_id
 
     def save(self, connection: Connection, **columns: Any) -> None:
         """Bring this run's row in ``job_runs`` up to date, in the caller's transaction."""
         database.update_run(connection, self.run_id, self.counts, api_calls=self.api_calls, **columns)
 
 
-def _refuse_to_mix(connection: Connection, tools: Tools) -> None:
+@contextmanager
+def turn(this: Run, sessions: Sequence[date] = ()) -> Iterator[bool]:
+    """Wait until no other run holds these sessions, or any at all, and hold them; a dry run waits for nobody.
+
+    Yields
+    ------
+    bool
+        Whether this run is alone.
+
+    Raises
+    ------
+    DataError
+        If time is up before, or the database holds bars of another kind.
+    """
+    if this.request.dry_run:
+        yield True
+        return
+    with run_lock(this.tools.engine, this.tools.deadline.remaining, sessions) as alone:
+        _refuse_to_mix(this.tools)
+        yield alone
+
+
+def _refuse_to_mix(tools: Tools) -> None:
     """Recorded prices of the sandbox and live ones must not meet in one table."""
     host = _host(tools.settings)
-    for other in utils.read_providers(connection):
+    with transaction(tools.engine, write=False) as connection:
+        providers = utils.read_providers(connection)
+    for other in providers:
         if (other in THIS_MACHINE) != (host in THIS_MACHINE):
             raise DataError(
                 f"{describe(tools.engine)} holds prices from {other}, not from {host}:"
@@ -98,7 +128,6 @@ def recorded(this: Run) -> Iterator[None]:
     with transaction(tools.engine) as connection:
         if not utils.schema_exists(connection):
             ensure_schema(connection)
-        _refuse_to_mix(connection, tools)
         database.start_run(
             connection,
             provider=_host(tools.settings),
