@@ -1,32 +1,31 @@
 """Everything that writes: the load of bars, coverage, rejected bars, runs and sent reports.
 
 What comes in: rows with their metrics, inside a transaction that holds the write lock. What goes out: counts of what
-changed. Bars are staged (COPY on PostgreSQL) and merged by one statement that touches only rows that differ, so that a
-repeat writes nothing. This module opens no connection and computes no figure.
+changed. Bars that are stored already are staged and merged by one statement that touches only rows that differ, so that
+a repeat writes nothing. This module opens no connection and computes no figure.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, time
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from sqlalchemy import Column, Connection, delete, insert, select, text, update
+from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from api_client import Split
 from quality import RejectedBar
 from schema import COVERAGE, JOB_RUNS, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
+from staging import drop_stage, insert_frame, stage
 
 VALUES = ["open", "high", "low", "close", "volume", "volatility", "rolling_avg", "daily_pct_change"]
 COLUMNS = ["date", "symbol", *VALUES]
 SYMBOL_LENGTH = 10  # of a symbol in all tables
 RESTATED = ["rolling_avg", "daily_pct_change"]
-COPY_ROWS = 1_024  # in one message of COPY, about 90 KB
 
 
 @dataclass
@@ -80,10 +79,7 @@ def load_bars(connection: Connection, rows: pd.DataFrame, restated: pd.DataFrame
 
 def insert_bars(connection: Connection, rows: pd.DataFrame) -> None:
     """Copy rows of which none is stored straight into ``stock_data``."""
-    if connection.dialect.name == "postgresql":
-        _copy(connection, "stock_data", COLUMNS, rows)
-    else:
-        _insert(connection, "stock_data", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows)
+    insert_frame(connection, "stock_data", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows)
 
 
 def merge_bars(connection: Connection, rows: pd.DataFrame, present: int) -> int:
@@ -127,79 +123,6 @@ def _differs(dialect: str, left: str, right: str, names: Sequence[str]) -> str:
     operator = "IS DISTINCT FROM" if dialect == "postgresql" else "IS NOT"
     one, other = (", ".join(f"{table}.{name}" for name in names) for table in (left, right))
     return f"({one}) {operator} ({other})"
-
-
-def stage(connection: Connection, name: str, columns: Mapping[str, Column[Any]], frame: pd.DataFrame) -> None:
-    """Put a frame into a temporary table.
-
-    Parameters
-    ----------
-    connection : sqlalchemy.Connection
-    name : str
-        The temporary table; it must not exist, and ends with :func:`drop_stage` or with the transaction.
-    columns : mapping of str to sqlalchemy.Column
-        Its columns, each with the type of one that exists.
-    frame : pandas.DataFrame
-        Holds these columns; NaN is NULL.
-    """
-    if connection.dialect.name == "postgresql":
-        source = next(iter(columns.values())).table
-        types = ", ".join(f"{column.name} AS {alias}" for alias, column in columns.items())
-        connection.exec_driver_sql(
-            f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {types} FROM {source} WITH NO DATA"
-        )
-        _copy(connection, name, list(columns), frame)
-        return
-    # Not CREATE TABLE AS, which would lose NUMERIC's affinity: 130.0 would differ from the 130 that is stored.
-    types = ", ".join(f"{alias} {column.type.compile(connection.dialect)}" for alias, column in columns.items())
-    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {name} ({types})")
-    _insert(connection, name, columns, frame)
-
-
-def drop_stage(connection: Connection, name: str) -> None:
-    """Remove a temporary table made by :func:`stage`."""
-    connection.exec_driver_sql(f"DROP TABLE {name}")
-
-
-def _insert(connection: Connection, table: str, columns: Mapping[str, Column[Any]], frame: pd.DataFrame) -> None:
-    """Insert a frame into a SQLite table."""
-    types = {alias: column.type.compile(connection.dialect) for alias, column in columns.items()}
-    values = [_sqlite_values(frame[alias], declared) for alias, declared in types.items()]
-    places = ", ".join("?" for _ in columns)
-    statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
-    connection.exec_driver_sql(statement, list(zip(*values, strict=True)))
-
-
-def _sqlite_values(column: pd.Series[Any], declared: str) -> list[Any]:
-    if declared in ("TIMESTAMP", "DATE"):
-        # Few different sessions, many rows: format each once.
-        days, position = np.unique(column.to_numpy().astype("datetime64[D]"), return_inverse=True)
-        midnight = " 00:00:00" if declared == "TIMESTAMP" else ""
-        return list(np.array([f"{day}{midnight}" for day in days], dtype=object)[position])
-    if column.dtype.kind == "f":
-        values = column.to_numpy().astype(object)
-        values[column.isna().to_numpy()] = None
-        return list(values)
-    return list(column.tolist())
-
-
-def _copy(connection: Connection, table: str, columns: Sequence[str], frame: pd.DataFrame) -> None:
-    """COPY a frame into a PostgreSQL table; Arrow writes the CSV, an order of magnitude faster than Python."""
-    driver: Any = connection.connection.dbapi_connection
-    lines = csv_pieces(frame[list(columns)])
-    driver.cursor().execute(f"COPY {table} ({', '.join(columns)}) FROM STDIN WITH (FORMAT csv)", stream=lines)
-
-
-def csv_pieces(frame: pd.DataFrame) -> Iterator[bytes]:
-    """A frame as CSV in pieces: the server parses one while the next is written, and no piece is large."""
-    import pyarrow as pa
-    from pyarrow import csv
-
-    options = csv.WriteOptions(include_header=False, batch_size=COPY_ROWS)
-    for batch in pa.Table.from_pandas(frame, preserve_index=False).to_batches(COPY_ROWS):
-        piece = pa.BufferOutputStream()
-        csv.write_csv(batch, piece, options)
-        yield piece.getvalue().to_pybytes()
 
 
 def replace_coverage(connection: Connection, ranges: Mapping[str, Sequence[tuple[date, date]]]) -> None:

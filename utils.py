@@ -18,8 +18,8 @@ from sqlalchemy import Connection, Double, Engine, cast, func, inspect, select, 
 from api_client import Split
 from config import EVERY_SYMBOL
 from connection import exists, transaction
-from database import drop_stage, stage
 from schema import COVERAGE, JOB_RUNS, METADATA, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
+from staging import drop_stage, stage
 from transformations import ROLLING_SESSIONS
 
 Ranges = dict[str, list[tuple[date, date]]]

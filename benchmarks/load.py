@@ -32,6 +32,7 @@ import database
 from benchmarks.common import embedded_postgresql, machine, psql_path, show
 from connection import open_engine, transaction
 from schema import STOCK_DATA, ensure_schema
+from staging import csv_pieces
 from transformations import compute_metrics
 
 SHAPES = {350: (5, 70), 11_000: (11_000, 1), 200_000: (2_000, 100), 1_100_000: (11_000, 100)}
@@ -197,7 +198,7 @@ def check(engine: Engine, rows: pd.DataFrame, what: str) -> None:
 
 def write_csv(rows: pd.DataFrame, file: Path) -> Path:
     """The rows as the file that psql reads."""
-    file.write_bytes(b"".join(database.csv_pieces(rows[database.COLUMNS])))
+    file.write_bytes(b"".join(csv_pieces(rows[database.COLUMNS])))
     return file
 
 
