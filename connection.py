@@ -1,4 +1,4 @@
-"""Connections: the engine for a ``DATABASE_URL``, its TLS, transactions, and the two locks.
+"""Connections: the engine for a ``DATABASE_URL``, its TLS, transactions, and its locks.
 
 What comes in: a URL. What goes out: transactions that commit as a whole, one writer at a time. Nothing here knows a
 table, and no message holds a password.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ LOCAL_HOSTS = ("", "localhost", "127.0.0.1", "::1")
 SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 WRITE_LOCK = 0x53544F434B01  # arbitrary, but the same for every process of this project
 RUN_LOCK = 0x53544F434B02
-LOCK_HELD = ("canceling statement due to lock timeout", "database is locked")
+SESSION_LOCKS = 0x53544F43  # the first of two keys; the second is the session
+MOST_SESSIONS_HELD = 260  # about a year; the server keeps each of them in memory
+LOCK_HELD = ("canceling statement due to statement timeout", "database is locked")
 
 
 @lru_cache(maxsize=4)
@@ -198,17 +201,25 @@ def exists(engine: Engine) -> bool:
 
 
 @contextmanager
-def run_lock(engine: Engine, seconds: float) -> Iterator[None]:
-    """Hold the one lock that a run holds from its plan to its end, so that a second run finds the first one's work.
+def run_lock(engine: Engine, seconds: float, sessions: Sequence[date] = ()) -> Iterator[bool]:
+    """Hold the lock that a run holds from its plan to its end, so that a second run finds the first one's work.
 
-    It is a transaction on a connection of its own (for SQLite, on a file beside the database): a process that dies
-    lets go of it, and it works through connection poolers.
+    A run is alone, or among others that hold other sessions; who asks to be alone is not overtaken by who comes later.
+    The lock is a transaction on a connection of its own (for SQLite, on a file beside the database): a process that
+    dies lets go of it, and it works through connection poolers.
 
     Parameters
     ----------
     engine : sqlalchemy.Engine
     seconds : float
-        How long to wait for another run to end.
+        How long to wait for other runs to end.
+    sessions : sequence of datetime.date
+        Hold these only, if the database can and they are not too many; without any, be alone.
+
+    Yields
+    ------
+    bool
+        Whether the run is alone.
 
     Raises
     ------
@@ -216,29 +227,42 @@ def run_lock(engine: Engine, seconds: float) -> Iterator[None]:
         If another run still holds it then.
     """
     wait = min(max(seconds, 0.001), 86_400)
-    holder = engine if engine.dialect.name == "postgresql" else _lock_file_engine(engine, wait)
+    on_server = engine.dialect.name == "postgresql"
+    held = sorted(sessions) if on_server and len(sessions) <= MOST_SESSIONS_HELD else []
+    holder = engine if on_server else _lock_file_engine(engine, wait)
     try:
         with ExitStack() as stack:
             with _connecting(engine):
                 connection = stack.enter_context(holder.connect())
-                _take_run_lock(connection, engine, wait)
-            yield
+                _take_run_lock(connection, engine, wait, held)
+            yield not held
     finally:
         if holder is not engine:
             holder.dispose()
 
 
-def _take_run_lock(connection: Connection, engine: Engine, wait: float) -> None:
+def _take_run_lock(connection: Connection, engine: Engine, wait: float, sessions: Sequence[date]) -> None:
     try:
         if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(wait * 1000)}")
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({RUN_LOCK})")
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(wait * 1000)}")
+            connection.exec_driver_sql(_run_lock_statement(sessions))
         else:
             connection.exec_driver_sql("BEGIN EXCLUSIVE")
     except DBAPIError as error:
         if _reason(error.orig).startswith(LOCK_HELD):
             raise DataError(f"{describe(engine)}: another run is still going on; try again later") from None
         raise
+
+
+def _run_lock_statement(sessions: Sequence[date]) -> str:
+    """One statement, so that one timeout bounds it; sessions are taken in order, so that no two runs can deadlock."""
+    if not sessions:
+        return f"SELECT pg_advisory_xact_lock({RUN_LOCK})"
+    days = ", ".join(str(session.toordinal()) for session in sessions)
+    return (
+        f"DO $$ BEGIN PERFORM pg_advisory_xact_lock_shared({RUN_LOCK}); "
+        f"PERFORM pg_advisory_xact_lock({SESSION_LOCKS}, day) FROM unnest(ARRAY[{days}]) AS day; END $$"
+    )
 
 
 def _lock_file_engine(engine: Engine, wait: float) -> Engine:

@@ -7,7 +7,7 @@ starts leaves a row in ``job_runs``, also one that fails; a dry run leaves nothi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +17,21 @@ from sqlalchemy import Connection
 import database
 import utils
 from config import EVERY_SYMBOL
-from connection import run_lock, transaction
+from connection import transaction
 from errors import ConfigError, TimeUpError
-from runs import Request, Run, Tools, recorded
+from runs import Request, Run, Tools, recorded, turn
 from sessions import last_sessions, previous_session, sessions_between, week_sessions, week_start
 from transformations import weekly_performance
 
 if TYPE_CHECKING:
     from mailer import Delivery
+    from planner import Call
     from reporting import Report
 
 PLAN_LINES = 20  # of a dry run's plan
+
+Wanted = Callable[[Connection | None], list[date]]
+"""The sessions that a run wants, given what is stored."""
 
 
 def run(request: Request, tools: Tools) -> dict[str, Any]:
@@ -59,7 +63,7 @@ def run(request: Request, tools: Tools) -> dict[str, Any]:
     if request.dry_run:
         outcome = job(this)
     else:
-        with run_lock(tools.engine, tools.deadline.remaining), recorded(this):
+        with recorded(this):
             outcome = job(this)
             with transaction(tools.engine) as connection:
                 this.save(connection, status=outcome["status"], finished_at=tools.now())
@@ -79,13 +83,16 @@ def run(request: Request, tools: Tools) -> dict[str, Any]:
 
 
 def initialize(this: Run) -> dict[str, Any]:
-    """Load the last sessions before as-of, or those of an explicit range, of every symbol."""
+    """Load the last sessions before as-of, or those of an explicit range, of every symbol.
+
+    Runs of ranges that have no session in common load at the same time.
+    """
     request = this.request
     latest = previous_session(request.as_of)
     if request.start:
         wanted = sessions_between(request.start, min(request.end or latest, latest))
-    else:
-        wanted = last_sessions(request.sessions, request.as_of)
+        return _bring(this, lambda _: wanted, latest, held=wanted)
+    wanted = last_sessions(request.sessions, request.as_of)
     return _bring(this, lambda _: wanted, latest)
 
 
@@ -106,29 +113,34 @@ def _tracked_sessions(this: Run, connection: Connection | None, latest: date) ->
     return sessions_between(min(starts), latest)
 
 
-def _bring(this: Run, wanted_sessions: Callable[[Connection | None], list[date]], latest: date) -> dict[str, Any]:
+def _bring(this: Run, wanted_sessions: Wanted, latest: date, held: Sequence[date] = ()) -> dict[str, Any]:
     """Load what is missing of the wanted sessions; in a dry run, say what would be asked."""
-    from loading import load, plan_load
-    from splits import look_for_splits
+    from loading import load
+    from splits import is_restatement, look_for_splits
 
-    engine, request = this.tools.engine, this.request
-    with utils.reading(engine) as stored:
-        wanted = wanted_sessions(stored)
-        calls, missing = plan_load(this, stored, wanted)
-        looked = utils.read_splits_until(stored) if stored else None
+    request = this.request
     if request.dry_run:
+        _, calls, missing, _ = _plan(this, wanted_sessions)
         shown = [str(call) for call in calls[:PLAN_LINES]]
         shown += [f"and {len(calls) - PLAN_LINES} more"] if len(calls) > PLAN_LINES else []
         return {"status": "ok" if calls else "nothing_to_do", "sessions": missing, "plan": shown, "calls": len(calls)}
-    complete = True
-    if calls or not looked or looked < request.as_of:
-        client = _client(this)
-        complete = _in_time(this, lambda: look_for_splits(this, client))
-        with utils.reading(engine) as stored:
-            calls, missing = plan_load(this, stored, wanted)
-        complete = complete and load(this, client, calls, latest)
+    with turn(this, held) as alone:
+        wanted, calls, missing, looked = _plan(this, wanted_sessions)
+        complete, must_be_alone = True, False
+        if calls or not looked or looked < request.as_of:
+            client = _client(this)
+            complete = _in_time(this, lambda: look_for_splits(this, client, alone=alone))
+            wanted, calls, missing, _ = _plan(this, wanted_sessions)
+            # A run beside this one may be about to store an answer of the scale before the split.
+            must_be_alone = not alone and any(is_restatement(call) for call in calls)
+            if not must_be_alone:
+                complete = complete and load(this, client, calls, latest)
+    if must_be_alone:
+        with turn(this):
+            wanted, calls, missing, _ = _plan(this, wanted_sessions)
+            complete = complete and load(this, client, calls, latest)
     if wanted and request.symbols != (EVERY_SYMBOL,):
-        with transaction(engine, write=False) as connection:
+        with transaction(this.tools.engine, write=False) as connection:
             unknown = utils.read_unknown(connection, request.symbols)
         this.warnings += [
             f"symbol {symbol!r}: the provider has no bar of it in these sessions; check its spelling"
@@ -136,6 +148,16 @@ def _bring(this: Run, wanted_sessions: Callable[[Connection | None], list[date]]
         ]
     status = "partial" if not complete else "ok" if calls else "nothing_to_do"
     return {"status": status, "sessions": missing, "splits": this.splits}
+
+
+def _plan(this: Run, wanted_sessions: Wanted) -> tuple[list[date], list[Call], list[date], date | None]:
+    """The wanted sessions, the calls that bring what is missing of them, those, and the day of the last look."""
+    from loading import plan_load
+
+    with utils.reading(this.tools.engine) as stored:
+        wanted = wanted_sessions(stored)
+        calls, missing = plan_load(this, stored, wanted)
+        return wanted, calls, missing, utils.read_splits_until(stored) if stored else None
 
 
 def _in_time(this: Run, step: Callable[[], None]) -> bool:
@@ -162,6 +184,11 @@ def _client(this: Run) -> Any:
 
 def weekly_report(this: Run) -> dict[str, Any]:
     """Mail the week of the last session before as-of, unless it was mailed already."""
+    with turn(this):
+        return _report(this)
+
+
+def _report(this: Run) -> dict[str, Any]:
     from charts import CHART_SESSIONS, fetch_charts
     from mailer import outbox_files
     from reporting import Week, build_report, chart_symbols, subject

@@ -1,4 +1,4 @@
-"""A run: the request, the tools to carry it out, what it has done so far, and its row in ``job_runs``.
+"""A run: its request, the tools to carry it out, what it has done so far, its turn, and its row in ``job_runs``.
 
 What comes in: a checked request. What goes out: a record of the run that is true at every commit, also when the run
 fails. Nothing here knows what a job does.
@@ -7,7 +7,7 @@ fails. Nothing here knows what a job does.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -20,7 +20,7 @@ import database
 import utils
 from clock import Deadline
 from config import Settings
-from connection import describe, transaction
+from connection import describe, run_lock, transaction
 from errors import DataError, StockTrackerError
 from schema import ensure_schema
 
@@ -76,10 +76,34 @@ class Run:
         database.update_run(connection, self.run_id, self.counts, api_calls=self.api_calls, **columns)
 
 
-def _refuse_to_mix(connection: Connection, tools: Tools) -> None:
+@contextmanager
+def turn(this: Run, sessions: Sequence[date] = ()) -> Iterator[bool]:
+    """Wait until no other run holds these sessions, or any at all, and hold them; a dry run waits for nobody.
+
+    Yields
+    ------
+    bool
+        Whether this run is alone.
+
+    Raises
+    ------
+    DataError
+        If time is up before, or the database holds bars of another kind.
+    """
+    if this.request.dry_run:
+        yield True
+        return
+    with run_lock(this.tools.engine, this.tools.deadline.remaining, sessions) as alone:
+        _refuse_to_mix(this.tools)
+        yield alone
+
+
+def _refuse_to_mix(tools: Tools) -> None:
     """Recorded prices of the sandbox and live ones must not meet in one table."""
     host = _host(tools.settings)
-    for other in utils.read_providers(connection):
+    with transaction(tools.engine, write=False) as connection:
+        providers = utils.read_providers(connection)
+    for other in providers:
         if (other in THIS_MACHINE) != (host in THIS_MACHINE):
             raise DataError(
                 f"{describe(tools.engine)} holds prices from {other}, not from {host}:"
@@ -98,7 +122,6 @@ def recorded(this: Run) -> Iterator[None]:
     with transaction(tools.engine) as connection:
         if not utils.schema_exists(connection):
             ensure_schema(connection)
-        _refuse_to_mix(connection, tools)
         database.start_run(
             connection,
             provider=_host(tools.settings),

@@ -21,7 +21,7 @@ import utils
 from api_client import PolygonClient, Split
 from config import EVERY_SYMBOL
 from connection import transaction
-from planner import RangeCall
+from planner import Call, RangeCall
 from quality import RejectedBar, judge
 from runs import Run
 from sessions import today
@@ -31,16 +31,19 @@ LACKING_SHARE = 0.05  # of the stored sessions may be absent from restated histo
 NAMED_SYMBOLS = 100  # up to here the question names the symbols; beyond, it asks for all
 
 
-def look_for_splits(run: Run, client: PolygonClient) -> None:
+def look_for_splits(run: Run, client: PolygonClient, *, alone: bool) -> None:
     """Ask once for the splits of all symbols since the last look, and record them.
 
-    A split of a symbol with stored rows is pending until they are restated; any other needs nothing. The splits and the
-    day up to which they are known commit together. The first run of all has nothing to restate and asks nothing.
+    A split of a symbol with stored rows is pending until they are restated; any other needs nothing, unless a run
+    beside this one may be about to store its first rows. The splits and the day up to which they are known commit
+    together. The first run of all has nothing to restate and asks nothing.
 
     Parameters
     ----------
     run : Run
     client : PolygonClient
+    alone : bool
+        Whether no other run loads meanwhile.
 
     Raises
     ------
@@ -62,13 +65,16 @@ def look_for_splits(run: Run, client: PolygonClient) -> None:
         found = client.splits(since, max(as_of, today(run.tools.now())), named)
         run.api_calls = client.calls
     with transaction(run.tools.engine) as connection:
-        stored = utils.read_spans(connection, sorted({split.symbol for split in found}))
-        database.record_splits(connection, found, pending=stored.keys(), now=run.tools.now())
+        symbols = sorted({split.symbol for split in found})
+        pending = utils.read_spans(connection, symbols).keys() if alone else symbols
+        database.record_splits(connection, found, pending=pending, now=run.tools.now())
         run.save(connection, splits_until=max(known or as_of, as_of))
 
 
 def plan_restatements(run: Run, connection: Connection, wanted: Sequence[date]) -> list[RangeCall]:
-    """One call for each wanted symbol whose split is pending, over its stored range and all wanted sessions.
+    """One call for each wanted symbol whose split is pending, over all that is stored or fetched of it or wanted.
+
+    A session fetched for the whole market counts: no bar of the symbol was taken from it while the split was pending.
 
     Parameters
     ----------
@@ -86,13 +92,19 @@ def plan_restatements(run: Run, connection: Connection, wanted: Sequence[date]) 
     symbols = sorted({split.symbol for split in pending})
     if EVERY_SYMBOL not in run.request.symbols:
         symbols = [symbol for symbol in symbols if symbol in run.request.symbols]
-    spans = utils.read_spans(connection, symbols)
+    spans, fetched = utils.read_spans(connection, symbols), utils.read_coverage(connection, symbols)
     calls = []
     for symbol in symbols:
-        first, last = spans.get(symbol, (wanted[0], wanted[-1]) if wanted else (None, None))
-        if first and last:
-            calls.append(RangeCall(symbol, min(first, *wanted[:1]), max(last, *wanted[-1:]), restates=True))
+        ranges = [*fetched.get(symbol, []), *fetched.get(EVERY_SYMBOL, [])]
+        days = [*wanted, *spans.get(symbol, ()), *(day for part in ranges for day in part)]
+        if days:
+            calls.append(RangeCall(symbol, min(days), max(days), restates=True))
     return calls
+
+
+def is_restatement(call: Call) -> bool:
+    """Whether a call replaces history of an old scale, for which its run must be alone."""
+    return isinstance(call, RangeCall) and call.restates
 
 
 def is_restated(run: Run, client: PolygonClient, call: RangeCall, bars: pd.DataFrame) -> bool:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from connection import open_engine
+from connection import open_engine, run_lock
+from errors import DataError
+from lambda_main import handler
 from sandbox.market import MarketServer
+from sandbox.prices import PriceHistory, Split
+from sandbox.tape import Bar, recorded_tape
+from sessions import sessions_between
 from tests import independent
-from tests.conftest import SYMBOLS
+from tests.conftest import SYMBOLS, Job
 from tests.database_rows import rows, stock_data
 
 ROOT = Path(__file__).parent.parent.parent
@@ -42,54 +52,167 @@ EVENTS = [
 ]
 
 
+class Handlers:
+    """Two warm processes that run handlers when told to."""
+
+    def __init__(self, market: MarketServer, folder: Path) -> None:
+        environment = {
+            **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
+            "PYTHONPATH": str(ROOT),
+            "POLYGON_BASE_URL": market.url,
+            "POLYGON_API_KEY": market.key,
+            "POLYGON_CALLS_PER_MINUTE": "0",
+            "QUICKCHART_URL": "http://127.0.0.1:9/chart",
+            "SYMBOLS": ",".join(SYMBOLS),
+        }
+        pipes: Any = {"text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        command = [sys.executable, "-c", WORKER]
+        self._processes = [subprocess.Popen(command, env=environment, cwd=folder, **pipes) for _ in range(2)]
+
+    def run(self, url: str, outbox: Path, *events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        """Run one list of events in each process, at once; the results of each."""
+        for process, own in zip(self._processes, events):
+            process.stdin.write(json.dumps({"database": url, "outbox": str(outbox), "events": own}) + "\n")
+            process.stdin.flush()
+        return [json.loads(process.stdout.readline()) for process in self._processes]
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.stdin.close()
+            process.wait(timeout=30)
+            process.stdout.close()
+
+
+@pytest.fixture
+def handlers(market: MarketServer, tmp_path: Path) -> Iterator[Handlers]:
+    handlers = Handlers(market, tmp_path)
+    yield handlers
+    handlers.stop()
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_two_handlers_at_once_end_as_one_fifty_times(
-    kind: str, market: MarketServer, tmp_path: Path, postgresql_database: str
+    kind: str, market: MarketServer, handlers: Handlers, tmp_path: Path, postgresql_database: str
 ) -> None:
-    environment = {
-        **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")},
-        "PYTHONPATH": str(ROOT),
-        "POLYGON_BASE_URL": market.url,
-        "POLYGON_API_KEY": market.key,
-        "POLYGON_CALLS_PER_MINUTE": "0",
-        "QUICKCHART_URL": "http://127.0.0.1:9/chart",
-        "SYMBOLS": ",".join(SYMBOLS),
-    }
-    command = [sys.executable, "-c", WORKER]
-    workers = [
-        subprocess.Popen(
-            command, env=environment, cwd=tmp_path, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        for _ in range(2)
-    ]
     expected = None
-    try:
-        for pair in range(PAIRS):
-            url = postgresql_database if kind == "postgresql" else f"sqlite:///{tmp_path}/{pair}.db"
-            engine = open_engine(url)
-            if kind == "postgresql":
-                with engine.begin() as connection:
-                    connection.execute(text("DROP SCHEMA public CASCADE"))
-                    connection.execute(text("CREATE SCHEMA public"))
-            market.reset_calls()
-            order = json.dumps({"database": url, "outbox": str(tmp_path / str(pair)), "events": EVENTS})
-            for worker in workers:
-                worker.stdin.write(order + "\n")
-                worker.stdin.flush()
-            results = [json.loads(worker.stdout.readline()) for worker in workers]
+    for pair in range(PAIRS):
+        url = postgresql_database if kind == "postgresql" else f"sqlite:///{tmp_path}/{pair}.db"
+        engine = open_engine(url)
+        if kind == "postgresql":
+            with engine.begin() as connection:
+                connection.execute(text("DROP SCHEMA public CASCADE"))
+                connection.execute(text("CREATE SCHEMA public"))
+        market.reset_calls()
+        results = handlers.run(url, tmp_path / str(pair), EVENTS, EVENTS)
 
-            statuses = [sorted(result[n]["status"] for result in results) for n in range(len(EVENTS))]
-            assert statuses == [["nothing_to_do", "ok"], ["nothing_to_do", "ok"], ["already_sent", "sent"]]
-            assert dict(market.calls) == {"range": 5, "grouped": 1, "splits": 1}
-            assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("sent", 1)]
-            table = stock_data(engine)
-            expected = expected or independent.table(
-                bar for bar in independent.recorded_bars() if str(bar.session) >= str(table[0].session)
-            )
-            assert table == expected
-            engine.dispose()
-    finally:
-        for worker in workers:
-            worker.stdin.close()
-            worker.wait(timeout=30)
-            worker.stdout.close()
+        statuses = [sorted(result[n]["status"] for result in results) for n in range(len(EVENTS))]
+        assert statuses == [["nothing_to_do", "ok"], ["nothing_to_do", "ok"], ["already_sent", "sent"]]
+        assert dict(market.calls) == {"range": 5, "grouped": 1, "splits": 1}
+        assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("sent", 1)]
+        table = stock_data(engine)
+        expected = expected or independent.table(
+            bar for bar in independent.recorded_bars() if str(bar.session) >= str(table[0].session)
+        )
+        assert table == expected
+        engine.dispose()
+
+
+class MeetingHistory(PriceHistory):
+    """Prices that a caller gets once one who asks for another range is there as well, or after a while without."""
+
+    def __init__(self) -> None:
+        super().__init__(recorded_tape())
+        self.ranges: set[date] = set()
+        self.met = threading.Event()
+
+    def range_bars(self, symbol: str, first: date, last: date, *, adjusted: bool, today: date) -> list[Bar]:
+        self.ranges.add(first)
+        if len(self.ranges) == 2:
+            self.met.set()
+        if not self.met.wait(timeout=15):
+            self.ranges.clear()  # whoever comes now comes too late
+        return super().range_bars(symbol, first, last, adjusted=adjusted, today=today)
+
+
+def children(*ranges: tuple[str, str]) -> list[list[dict[str, Any]]]:
+    return [
+        [{"job_type": "initialize", "as_of": "2013-03-02", "start": start, "end": end, "symbols": ["AAPL", "IBM"]}]
+        for start, end in ranges
+    ]
+
+
+def table_from(start: str, end: str) -> list[independent.Row]:
+    return independent.table(
+        bar for bar in independent.recorded_bars() if bar.symbol in ("AAPL", "IBM") and start <= str(bar.session) <= end
+    )
+
+
+def test_two_ranges_load_at_the_same_time_and_end_as_one_load(
+    market: MarketServer, handlers: Handlers, tmp_path: Path, postgresql_url: str
+) -> None:
+    market.history = MeetingHistory()
+
+    results = handlers.run(
+        postgresql_url, tmp_path, *children(("2012-03-01", "2012-08-31"), ("2012-09-04", "2013-02-28"))
+    )
+
+    assert market.history.met.is_set(), "each was fetching while the other was"
+    assert [result[0]["status"] for result in results] == ["ok", "ok"]
+    engine = open_engine(postgresql_url)
+    assert stock_data(engine) == table_from("2012-03-01", "2013-02-28")
+    assert rows(engine, "SELECT symbol, first_session, last_session FROM coverage ORDER BY symbol") == [
+        (symbol, date(2012, 3, 1), date(2013, 2, 28)) for symbol in ("AAPL", "IBM")
+    ]
+
+
+@pytest.mark.parametrize(
+    "other", [("2013-01-02", "2013-02-28"), ("2012-11-16", "2013-01-31")], ids=["equal", "overlap"]
+)
+def test_sessions_that_two_ranges_share_are_fetched_once(
+    market: MarketServer, handlers: Handlers, tmp_path: Path, postgresql_url: str, other: tuple[str, str]
+) -> None:
+    handlers.run(postgresql_url, tmp_path, *children(("2013-01-02", "2013-02-28"), other))
+
+    asked = [
+        re.fullmatch(r".*/ticker/(.*)/range/1/day/(.*)/(.*)\?.*", path)
+        for kind, path in market.requests
+        if kind == "range"
+    ]
+    sessions = [
+        (call[1], day) for call in asked for day in sessions_between(*map(date.fromisoformat, call.group(2, 3)))
+    ]
+    assert len(sessions) == len(set(sessions)), "no session of a symbol twice"
+    assert stock_data(open_engine(postgresql_url)) == table_from(min(other[0], "2013-01-02"), "2013-02-28")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("stored", ["GOOG", "AAPL"], ids=["of a stored symbol", "of one that another run may store"])
+def test_a_split_is_restated_only_when_no_other_run_can_hold_an_older_answer(
+    market: MarketServer, job: Job, database_url: str, stored: str
+) -> None:
+    """Otherwise a bar fetched before the provider restated it could be stored after all others were restated."""
+    engine = open_engine(database_url)
+    job("initialize", as_of="2013-02-23", symbols=stored)
+    split = ("GOOG", date(2013, 2, 26), 1, 2)
+    market.history.add_split(Split(*split))
+    before = stock_data(engine)
+    payload = {"job_type": "initialize", "as_of": "2013-03-02", "start": "2012-11-09", "symbols": ["AAPL", "GOOG"]}
+
+    with run_lock(engine, 1, [date(2012, 11, 8)]), pytest.raises(DataError, match="another run is still going on"):
+        handler(payload, SevenSeconds())
+
+    assert stock_data(engine) == before
+    assert handler(payload)["splits"] == ["GOOG 2:1 on 2013-02-26: history restated"]
+    bars = [
+        bar
+        for bar in independent.recorded_bars()
+        if bar.symbol in ("AAPL", "GOOG") and bar.session >= date(2012, 11, 9)
+    ]
+    assert stock_data(engine) == independent.table(independent.adjusted(bars, date(2013, 3, 2), [split]))
+
+
+class SevenSeconds:
+    """The context of an invocation that waits two seconds for its turn, as five are kept to end in order."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 7_000

@@ -150,6 +150,23 @@ def test_a_provider_that_is_late_on_the_morning_of_a_split_is_asked_again(
     assert stock_data(engine) == expected(date(2012, 11, 16), splits=[split])
 
 
+def test_bars_of_the_whole_market_that_waited_for_a_split_are_brought_whatever_range_is_loaded_next(
+    job: Job, market: MarketServer, engine: Engine
+) -> None:
+    market.today = date(2013, 2, 25)
+    job("initialize", as_of="2013-02-25", symbols="*", start="2013-02-15", end="2013-02-20")
+    listed = b'{"status":"OK","results":[{"ticker":"GOOG","execution_date":"2013-02-25","split_from":1,"split_to":2}]}'
+    market.fail_next(Fault(status=200, body=listed))  # the split is known, and the bars are in yesterday's shares
+    job("initialize", as_of="2013-02-25", symbols="*", start="2013-02-21", end="2013-02-22")
+    assert [row.session.day for row in stock_data(engine) if row.symbol == "GOOG"] == [15, 19, 20]
+    split = ("GOOG", date(2013, 2, 25), 1, 2)
+    market.history.add_split(Split(*split))
+
+    job("initialize", as_of="2013-02-25", symbols="*", start="2013-02-12", end="2013-02-14")
+
+    assert stock_data(engine) == expected(date(2013, 2, 12), today=date(2013, 2, 25), splits=[split])
+
+
 def test_a_stored_bar_that_the_restated_history_lacks_is_kept_as_rejected(
     job: Job, market: MarketServer, engine: Engine
 ) -> None:
