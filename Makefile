@@ -12,7 +12,7 @@ run: $(VENV)/.run ## Load real prices, update them by a day, and leave a weekly 
 	@$(BIN)/python main.py run
 
 test: $(VENV)/.test ## Run the whole suite, on a real PostgreSQL
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal --ignore=tests/e2e $(ARGS)
 
 test-deep: $(VENV)/.test ## Drive twenty times as many random histories through the jobs (about half an hour)
 	@DEEPER=20 $(BIN)/python -m pytest -n auto tests/integration/test_convergence.py $(ARGS)

@@ -27,7 +27,7 @@ PYTHON = "3.13"
 ON_TERMINAL_ONLY = ("typer", "rich", "schedule", "pytz")
 UNUSED_FOLDERS = ("tests", "test", "__pycache__", "bin")
 UNUSED_ENDINGS = (".pyi", ".pyx", ".pxd", ".c", ".h", ".pyc", ".md", ".rst", ".typed", ".exe")
-KEPT_METADATA = ("exchange_calendars", "pg8000")  # they look up their own version when imported
+KEPT_METADATA = ("exchange_calendars", "pg8000", "scramp")  # they look up their own version when imported
 CERTIFICATES = "rds-ca.pem"
 
 HEADER = """\
@@ -167,4 +167,4 @@ def install_wheels(architecture: str, target: Path, arguments: list[str]) -> Non
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
-        raise PackageError(f"pip found no layer for {architecture}: {(errors or ['unknown error'])[-1]}")
+        raise PackageError(f"pip brings no packages for {architecture}: {(errors or ['unknown error'])[-1]}")
