@@ -24,7 +24,7 @@ from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 from clock import Deadline
-from errors import ApiError
+from errors import ApiError, CredentialsError
 
 PAGE_LIMIT = 50_000  # the provider's maximum for bars
 SPLITS_PAGE_LIMIT = 5_000  # and for splits
@@ -177,6 +177,8 @@ class PolygonClient:
         ------
         ApiError
             If the provider refuses, fails, or answers something unusable.
+        CredentialsError
+            If it refuses the key.
         TimeUpError
             If waiting for the plan's limit or for a retry would reach past the deadline.
         """
@@ -247,7 +249,8 @@ class PolygonClient:
         except (ValueError, RecursionError):  # not JSON, or nested without end
             envelope = None
         if response.status_code != requests.codes.ok:
-            raise ApiError(_refusal(response.status_code, envelope, path))
+            kind = CredentialsError if response.status_code == requests.codes.unauthorized else ApiError
+            raise kind(_refusal(response.status_code, envelope, path))
         if not isinstance(envelope, dict):
             raise ApiError(f"the provider's answer to {path} is not a JSON object: {response.text[:80]!r}")
         if envelope.get("status") not in USABLE_STATUSES:

@@ -21,6 +21,7 @@ from errors import ConfigError
 
 EVERY_SYMBOL = "*"
 SECRET_KEYS = ("POLYGON_API_KEY", "DATABASE_URL", "SMTP_PASSWORD")
+SECRETS_TIMEOUT = 5.0  # seconds to connect, and to answer; without a way to AWS, an invocation must not wait in vain
 _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9./\-]{0,9}")
 _SYMBOL_RULE = "1 to 10 letters, digits, '.', '/' or '-', starting with a letter or digit"
 
@@ -202,15 +203,21 @@ def read_secret(secret_id: str) -> dict[str, str]:
     ConfigError
         If the secret cannot be read or is not a JSON object of those keys; no value is named.
     """
-    from aws_lambda_powertools.utilities import parameters
+    import boto3
+    from aws_lambda_powertools.utilities.parameters import SecretsProvider
     from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+    from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
+    session = boto3.session.Session()
+    limits = Config(connect_timeout=SECRETS_TIMEOUT, read_timeout=SECRETS_TIMEOUT, retries={"total_max_attempts": 3})
     try:
-        text = parameters.get_secret(secret_id)
+        # A provider of its own has no cache: the settings are kept, and read again when a credential is refused.
+        text: Any = SecretsProvider(boto_config=limits, boto3_session=session).get(secret_id)
     except (GetParameterError, BotoCoreError) as error:
+        place = f"Secrets Manager in {session.region_name or 'no region (AWS_DEFAULT_REGION is not set)'}"
         cause = str(error).splitlines()[0]
-        raise ConfigError(f"SECRET_ID is {secret_id!r}, which Secrets Manager does not give out: {cause}") from None
+        raise ConfigError(f"SECRET_ID is {secret_id!r}, which {place} does not give out: {cause}") from None
     valid = f"valid is a JSON object of text with any of {', '.join(SECRET_KEYS)}"
     try:
         values = json.loads(text)
@@ -256,3 +263,21 @@ def _explain(detail: Any) -> str:
 def settings() -> Settings:
     """The settings of this process, read at the first call and kept; ``settings.cache_clear()`` forgets them."""
     return load_settings()
+
+
+def read_again() -> bool:
+    """Read the settings of this process again, its secret included.
+
+    Returns
+    -------
+    bool
+        Whether any of :data:`SECRET_KEYS` is another one now.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`load_settings`.
+    """
+    before = settings()
+    settings.cache_clear()
+    return any(getattr(settings(), key.lower()) != getattr(before, key.lower()) for key in SECRET_KEYS)

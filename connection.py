@@ -1,4 +1,4 @@
-"""Connections: the engine for a ``DATABASE_URL``, its TLS, transactions, and its locks.
+"""Connections: the engine for a ``DATABASE_URL``, its TLS, and transactions.
 
 What comes in: a URL. What goes out: transactions that commit as a whole, one writer at a time. Nothing here knows a
 table, and no message holds a password.
@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,13 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from errors import ConfigError, DataError
+from errors import ConfigError, CredentialsError, DataError, StockTrackerError
 
 CONNECT_SECONDS = 10
 LOCAL_HOSTS = ("", "localhost", "127.0.0.1", "::1")
 SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 WRITE_LOCK = 0x53544F434B01  # arbitrary, but the same for every process of this project
-RUN_LOCK = 0x53544F434B02
-SESSION_LOCKS = 0x53544F43  # the first of two keys; the second is the session
-MOST_SESSIONS_HELD = 260  # about a year; the server keeps each of them in memory
-LOCK_HELD = ("canceling statement due to statement timeout", "database is locked")
+LOGIN_REFUSED = "28"  # class of SQLSTATE: invalid authorization specification
 
 
 @lru_cache(maxsize=4)
@@ -184,9 +180,11 @@ def transaction(engine: Engine, *, write: bool = True) -> Iterator[Connection]:
     ------
     DataError
         If the database cannot be reached or refuses; one line, with its place and without a password.
+    CredentialsError
+        If it refuses the login.
     """
     with ExitStack() as stack:
-        with _connecting(engine):
+        with connecting(engine):
             connection = stack.enter_context(engine.connect())
         stack.enter_context(_one_line_errors(engine))
         with connection.execution_options(write=write).begin():
@@ -201,90 +199,26 @@ def exists(engine: Engine) -> bool:
 
 
 @contextmanager
-def run_lock(engine: Engine, seconds: float, sessions: Sequence[date] = ()) -> Iterator[bool]:
-    """Hold the lock that a run holds from its plan to its end, so that a second run finds the first one's work.
-
-    A run is alone, or among others that hold other sessions; who asks to be alone is not overtaken by who comes later.
-    The lock is a transaction on a connection of its own (for SQLite, on a file beside the database): a process that
-    dies lets go of it, and it works through connection poolers.
-
-    Parameters
-    ----------
-    engine : sqlalchemy.Engine
-    seconds : float
-        How long to wait for other runs to end.
-    sessions : sequence of datetime.date
-        Hold these only, if the database can and they are not too many; without any, be alone.
-
-    Yields
-    ------
-    bool
-        Whether the run is alone.
-
-    Raises
-    ------
-    DataError
-        If another run still holds it then.
-    """
-    wait = min(max(seconds, 0.001), 86_400)
-    on_server = engine.dialect.name == "postgresql"
-    held = sorted(sessions) if on_server and len(sessions) <= MOST_SESSIONS_HELD else []
-    holder = engine if on_server else _lock_file_engine(engine, wait)
-    try:
-        with ExitStack() as stack:
-            with _connecting(engine):
-                connection = stack.enter_context(holder.connect())
-                _take_run_lock(connection, engine, wait, held)
-            yield not held
-    finally:
-        if holder is not engine:
-            holder.dispose()
-
-
-def _take_run_lock(connection: Connection, engine: Engine, wait: float, sessions: Sequence[date]) -> None:
-    try:
-        if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(wait * 1000)}")
-            connection.exec_driver_sql(_run_lock_statement(sessions))
-        else:
-            connection.exec_driver_sql("BEGIN EXCLUSIVE")
-    except DBAPIError as error:
-        if _reason(error.orig).startswith(LOCK_HELD):
-            raise DataError(f"{describe(engine)}: another run is still going on; try again later") from None
-        raise
-
-
-def _run_lock_statement(sessions: Sequence[date]) -> str:
-    """One statement, so that one timeout bounds it; sessions are taken in order, so that no two runs can deadlock."""
-    if not sessions:
-        return f"SELECT pg_advisory_xact_lock({RUN_LOCK})"
-    days = ", ".join(str(session.toordinal()) for session in sessions)
-    return (
-        f"DO $$ BEGIN PERFORM pg_advisory_xact_lock_shared({RUN_LOCK}); "
-        f"PERFORM pg_advisory_xact_lock({SESSION_LOCKS}, day) FROM unnest(ARRAY[{days}]) AS day; END $$"
-    )
-
-
-def _lock_file_engine(engine: Engine, wait: float) -> Engine:
-    holder = create_engine(f"sqlite:///{engine.url.database}.lock", connect_args={"timeout": wait})
-    event.listen(holder, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
-    return holder
-
-
-@contextmanager
 def _one_line_errors(engine: Engine) -> Iterator[None]:
     """Turn what the database refuses into one line; COPY goes past SQLAlchemy, so its errors are the driver's own."""
     try:
         yield
     except DBAPIError as error:
-        raise DataError(f"{describe(engine)}: {_reason(error.orig)}") from None
+        raise _refusal(engine, error.orig) from None
     except engine.dialect.loaded_dbapi.Error as error:
-        raise DataError(f"{describe(engine)}: {_reason(error)}") from None
+        raise _refusal(engine, error) from None
+
+
+def _refusal(engine: Engine, error: BaseException | None) -> StockTrackerError:
+    message = f"{describe(engine)}: {reason(error)}"
+    if _detail(error).get("C", "").startswith(LOGIN_REFUSED):
+        return CredentialsError(f"{message}; check the user and the password in DATABASE_URL")
+    return DataError(message)
 
 
 @contextmanager
-def _connecting(engine: Engine) -> Iterator[None]:
-    """Turn what goes wrong on the way to the database into one line."""
+def connecting(engine: Engine) -> Iterator[None]:
+    """Turn what goes wrong on the way to the database into a DataError, or a CredentialsError, of one line."""
     try:
         with _one_line_errors(engine):
             yield
@@ -292,8 +226,12 @@ def _connecting(engine: Engine) -> Iterator[None]:
         raise DataError(f"{describe(engine)} cannot be reached: {error}") from None
 
 
-def _reason(error: BaseException | None) -> str:
+def reason(error: BaseException | None) -> str:
     """The driver's message in one line; pg8000 gives the server's as a dictionary with M for the message."""
-    detail = error.args[0] if error and error.args else error
-    message = detail.get("M", "") if isinstance(detail, dict) else str(detail)
-    return " ".join(message.split())
+    said = error.args[0] if error and error.args else error
+    return " ".join((_detail(error).get("M") or str(said)).split())
+
+
+def _detail(error: BaseException | None) -> dict[str, str]:
+    said = error.args[0] if error and error.args else None
+    return said if isinstance(said, dict) else {}

@@ -29,5 +29,9 @@ class DeliveryError(StockTrackerError):
     """The report could not be handed over."""
 
 
+class CredentialsError(StockTrackerError):
+    """The provider, the database or the mail server refused a key or a login; a rotated secret may hold a new one."""
+
+
 class TimeUpError(StockTrackerError):
     """The invocation's remaining time does not hold the next step; the next run goes on from there."""

@@ -10,17 +10,20 @@ from __future__ import annotations
 import json
 import re
 from datetime import date
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 import jobs
 from clock import Deadline, SystemClock
-from config import Settings, parse_symbols, settings
+from config import Settings, parse_symbols, read_again, settings
 from connection import open_engine
-from errors import PayloadError
+from errors import ConfigError, CredentialsError, PayloadError
 from runs import Request, Tools, no_progress
 from sessions import FIRST_YEAR, today
+
+if TYPE_CHECKING:
+    from telemetry import Telemetry
 
 MAX_SESSIONS = 10_000
 SHOWN_ERRORS = 3
@@ -34,8 +37,8 @@ def handler(event: Any, context: Any = None) -> dict[str, Any]:
     event : dict
         ``{"job_type": "initialize" | "daily_update" | "weekly_report"}`` and the optional keys of :class:`Payload`.
     context : object, optional
-        Lambda's context: ``get_remaining_time_in_millis`` bounds the run. A terminal may give one with a ``progress``
-        function instead, and no time limit.
+        Lambda's context: ``get_remaining_time_in_millis`` bounds the run, which tells its log and its metrics. A
+        terminal may give one with a ``progress`` function instead, and no time limit.
 
     Returns
     -------
@@ -49,26 +52,69 @@ def handler(event: Any, context: Any = None) -> dict[str, Any]:
         With a message in one line that names what was wrong, the value and what is valid. Raised, so that Lambda counts
         it, retries and dead-letters.
     """
-    log = _logger(context)
+    watch = _telemetry(context)
     try:
-        tools = tools_for(context)
-        result = jobs.run(parse_payload(event, tools.settings, today(tools.now())), tools)
+        result = _run(event, context, watch)
     except Exception as error:
-        if log:
-            log.error(str(error), error=type(error).__name__, event=event)
+        if watch:
+            watch.failed(error, event)
         raise
-    if log:
-        log.info(f"{result['job_type']} {result['status']}", result=result)
+    if watch:
+        watch.succeeded(result)
     return result
 
 
-def _logger(context: Any) -> Any:
-    """Powertools' structured logger, on Lambda; a terminal shows the result itself."""
+def _telemetry(context: Any) -> Telemetry | None:
+    """What tells the log, on Lambda; a terminal shows the result itself."""
     if not hasattr(context, "aws_request_id"):
         return None
-    from aws_lambda_powertools import Logger
+    from telemetry import Telemetry
 
-    return Logger(service="stock-tracker", level=settings().log_level)
+    return Telemetry(context.aws_request_id)
+
+
+def _run(event: Any, context: Any, watch: Telemetry | None) -> dict[str, Any]:
+    """Run the job, and once more with the new secret if one of its credentials was refused and is another one now."""
+    try:
+        return _attempt(event, context, watch)
+    except CredentialsError as refused:
+        if not _secret_has_changed(refused):
+            raise
+        if watch:
+            watch.goes_on(refused)
+    return _attempt(event, context, watch)
+
+
+def _attempt(event: Any, context: Any, watch: Telemetry | None) -> dict[str, Any]:
+    tools = tools_for(context)
+    request = parse_payload(event, tools.settings, today(tools.now()))
+    if watch:
+        watch.started(request, tools)
+        _refuse_local_files(request, tools.settings)
+    return jobs.run(request, tools)
+
+
+def _secret_has_changed(refused: CredentialsError) -> bool:
+    """Whether the secret was rotated since this process read it."""
+    try:
+        return read_again()
+    except ConfigError as error:
+        raise CredentialsError(f"{refused}; and the settings cannot be read again: {error}") from None
+
+
+def _refuse_local_files(request: Request, configured: Settings) -> None:
+    """On Lambda, a relative path leads into the folder of the code, which is read-only."""
+    url = configured.database_url.get_secret_value()
+    if url.startswith("sqlite") and not url.startswith("sqlite:////"):
+        said = "a file in the folder of the code" if "database_url" in configured.model_fields_set else "not set"
+        raise ConfigError(
+            f"DATABASE_URL is {said}: valid on Lambda is postgresql://…, which belongs into the secret of SECRET_ID"
+        )
+    if request.job_type == "weekly_report" and configured.transport == "outbox" and not configured.outbox.is_absolute():
+        raise ConfigError(
+            f"MAIL_TRANSPORT is {configured.mail_transport!r} and SMTP_HOST is {configured.smtp_host!r}, which leaves"
+            " reports in the folder of the code: on Lambda set SMTP_HOST, or MAIL_TRANSPORT=ses, and MAIL_FROM, MAIL_TO"
+        )
 
 
 def tools_for(context: Any) -> Tools:
@@ -176,9 +222,8 @@ def parse_payload(event: Any, configured: Settings, now: date) -> Request:
         Naming the key, the value and what is valid, in one line.
     """
     if not isinstance(event, dict) or "job_type" not in event:
-        raise PayloadError(
-            f"the event {_short(json.dumps(event, default=str))} has no job_type: valid are {', '.join(jobs.JOBS)}"
-        )
+        shown = _short(json.dumps(event, default=str)) + _sender(event)
+        raise PayloadError(f"the event {shown} has no job_type: valid are {', '.join(jobs.JOBS)}")
     try:
         payload = Payload.model_validate(event)
     except ValidationError as error:
@@ -198,6 +243,12 @@ def parse_payload(event: Any, configured: Settings, now: date) -> Request:
         force=payload.force,
         payload=json.dumps(event, sort_keys=True),
     )
+
+
+def _sender(event: Any) -> str:
+    """The rule that sent an event of EventBridge's own form, which it does when it has no Input."""
+    rules = event.get("resources") if isinstance(event, dict) else None
+    return f" of {_short(', '.join(map(str, rules)), 200)}" if rules and isinstance(rules, list) else ""
 
 
 def _explain(detail: Any) -> str:

@@ -23,7 +23,7 @@ from email.policy import SMTP
 from pathlib import Path
 
 from config import Settings
-from errors import ConfigError, DeliveryError
+from errors import ConfigError, CredentialsError, DeliveryError
 
 INDEX = "index.html"
 
@@ -67,6 +67,8 @@ def send(message: EmailMessage, settings: Settings, *, page: str | None = None, 
     ------
     ConfigError
         If SMTP or SES is asked for and ``MAIL_FROM``, ``MAIL_TO`` or ``SMTP_HOST`` is missing.
+    CredentialsError
+        If the mail server refuses the login.
     DeliveryError
         If no recipient's mail was taken.
     """
@@ -208,7 +210,7 @@ def _offer(
         if _is_passing(error.smtp_code):
             return dict.fromkeys(recipients, (error.smtp_code, reply))
         if isinstance(error, smtplib.SMTPAuthenticationError):
-            raise DeliveryError(
+            raise CredentialsError(
                 f"the mail server {server} refused the login of {settings.smtp_user!r}: {reply}; "
                 "check SMTP_USER and SMTP_PASSWORD"
             ) from None

@@ -20,8 +20,9 @@ import database
 import utils
 from clock import Deadline
 from config import Settings
-from connection import describe, run_lock, transaction
+from connection import describe, transaction
 from errors import DataError, StockTrackerError
+from locks import run_lock
 from schema import ensure_schema
 
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where a sandbox runs
@@ -35,7 +36,7 @@ def no_progress(done: int, total: int, doing: str) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """A payload, checked and complete."""
+    """A payload, checked and complete; ``run_id`` names its run in ``job_runs`` and in the log."""
 
     job_type: str
     symbols: tuple[str, ...]
@@ -46,6 +47,7 @@ class Request:
     dry_run: bool = False
     force: bool = False
     payload: str = "{}"
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()), compare=False)
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,15 @@ class Run:
 
     request: Request
     tools: Tools
-    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     counts: database.Counts = field(default_factory=database.Counts)
     api_calls: int = 0
     warnings: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
+
+    @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self.request.run_id
 
     def save(self, connection: Connection, **columns: Any) -> None:
         """Bring this run's row in ``job_runs`` up to date, in the caller's transaction."""

@@ -6,14 +6,16 @@ Each worker makes a database of its own there, and each test finds it empty.
 
 from __future__ import annotations
 
+import gc
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 
 from benchmarks.common import embedded_postgresql
 from config import Settings, settings
@@ -21,6 +23,7 @@ from connection import open_engine
 from lambda_main import handler
 from sandbox.market import MarketServer
 from sandbox.prices import PriceHistory
+from tests.relay import Relay
 
 SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 
@@ -78,6 +81,29 @@ def postgresql_url(postgresql_database: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def relay(postgresql_url: str) -> Iterator[Relay]:
+    """A way to :func:`postgresql_url` over TCP that a test can cut."""
+    relay = Relay(postgresql_url)
+    try:
+        yield relay
+    finally:
+        relay.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # the driver drops a connection that was cut unclosed
+            gc.collect()
+
+
+@pytest.fixture
+def tcp_url(relay: Relay, postgresql_url: str) -> Iterator[str]:
+    """The URL of :func:`postgresql_url` by the relay."""
+    target = make_url(postgresql_url)
+    host = {"host": "127.0.0.1", "port": relay.port}
+    url = target.set(**host, query={}).render_as_string(hide_password=False)
+    yield url
+    open_engine(url).dispose()
+
+
+@pytest.fixture
 def sqlite_url(tmp_path: Path) -> Iterator[str]:
     """The URL of a SQLite file that does not exist yet."""
     url = f"sqlite:///{tmp_path}/stock_tracker.db"
@@ -123,3 +149,10 @@ def job(database_url: str, market: MarketServer, monkeypatch: pytest.MonkeyPatch
         return handler({"job_type": job_type, **payload})
 
     return run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests measured: ``record_property("peak memory", text)``."""
+    for report in terminalreporter.getreports("passed"):
+        for name, measured in report.user_properties:
+            terminalreporter.write_line(f"{name}: {measured}")

@@ -9,7 +9,7 @@ import pytest
 
 from api_client import ATTEMPTS, BACKOFF_MAX, LONGEST_PAUSE, PolygonClient, RateLimiter, Split
 from clock import Deadline
-from errors import ApiError, TimeUpError
+from errors import ApiError, CredentialsError, TimeUpError
 from sandbox.local_http import LocalServer, Reply
 from sandbox.market import Fault, MarketServer
 from sandbox.prices import PriceHistory
@@ -300,7 +300,7 @@ class TestAnswers:
     def test_a_refusal_is_told_at_once_with_what_to_do(self, client_of, clock, status, said):
         body = json.dumps({"status": "ERROR", "error": "so\nit is"}).encode()
         with provider(Reply(status, body, {"Content-Type": "application/json"})) as (url, requests):
-            message = refusal(client_of(url, key=KEY))
+            message = refusal(client_of(url, key=KEY), CredentialsError if status == 401 else ApiError)
         assert said in message
         assert "ERROR: so it is" in message
         assert (len(requests), clock.slept) == (1, [])
@@ -318,7 +318,7 @@ class TestAnswers:
         assert seen == []
 
     def test_a_wrong_key_is_refused_by_the_market_too(self, market, client_of):
-        message = refusal(client_of(market.url, key=KEY))
+        message = refusal(client_of(market.url, key=KEY), CredentialsError)
         assert message == "the provider refused the key in POLYGON_API_KEY (401, ERROR: Unknown API Key)"
         assert market.calls == {"refused": 1}
 

@@ -398,7 +398,7 @@ class TestSecretsManager:
     def test_a_missing_secret_is_named(self, monkeypatch, secrets_manager):
         monkeypatch.setenv("SECRET_ID", "nowhere")
         with pytest.raises(
-            ConfigError, match=r"^SECRET_ID is 'nowhere', which Secrets Manager does not give out: "
+            ConfigError, match=r"^SECRET_ID is 'nowhere', which Secrets Manager in us-east-1 does not give out: "
         ) as e:
             load_settings()
         assert str(e.value).isprintable()

@@ -3,8 +3,9 @@ from datetime import date, timedelta
 
 import pytest
 
+import jobs
 from config import Settings, settings
-from errors import ConfigError, PayloadError
+from errors import ConfigError, DataError, PayloadError
 from lambda_main import handler, parse_payload, tools_for
 from runs import Request
 
@@ -246,6 +247,7 @@ class TestHandler:
         monkeypatch.setenv("POLYGON_API_KEY", market.key)
         monkeypatch.setenv("SYMBOLS", "GOOG")
         result = handler({"job_type": "initialize", "as_of": "2013-03-01", "sessions": 5})
+        tools_for(None).engine.dispose()
         assert json.loads(json.dumps(result)) == result
         assert (result["job_type"], result["as_of"], result["symbols"]) == ("initialize", "2013-03-01", ["GOOG"])
         assert (result["status"], result["rows"]["inserted"]) == ("ok", 5)
@@ -279,3 +281,76 @@ class TestHandler:
         assert tools.deadline.remaining == float("inf")
         assert tools.progress == terminal.progress
         assert tools.settings is settings()
+
+
+class OnLambda:
+    """The context that Lambda gives."""
+
+    aws_request_id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
+
+    def get_remaining_time_in_millis(self):
+        return 300_000
+
+
+class TestOnLambda:
+    """What can be wrong with a deployment is said by the failed invocation, in one line."""
+
+    @pytest.fixture(autouse=True)
+    def _deployed(self, market, monkeypatch):
+        monkeypatch.setenv("POLYGON_BASE_URL", market.url)
+        monkeypatch.setenv("POLYGON_API_KEY", market.key)
+
+    def refusal(self, event, kind=ConfigError):
+        with pytest.raises(kind) as caught:
+            handler(event, OnLambda())
+        assert str(caught.value).isprintable(), "one line"
+        return str(caught.value)
+
+    def test_a_database_that_is_not_set_is_named(self, tmp_path):
+        assert self.refusal({"job_type": "daily_update"}).startswith(
+            "DATABASE_URL is not set: valid on Lambda is postgresql://…"
+        )
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_database_file_beside_the_code_is_refused(self, monkeypatch):
+        monkeypatch.setenv("DATABASE_URL", "sqlite:///prices.db")
+        assert self.refusal({"job_type": "daily_update"}).startswith(
+            "DATABASE_URL is a file in the folder of the code: valid on Lambda is postgresql://…"
+        )
+
+    def test_a_report_that_would_be_kept_beside_the_code_is_refused(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/prices.db")
+        assert self.refusal({"job_type": "weekly_report"}).startswith(
+            "MAIL_TRANSPORT is 'auto' and SMTP_HOST is '', which leaves reports in the folder of the code:"
+        )
+
+    def test_a_file_system_that_was_mounted_may_hold_both(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/prices.db")
+        monkeypatch.setenv("OUTBOX", str(tmp_path / "outbox"))
+        monkeypatch.setenv("QUICKCHART_URL", "http://127.0.0.1:9/chart")
+        monkeypatch.setenv("SYMBOLS", "GOOG")
+        for job_type in jobs.JOBS:
+            handler({"job_type": job_type, "as_of": "2013-03-02"}, OnLambda())
+        tools_for(None).engine.dispose()
+        assert (tmp_path / "outbox" / "index.html").exists()
+
+    def test_an_unreachable_database_is_named_without_its_password(self, monkeypatch):
+        monkeypatch.setenv("DATABASE_URL", f"postgresql://someone:{HIDDEN}@127.0.0.1:9/prices")
+        message = self.refusal({"job_type": "daily_update"}, DataError)
+        assert message.startswith("PostgreSQL at 127.0.0.1:9/prices cannot be reached: ")
+        assert HIDDEN not in message
+
+    def test_an_event_of_a_rule_without_input_names_the_rule(self):
+        rule = "arn:aws:events:us-east-1:123456789012:rule/somebody-elses"
+        event = {
+            "version": "0",
+            "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa",
+            "detail-type": "Scheduled Event",
+            "source": "aws.events",
+            "account": "123456789012",
+            "time": "2013-03-01T13:00:00Z",
+            "region": "us-east-1",
+            "resources": [rule],
+            "detail": {},
+        }
+        assert f" of {rule} has no job_type: valid are {JOBS}" in self.refusal(event, PayloadError)

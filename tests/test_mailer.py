@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from moto import mock_aws
 
 from config import Settings
-from errors import ConfigError, DeliveryError
+from errors import ConfigError, CredentialsError, DeliveryError
 from mailer import send
 
 ONE, TWO = "one@example.com", "two@example.com"
@@ -192,7 +192,7 @@ def test_a_refused_login_is_said_once_and_without_the_password():
     box = Box()
     options = {"authenticator": box.log_in, "auth_require_tls": False}
     wanted = {"smtp_user": "me", "smtp_password": "wrong-secret"}
-    with smtp_server(box, **options) as port, pytest.raises(DeliveryError) as caught:
+    with smtp_server(box, **options) as port, pytest.raises(CredentialsError) as caught:
         send(message(), settings(port, **wanted))
     text = str(caught.value)
     assert text.startswith(f"the mail server 127.0.0.1:{port} refused the login of 'me': 535 ")

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from connection import open_engine, run_lock
+from connection import open_engine
 from errors import DataError
 from lambda_main import handler
+from locks import run_lock
 from sandbox.market import MarketServer
 from sandbox.prices import PriceHistory, Split
 from sandbox.tape import Bar, recorded_tape

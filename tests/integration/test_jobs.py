@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 from sqlalchemy import Engine, text
 
-from errors import ApiError, DataError
+from errors import ApiError, CredentialsError, DataError
 from sandbox.market import Fault, MarketServer
 from tests import independent
 from tests.conftest import SYMBOLS, Job
@@ -175,7 +175,7 @@ def test_a_key_that_the_provider_refuses_is_one_line_and_writes_no_bar(
 ) -> None:
     market.key = "another"
 
-    with pytest.raises(ApiError, match=r"^the provider refused the key in POLYGON_API_KEY \(401.*\)$"):
+    with pytest.raises(CredentialsError, match=r"^the provider refused the key in POLYGON_API_KEY \(401.*\)$"):
         job("initialize", as_of="2013-03-01")
     assert scalar(engine, "SELECT count(*) FROM stock_data") == 0
     assert scalar(engine, "SELECT status FROM job_runs") == "failed"
