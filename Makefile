@@ -62,8 +62,8 @@ logs: $(SAM) ## Show the function's log of the last ten minutes (ARGS=--tail goe
 destroy: $(SAM) ## Remove everything from AWS that deploy made there
 	@$(SAM) delete $(THERE) $(ARGS)
 
-e2e: .venv-e2e/.done .venv-sam/bin/sam $(VENV)/.test package ## Deploy to a local AWS and prove there what the README says
-	@$(BIN)/python -m pytest tests/e2e -p no:cacheprovider $(ARGS)
+e2e: $(VENV)/.test .venv-e2e/.done .venv-sam/bin/sam ## Deploy to a local AWS, and prove there what the README says of AWS
+	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 .venv-sam/bin/sam: | $(BIN)/python
 	@echo "Installing the AWS SAM CLI into .venv-sam"
@@ -71,6 +71,8 @@ e2e: .venv-e2e/.done .venv-sam/bin/sam $(VENV)/.test package ## Deploy to a loca
 	@.venv-sam/bin/python -m pip install --quiet 'aws-sam-cli>=1.150,<2'
 
 .venv-e2e/.done: tests/e2e/requirements.txt | $(BIN)/python
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' || { \
+		echo "error: make e2e needs Python 3.13, which Lambda runs; here $(BIN)/python is $$($(BIN)/python --version)" >&2; exit 1; }
 	@echo "Installing tests/e2e/requirements.txt into .venv-e2e"
 	@$(BIN)/python -m venv .venv-e2e
 	@.venv-e2e/bin/python -m pip install --quiet -r $<

@@ -7,6 +7,7 @@ every test finds it as the tests before it left it.
 from __future__ import annotations
 
 import json
+import platform
 import re
 import tempfile
 import time
@@ -36,6 +37,7 @@ from sessions import previous_session
 from tests.e2e.local_aws import LocalAws, free_port
 
 NAME = "stock-tracker"
+ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())  # of this machine, as Lambda says it
 SYMBOLS = [f"SYN{number:05}" for number in range(5)]
 
 
@@ -73,7 +75,7 @@ class Stack:
         """Deploy, or deploy again with other parameters, as a person would type it."""
         self.parameters |= changes
         given = " ".join(f"{name}={value}" for name, value in self.parameters.items())
-        printed = self.aws.make("deploy", f"PARAMETERS={given}")
+        printed = self.aws.make("deploy", f"ARCH={ARCHITECTURE}", f"PARAMETERS={given}")
         # CloudFormation reads a state machine in YAML and hands it to Step Functions in JSON; the local one does not.
         machines = self.aws.client("stepfunctions")
         definition = machines.describe_state_machine(stateMachineArn=self.machine)["definition"]
@@ -200,7 +202,9 @@ def pandas_layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path, packages = tmp_path_factory.mktemp("layer") / "pandas.zip", required(HERE / "constraints.txt")
     left_out = re.compile(r"(^|/)(tests|include)/|pyarrow/.*(flight|gandiva|orc|\.so\.\d+\.\d+\.)")
     with tempfile.TemporaryDirectory() as folder:
-        install_wheels("x86_64", Path(folder), ["--no-compile", *(packages[n] for n in ("numpy", "pandas", "pyarrow"))])
+        install_wheels(
+            ARCHITECTURE, Path(folder), ["--no-compile", *(packages[n] for n in ("numpy", "pandas", "pyarrow"))]
+        )
         files = {str(file.relative_to(folder)): file for file in Path(folder).rglob("*") if file.is_file()}
         with zipfile.ZipFile(path, "w") as archive:
             for name, file in files.items():

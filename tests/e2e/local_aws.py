@@ -18,6 +18,7 @@ from urllib.error import URLError
 import boto3
 
 ROOT = Path(__file__).parent.parent.parent
+PYTHON = ROOT / ".venv-e2e" / "bin" / "python"
 REGION = "eu-west-1"
 PATIENCE = 60.0
 
@@ -44,6 +45,8 @@ class LocalAws:
         }
 
     def __enter__(self) -> LocalAws:
+        if not PYTHON.exists():
+            raise RuntimeError(f"{PYTHON} is missing: make e2e installs the local AWS")
         options = {
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self._port),
@@ -56,7 +59,7 @@ class LocalAws:
         }
         self._log = (self._folder / "ministack.log").open("w")
         self._process = subprocess.Popen(
-            [str(ROOT / ".venv-e2e" / "bin" / "python"), "-m", "ministack"],
+            [str(PYTHON), "-m", "ministack"],
             cwd=self._folder,
             env={**self.environment, **options},
             stdout=self._log,

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sessions import last_sessions
+from tests import cloudwatch
 from tests.e2e.conftest import NAME, SYMBOLS, Stack, wait_for
 
 TODAY = datetime.now(UTC).date()
@@ -71,9 +72,12 @@ def test_weekly_report_is_mailed_with_its_charts(stack: Stack) -> None:
     assert stack.invoke("weekly_report")["status"] == "already_sent"
 
 
-def test_the_result_is_in_the_log(stack: Stack) -> None:
+def test_the_result_is_the_last_line_of_the_log(stack: Stack) -> None:
     result = stack.invoke("daily_update")
-    assert result in [line.get("result") for line in wait_for(stack.log_lines)]
+    last = [line for line in stack.log_lines() if "message" in line][-1]
+    assert last["message"] == "daily_update nothing_to_do"
+    assert last["run_id"] == last["result"]["run_id"] == result["run_id"]
+    assert last["result"]["rows"] == result["rows"]
 
 
 def test_the_state_machine_carries_a_partial_run_to_its_end(stack: Stack) -> None:
@@ -133,6 +137,7 @@ def test_a_failed_event_is_tried_again_and_then_kept(stack: Stack) -> None:
     assert letter["responsePayload"]["errorMessage"] == message
 
 
+@pytest.mark.slow
 def test_a_failed_execution_says_which_range_and_why(stack: Stack) -> None:
     execution = stack.run_machine({"job_type": "yearly_report"})
 
@@ -142,6 +147,7 @@ def test_a_failed_execution_says_which_range_and_why(stack: Stack) -> None:
     assert "yearly_report" in execution["cause"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("secret", "message"),
     [
@@ -160,6 +166,7 @@ def test_a_wrong_secret_is_named_in_one_line(stack: Stack, secret: str, message:
     assert "\n" not in error
 
 
+@pytest.mark.slow
 def test_a_secret_of_another_region_is_named_in_one_line(stack: Stack) -> None:
     elsewhere = stack.aws.client("secretsmanager").describe_secret(SecretId=NAME)["ARN"].replace("eu-west", "us-east")
     with stack.configured(variables={"SECRET_ID": elsewhere}):
@@ -201,6 +208,24 @@ def test_every_alarm_reaches_the_topic(stack: Stack) -> None:
     wait_for(all_told)
 
 
+def test_the_log_holds_every_metric_that_the_alarms_and_the_dashboard_watch(stack: Stack) -> None:
+    told = {metric for line in stack.log_lines() if "_aws" in line for metric in cloudwatch.metrics(line)}
+    alarms = stack.aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    watched = {
+        (alarm["MetricName"], tuple((each["Name"], each["Value"]) for each in alarm["Dimensions"]))
+        for alarm in alarms
+        if alarm["Namespace"] == "StockTracker"
+    }
+    body = json.loads(stack.aws.client("cloudwatch").get_dashboard(DashboardName=NAME)["DashboardBody"])
+    for widget in body["widgets"]:
+        for namespace, name, *rest in widget["properties"].get("metrics", []):
+            if namespace == "StockTracker":
+                watched.add((name, ((rest[0], rest[1]),) if isinstance(rest[0], str) else ()))
+    assert len(watched) > 15
+    assert watched <= told
+
+
+@pytest.mark.slow
 def test_a_second_deploy_is_an_update_that_keeps_the_layer(stack: Stack, schedules: dict[str, str]) -> None:
     def layers() -> list[str]:
         found = stack.aws.client("lambda").get_function_configuration(FunctionName=NAME)["Layers"]
@@ -214,6 +239,7 @@ def test_a_second_deploy_is_an_update_that_keeps_the_layer(stack: Stack, schedul
     assert stack.invoke("daily_update")["status"] == "nothing_to_do"
 
 
+@pytest.mark.slow
 def test_the_report_goes_out_by_ses(stack: Stack) -> None:
     # The local SES knows no identities: it asks for a permission on all resources, which no role of ours has.
     everything: dict[str, Any] = {"Effect": "Allow", "Action": "ses:SendEmail", "Resource": "*"}
