@@ -85,6 +85,14 @@ class TestFunction:
         write_zip(tmp_path / "two.zip", function_files(tmp_path / "copy"))
         assert digest(tmp_path / "one.zip") == digest(tmp_path / "two.zip")
 
+    def test_neither_the_order_nor_the_time_of_a_build_is_in_it(self, tmp_path):
+        files = function_files(ROOT)
+        write_zip(tmp_path / "one.zip", files)
+        write_zip(tmp_path / "two.zip", dict(reversed(files.items())))
+        assert digest(tmp_path / "one.zip") == digest(tmp_path / "two.zip")
+        with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+            assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
     def test_it_is_small(self, tmp_path):
         build("function", "x86_64", tmp_path)
         assert sizes(tmp_path / "function.zip")[0] < 100 * 1024 == FUNCTION_ZIPPED
