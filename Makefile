@@ -6,13 +6,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-deep bench lint clean help
+.PHONY: run test test-deep bench lint clean help package lock deploy invoke start logs destroy e2e
 
 run: $(VENV)/.run ## Load real prices, update them by a day, and leave a weekly report to open
 	@$(BIN)/python main.py run
 
 test: $(VENV)/.test ## Run the whole suite, on a real PostgreSQL
-	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal --ignore=tests/e2e $(ARGS)
 
 test-deep: $(VENV)/.test ## Drive twenty times as many random histories through the jobs (about half an hour)
 	@DEEPER=20 $(BIN)/python -m pytest -n auto tests/integration/test_convergence.py $(ARGS)
@@ -27,8 +27,66 @@ lint: $(VENV)/.test ## Check style (ruff) and types (mypy --strict)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+# -- AWS ---------------------------------------------------------------------------------------------------------------
+
+ARCH := x86_64
+JOB := daily_update
+PAYLOAD = {"job_type": "$(JOB)"}
+PARAMETERS :=
+# What `sam deploy --guided` wrote down the first time.
+STACK := $(or $(shell sed -n 's/^stack_name *= *"\(.*\)"/\1/p' samconfig.toml 2>/dev/null | head -1),stock-tracker)
+REGION := $(shell sed -n 's/^region *= *"\(.*\)"/\1/p' samconfig.toml 2>/dev/null | head -1)
+SAM := $(or $(shell command -v sam 2>/dev/null),.venv-sam/bin/sam)
+THERE = --stack-name $(STACK) $(if $(REGION),--region $(REGION))
+export SAM_CLI_TELEMETRY ?= 0
+
+package: build/layer-$(ARCH).zip ## Build the zips of the function and the layer (ARCH=arm64 for the other architecture)
+	@$(BIN)/python -m layer.build function
+	@cp build/layer-$(ARCH).zip build/layer.zip
+
+build/layer-%.zip: layer/requirements.txt layer/rds-ca.pem layer/archive.py layer/wheels.py layer/build.py | $(BIN)/python
+	@$(BIN)/python -m layer.build layer --architecture $*
+
+lock: | $(BIN)/python ## Lock the layer's packages anew, as requirements.txt allows
+	@$(BIN)/python -m layer.build lock
+
+deploy: package $(SAM) ## Deploy to AWS, with questions the first time (PARAMETERS="LogLevel=DEBUG" changes one)
+	@$(SAM) deploy --template-file template.yaml $(THERE) --resolve-s3 --capabilities CAPABILITY_IAM \
+		--no-fail-on-empty-changeset --parameter-overrides Architecture=$(ARCH) $(PARAMETERS) \
+		$(if $(wildcard samconfig.toml)$(PARAMETERS),,--guided) $(ARGS)
+
+invoke: $(SAM) ## Run a job on AWS and show its result: JOB=daily_update, or PAYLOAD='{"job_type": …}'
+	@$(SAM) remote invoke Function $(THERE) --event '$(PAYLOAD)' $(ARGS)
+
+start: $(SAM) ## Run a job on AWS again and again until it is done: JOB=initialize, or PAYLOAD='{"job_type": …}'
+	@$(SAM) remote invoke Continuation $(THERE) --event '$(PAYLOAD)' $(ARGS)
+
+logs: $(SAM) ## Show the function's log of the last ten minutes (ARGS=--tail goes on)
+	@$(SAM) logs --name Function $(THERE) $(ARGS)
+
+destroy: $(SAM) ## Remove everything from AWS that deploy made there
+	@$(SAM) delete $(THERE) $(ARGS)
+
+e2e: $(VENV)/.test .venv-e2e/.done .venv-sam/bin/sam ## Deploy to a local AWS, and prove there what the README says of AWS
+	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+.venv-sam/bin/sam: | $(BIN)/python
+	@echo "Installing the AWS SAM CLI into .venv-sam"
+	@$(BIN)/python -m venv .venv-sam
+	@.venv-sam/bin/python -m pip install --quiet 'aws-sam-cli>=1.150,<2'
+
+.venv-e2e/.done: tests/e2e/requirements.txt | $(BIN)/python
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' || { \
+		echo "error: make e2e needs Python 3.13, which Lambda runs; here $(BIN)/python is $$($(BIN)/python --version)" >&2; exit 1; }
+	@echo "Installing tests/e2e/requirements.txt into .venv-e2e"
+	@$(BIN)/python -m venv .venv-e2e
+	@.venv-e2e/bin/python -m pip install --quiet -r $<
+	@touch $@
+
+# -- The rest ----------------------------------------------------------------------------------------------------------
+
 clean: ## Remove the environment, caches, the local database and the outbox
-	rm -rf $(VENV) outbox stock_tracker.db* sandbox/quickchart/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-sam .venv-e2e build .aws-sam outbox stock_tracker.db* sandbox/quickchart/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Show this list

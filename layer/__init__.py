@@ -1,0 +1,1 @@
+"""What is deployed: the function's zip and the zip of our Lambda layer."""

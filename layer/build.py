@@ -1,0 +1,79 @@
+"""Builds what is deployed: ``python -m layer.build function``, ``layer`` or ``lock``.
+
+What comes in: the project's folder. What goes out: ``build/function.zip``, ``build/layer-<architecture>.zip`` or a new
+``layer/requirements.txt``, and a line about each with its size. What is larger than Lambda takes is an error and is
+removed again. It uploads nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from layer.archive import MEGABYTE, PackageError, check_sizes, write_zip
+from layer.function import function_files
+from layer.wheels import HERE, PLATFORMS, layer_files, resolve
+
+ROOT = HERE.parent
+UNPACKED = 250 * MEGABYTE  # what Lambda takes of a function and all its layers
+PANDAS_LAYER = 204 * MEGABYTE  # the largest release so far of the AWS SDK for pandas, 3.16.1
+FUNCTION_ZIPPED = 100 * 1024
+FUNCTION_UNPACKED = 1 * MEGABYTE
+LAYER_ZIPPED = 12 * MEGABYTE
+
+
+def build(what: str, architecture: str, folder: Path) -> str:
+    """Build one thing.
+
+    Parameters
+    ----------
+    what : {"function", "layer", "lock"}
+    architecture : {"x86_64", "arm64"}
+        Of the layer; the function and the lock are for both.
+    folder : Path
+        Where a zip goes.
+
+    Returns
+    -------
+    str
+        A line about it.
+
+    Raises
+    ------
+    PackageError
+        If it cannot be built or is too large.
+    """
+    if what == "lock":
+        (HERE / "requirements.txt").write_text(resolve(ROOT), encoding="utf-8")
+        return "layer/requirements.txt: written"
+    if what == "function":
+        path, limits = folder / "function.zip", (FUNCTION_ZIPPED, FUNCTION_UNPACKED)
+        write_zip(path, function_files(ROOT))
+    else:
+        path, limits = folder / f"layer-{architecture}.zip", (LAYER_ZIPPED, UNPACKED - PANDAS_LAYER - FUNCTION_UNPACKED)
+        write_zip(path, layer_files(architecture))
+    try:
+        return check_sizes(path, zipped=limits[0], unpacked=limits[1])
+    except PackageError:
+        path.unlink()
+        raise
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Build what the command line names; 1 is returned if that fails, with one line on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m layer.build", description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["function", "layer", "lock"])
+    parser.add_argument("--architecture", choices=list(PLATFORMS), default="x86_64")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build")
+    given = parser.parse_args(arguments)
+    try:
+        print(build(given.what, given.architecture, given.folder))
+    except PackageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The local AWS: an endpoint that runs a template's functions, schedules and state machines on this machine.
+
+It is the package ministack, in an environment of its own. Its function processes are the local Python's: it enforces
+roles and timeouts, but not memory, not a read-only task root, and not the size of layers.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import boto3
+
+ROOT = Path(__file__).parent.parent.parent
+PYTHON = ROOT / ".venv-e2e" / "bin" / "python"
+REGION = "eu-west-1"
+PATIENCE = 60.0
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class LocalAws:
+    """The endpoint, as a context manager; it keeps everything in a folder and in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self.environment = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def __enter__(self) -> LocalAws:
+        if not PYTHON.exists():
+            raise RuntimeError(f"{PYTHON} is missing: make e2e installs the local AWS")
+        options = {
+            "BIND_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self._port),
+            "MINISTACK_HOST": "127.0.0.1",
+            "AUTH": "true",  # what no policy allows is denied, as on AWS
+            "LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1",  # a minute on AWS
+            "SFN_WAIT_SCALE": "0.01",
+            "TMPDIR": str(self._folder),
+            "PATH": os.environ["PATH"],
+        }
+        self._log = (self._folder / "ministack.log").open("w")
+        self._process = subprocess.Popen(
+            [str(PYTHON), "-m", "ministack"],
+            cwd=self._folder,
+            env={**self.environment, **options},
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+        until = time.monotonic() + PATIENCE
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"the local AWS does not start; see {self._log.name}")
+            time.sleep(0.1)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=PATIENCE)
+        self._log.close()
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.environment['AWS_ENDPOINT_URL']}/_ministack/health", timeout=5):
+                return True
+        except (URLError, ConnectionError):
+            return False
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of a service."""
+        return boto3.client(
+            service,
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+            region_name=REGION,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+
+    def make(self, target: str, *variables: str, options: str = "") -> str:
+        """Type a make target with this AWS in place of the real one, and give what it prints."""
+        settings = self._folder / "samconfig.toml"  # not the one of a real deployment that this checkout may have
+        settings.write_text("version = 0.1\n", encoding="utf-8")
+        done = subprocess.run(
+            [
+                "make",
+                target,
+                f"ARGS=--config-file {settings} {options}",
+                "STACK=stock-tracker",
+                f"REGION={REGION}",
+                *variables,
+            ],
+            cwd=ROOT,
+            env={**self.environment, "PATH": os.environ["PATH"], "HOME": str(self._folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout

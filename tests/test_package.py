@@ -1,0 +1,210 @@
+"""The two zips: complete, small, the same from the same input, and without anything that does not run on Lambda."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import random
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+
+import numpy
+import pytest
+from packaging.requirements import Requirement
+
+from layer.archive import MEGABYTE, PackageError, check_sizes, sizes, write_zip
+from layer.build import FUNCTION_ZIPPED, LAYER_ZIPPED, PANDAS_LAYER, UNPACKED, build, main
+from layer.function import function_files, reached_modules
+from layer.wheels import HERE, KEPT_METADATA, ON_TERMINAL_ONLY, PLATFORMS, layer_files, required
+from sandbox.market import MarketServer
+
+ROOT = HERE.parent
+HELD = set(required(HERE / "constraints.txt"))
+LOCKED = {name: Requirement(line.split(" --hash")[0]) for name, line in required(HERE / "requirements.txt").items()}
+ON_LAMBDA = sys.version_info[:2] == (3, 13) and (sys.platform, platform.machine()) == ("linux", "x86_64")
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def layers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The layer, built for each architecture, and for one of them twice."""
+    folder = tmp_path_factory.mktemp("layers")
+
+    def built(name: str) -> Path:
+        build("layer", name.partition(" ")[0], folder / name)
+        return folder / name / f"layer-{name.partition(' ')[0]}.zip"
+
+    names = [*PLATFORMS, "x86_64 again"]
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(names, pool.map(built, names), strict=True))
+
+
+class TestFunction:
+    def test_it_holds_the_handler_and_what_that_reaches(self):
+        names = set(function_files(ROOT))
+        assert {"lambda_main.py", "jobs.py", "connection.py", "templates/report.html.j2"} <= names
+
+    def test_it_holds_nothing_for_the_terminal_the_sandbox_or_the_tests(self):
+        names = set(function_files(ROOT))
+        left_out = {path.name for path in ROOT.glob("*.py")} - names
+        assert left_out == {"main.py", "terminal.py", "status.py"}
+        assert {path.split("/")[0] for path in names if "/" in path} == {"templates"}
+
+    def test_an_import_inside_of_a_function_counts(self, tmp_path):
+        (tmp_path / "lambda_main.py").write_text("def handler():\n    import mailer\n    from os import path\n")
+        (tmp_path / "mailer.py").write_text("from templates import page\n")
+        (tmp_path / "other.py").write_text("")
+        assert reached_modules(tmp_path) == {"lambda_main", "mailer"}
+
+    def test_a_file_of_symbols_is_packed(self, tmp_path):
+        (tmp_path / "lambda_main.py").write_text("")
+        (tmp_path / "symbols-tech.txt").write_text("GOOG\n")
+        (tmp_path / "requirements.txt").write_text("pandas\n")
+        assert set(function_files(tmp_path)) == {"lambda_main.py", "symbols-tech.txt"}
+
+    def test_the_same_files_give_the_same_bytes(self, tmp_path):
+        names = list(function_files(ROOT))
+        random.Random(1).shuffle(names)
+        for name in names:  # another order, other times and other rights
+            copy = tmp_path / "copy" / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, copy)
+            copy.chmod(0o600)
+            os.utime(copy, (1, 1))
+        write_zip(tmp_path / "one.zip", function_files(ROOT))
+        write_zip(tmp_path / "two.zip", function_files(tmp_path / "copy"))
+        assert digest(tmp_path / "one.zip") == digest(tmp_path / "two.zip")
+
+    def test_neither_the_order_nor_the_time_of_a_build_is_in_it(self, tmp_path):
+        files = function_files(ROOT)
+        write_zip(tmp_path / "one.zip", files)
+        write_zip(tmp_path / "two.zip", dict(reversed(files.items())))
+        assert digest(tmp_path / "one.zip") == digest(tmp_path / "two.zip")
+        with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+            assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+    def test_it_is_small(self, tmp_path):
+        build("function", "x86_64", tmp_path)
+        assert sizes(tmp_path / "function.zip")[0] < 100 * 1024 == FUNCTION_ZIPPED
+
+
+class TestLock:
+    def test_it_holds_what_the_project_needs_in_the_versions_that_it_allows(self):
+        needed = {n: Requirement(line) for n, line in required(ROOT / "requirements.txt").items()}
+        expected = set(needed) - HELD - set(ON_TERMINAL_ONLY)
+        assert expected <= set(LOCKED)
+        for name in expected:
+            (pin,) = LOCKED[name].specifier
+            assert pin.operator == "=="
+            assert needed[name].specifier.contains(pin.version)
+
+    def test_it_holds_nothing_that_is_there_already_or_for_the_terminal(self):
+        assert not set(LOCKED) & (HELD | set(ON_TERMINAL_ONLY))
+        assert {"numpy", "pandas", "pyarrow", "boto3", "botocore"} <= HELD
+
+    def test_every_wheel_is_known_by_its_hash(self):
+        lines = required(HERE / "requirements.txt").values()
+        assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", line) for line in lines)
+
+    def test_a_wheel_that_is_not_the_locked_one_is_refused(self, tmp_path):
+        lock = tmp_path / "requirements.txt"
+        lock.write_text(f"idna=={next(iter(LOCKED['idna'].specifier)).version} --hash=sha256:{'0' * 64}\n")
+        with pytest.raises(PackageError, match=r"pip brings no packages for arm64: ERROR: .*DO NOT MATCH THE HASHES"):
+            layer_files("arm64", lock)
+
+
+class TestLayer:
+    def test_two_builds_are_the_same_bytes(self, layers):
+        assert digest(layers["x86_64"]) == digest(layers["x86_64 again"])
+
+    @pytest.mark.parametrize("architecture", PLATFORMS)
+    def test_it_is_small(self, layers, architecture):
+        zipped, unpacked = sizes(layers[architecture])
+        assert zipped < 12 * MEGABYTE == LAYER_ZIPPED
+        assert unpacked + PANDAS_LAYER + MEGABYTE < UNPACKED == 250 * MEGABYTE
+
+    @pytest.mark.parametrize(("architecture", "machine"), [("x86_64", 0x3E), ("arm64", 0xB7)])
+    def test_its_libraries_are_for_the_architecture(self, layers, architecture, machine):
+        with zipfile.ZipFile(layers[architecture]) as archive:
+            libraries = [name for name in archive.namelist() if name.endswith(".so")]
+            assert len(libraries) > 5
+            for name in libraries:
+                assert "cpython-313" in name or "abi3" in name
+                assert archive.read(name)[:4] == b"\x7fELF"
+                assert int.from_bytes(archive.read(name)[18:20], "little") == machine
+
+    def test_nothing_in_it_only_tests_documents_or_declares(self, layers):
+        with zipfile.ZipFile(layers["x86_64"]) as archive:
+            names = archive.namelist()
+        assert not [name for name in names if re.search(r"(^|/)(tests?|__pycache__|bin)/", name)]
+        assert not [
+            name for name in names if name.endswith((".pyc", ".pyi", ".pyx", ".c", ".h", ".md", ".rst", ".typed"))
+        ]
+        metadata = {name.split("/")[1].split("-")[0] for name in names if ".dist-info/" in name}
+        assert metadata == set(KEPT_METADATA)
+        assert {name.split("/")[0] for name in names} == {"python", "rds-ca.pem"}
+
+    @pytest.mark.skipif(not ON_LAMBDA, reason="the zips' libraries are for Python 3.13 on Linux, x86_64")
+    def test_the_two_zips_and_what_is_there_already_run_the_jobs(self, layers, tmp_path, market: MarketServer):
+        """In a process that sees no other package, with a task root that cannot be written to."""
+        task, opt, there = tmp_path / "task", tmp_path / "opt", tmp_path / "there"
+        build("function", "x86_64", tmp_path)
+        zipfile.ZipFile(tmp_path / "function.zip").extractall(task)
+        zipfile.ZipFile(layers["x86_64"]).extractall(opt)
+        there.mkdir()
+        site = Path(numpy.__file__).parent.parent
+        modules = {"python-dateutil": ("dateutil",), "six": ("six.py",), "numpy": ("numpy", "numpy.libs")}
+        for name in HELD:
+            for module in modules.get(name, (name,)):
+                if (site / module).exists():
+                    (there / module).symlink_to(site / module)
+        code = f"""
+import sys
+sys.path[:0] = [{str(task)!r}, {str(opt / "python")!r}, {str(there)!r}]
+import pg8000, aws_lambda_powertools
+import lambda_main
+for job_type in ("initialize", "daily_update", "weekly_report"):
+    print(lambda_main.handler({{"job_type": job_type, "as_of": "2013-03-02"}})["status"])
+"""
+        environment = {
+            "DATABASE_URL": f"sqlite:///{tmp_path}/stock.db",
+            "POLYGON_BASE_URL": market.url,
+            "POLYGON_API_KEY": market.key,
+            "SYMBOLS": "AAPL,IBM",
+            "OUTBOX": str(tmp_path / "outbox"),
+            "QUICKCHART_URL": "http://127.0.0.1:9/chart",
+        }
+        command = [sys.executable, "-I", "-S", "-B", "-c", code]
+        done = subprocess.run(command, env=environment, cwd=task, capture_output=True, text=True, check=False)
+        assert done.stdout.split() == ["ok", "nothing_to_do", "sent"], done.stderr
+        assert market.today == date(2013, 3, 2)
+
+
+class TestLimits:
+    def test_a_zip_that_is_too_large_is_an_error_that_says_what_is_valid(self, tmp_path):
+        write_zip(tmp_path / "function.zip", {"a.py": b"x" * 5_000})
+        shown = r"function\.zip: 0\.\d KB zipped, 4\.9 KB unpacked; valid is up to 1\.0 KB zipped and 4\.0 KB unpacked"
+        with pytest.raises(PackageError, match=shown):
+            check_sizes(tmp_path / "function.zip", zipped=1024, unpacked=4096)
+
+    def test_a_zip_that_cannot_be_finished_leaves_the_one_before(self, tmp_path):
+        write_zip(tmp_path / "function.zip", {"a.py": b"before"})
+        with pytest.raises(TypeError):
+            write_zip(tmp_path / "function.zip", {"a.py": b"after", "b.py": None})
+        assert [path.name for path in tmp_path.iterdir()] == ["function.zip"]
+        assert zipfile.ZipFile(tmp_path / "function.zip").read("a.py") == b"before"
+
+    def test_a_wrong_architecture_is_an_error_that_says_what_is_valid(self, tmp_path, capsys):
+        with pytest.raises(SystemExit):
+            main(["layer", "--architecture", "riscv", "--folder", str(tmp_path)])
+        assert "invalid choice: 'riscv' (choose from" in capsys.readouterr().err
