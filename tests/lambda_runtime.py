@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from layer.function import function_files
 from sandbox.local_http import LocalServer, Reply, Request
 
 ROOT = Path(__file__).parent.parent
-NOT_DEPLOYED = ("main.py", "terminal.py", "status.py")  # the terminal
 API = "/2018-06-01/runtime"
 PATIENCE = 60.0  # seconds
 
@@ -87,9 +87,10 @@ class Container:
         self.task_root, self.tmp, self._log = folder / "task", folder / "tmp", folder / "log"
         for place in (self.task_root, self.tmp):
             place.mkdir(parents=True)
-        for module in sorted(set(ROOT.glob("*.py")) - {ROOT / name for name in NOT_DEPLOYED}):
-            shutil.copy(module, self.task_root)
-        shutil.copytree(ROOT / "templates", self.task_root / "templates")
+        for name, content in function_files(ROOT).items():
+            file = self.task_root / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
         for package in missing:
             says = f"raise ModuleNotFoundError(\"No module named '{package}'\")\n"
             (self.task_root / f"{package}.py").write_text(says, encoding="utf-8")
