@@ -136,6 +136,18 @@ def read_rejected(
     return [tuple(row) for row in connection.execute(query.order_by(bars.date, bars.symbol, bars.id))]
 
 
+def read_splits(connection: Connection, symbols: Sequence[str], first: date, last: date) -> list[tuple[Split, bool]]:
+    """The known splits executed in these days, oldest first, each with whether the stored history has its scale."""
+    columns = SPLITS.c
+    query = select(
+        columns.execution_date, columns.symbol, columns.split_from, columns.split_to, columns.restated_at.is_not(None)
+    ).where(columns.execution_date.between(first, last))
+    if list(symbols) != [EVERY_SYMBOL]:
+        query = query.where(columns.symbol.in_(symbols))
+    rows = connection.execute(query.order_by(columns.execution_date, columns.symbol))
+    return [(Split(*split), bool(restated)) for *split, restated in rows]
+
+
 def latest_is_known(connection: Connection, session: date) -> bool:
     """Whether a session was fetched for any symbol, so that the provider has it."""
     query = select(COVERAGE.c.symbol).where(COVERAGE.c.first_session <= session, COVERAGE.c.last_session >= session)

@@ -1,30 +1,22 @@
-import asyncio
 import email
 import email.policy
-import ipaddress
 import socket
-import ssl
 import threading
 import time
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 
 import boto3
 import pytest
-from aiosmtpd.smtp import SMTP, AuthResult
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from aiosmtpd.smtp import SMTP
 from moto import mock_aws
 
 from config import Settings
 from errors import ConfigError, DeliveryError
 from mailer import send
+from tests.mail_server import PASSWORD, Box, make_certificate, server_context, smtp_server
 
 ONE, TWO = "one@example.com", "two@example.com"
-PASSWORD = "hunter2-secret"
 
 
 def message(name="weekly-report-2013-03-01", subject="Best: A: 2.0%"):
@@ -33,58 +25,6 @@ def message(name="weekly-report-2013-03-01", subject="Best: A: 2.0%"):
     mail["Message-ID"] = f"<{name}@example.com>"
     mail.set_content("Grüße\n.\n.dot\n")
     return mail
-
-
-class Box:
-    """What a real SMTP server does with a mail: it keeps it, unless a test says otherwise."""
-
-    def __init__(self, replies=None, accept=None):
-        self.mails, self.logins, self.attempts = [], [], 0
-        self.replies, self.accept = replies or {}, accept or (lambda box: "250 OK")
-
-    async def handle_RCPT(self, server, session, envelope, address, options):  # noqa: N802
-        waiting = self.replies.get(address, [])
-        reply = waiting.pop(0) if waiting else "250 OK"
-        if reply.startswith("250"):
-            envelope.rcpt_tos.append(address)
-        return reply
-
-    async def handle_DATA(self, server, session, envelope):  # noqa: N802
-        self.attempts += 1
-        reply = self.accept(self)
-        if reply.startswith("250"):
-            self.mails.append((envelope.mail_from, list(envelope.rcpt_tos), envelope.content))
-        return reply
-
-    def log_in(self, server, session, envelope, mechanism, data):
-        self.logins.append((data.login.decode(), data.password.decode()))
-        return AuthResult(success=data.password == PASSWORD.encode(), handled=False)
-
-
-@contextmanager
-def smtp_server(box, *, server_class=SMTP, port=0, ssl_context=None, **options):
-    """A real SMTP server on a free port of this machine, in a thread of its own."""
-    started, bound = threading.Event(), {}
-
-    async def serve():
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        bound["stop"] = lambda: loop.call_soon_threadsafe(stop.set)
-        server = await loop.create_server(
-            lambda: server_class(box, hostname="localhost", loop=loop, **options), "127.0.0.1", port, ssl=ssl_context
-        )
-        bound["port"] = server.sockets[0].getsockname()[1]
-        started.set()
-        await stop.wait()
-        server.close()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert started.wait(10)
-    try:
-        yield bound["port"]
-    finally:
-        bound["stop"]()
-        thread.join()
 
 
 def settings(port=25, **changes):
@@ -101,32 +41,12 @@ def settings(port=25, **changes):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate for 127.0.0.1 that only those who are told trust."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    unencrypted = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, *unencrypted) + signed.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
 def server_side(certificate):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
+    return server_context(certificate)
 
 
 @pytest.fixture

@@ -235,7 +235,7 @@ class TestReference:
     def test_every_status_is_named(self):
         said = PROSE[PROSE.index("`status` is") :].partition("A report's result")[0]
         statuses = set(names(said)) - {"status"}
-        source = (ROOT / "jobs.py").read_text(encoding="utf-8")
+        source = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("jobs.py", "weekly.py"))
         assert statuses == {"ok", "nothing_to_do", "partial", "sent", "already_sent"}
         assert all(f'"{status}"' in source for status in statuses)
 

@@ -15,7 +15,8 @@ import pytest
 
 from charts import Chart
 from errors import ConfigError
-from reporting import Week, build_message, build_report, chart_symbols, message_id, page, subject
+from message import build_message, message_id
+from reporting import Week, build_report, chart_symbols, page, subject
 from sessions import sessions_between
 from transformations import weekly_performance
 
@@ -106,8 +107,8 @@ def test_the_report_says_how_the_week_went():
         assert "25 February – 1 March 2013" in content
         assert "5 sessions · 4 symbols: 2 rose, 1 fell, 1 unchanged" in content
     short = build_report(performance(A=2), Week(date(2013, 2, 19), date(2013, 2, 22), 4))
-    assert "4 sessions, a holiday week · 1 symbol: 1 rose" in short.text
-    assert "4 sessions, a holiday week · 1 symbol: 1 rose" in words(short.html)
+    assert "4 sessions, a short week · 1 symbol: 1 rose" in short.text
+    assert "4 sessions, a short week · 1 symbol: 1 rose" in words(short.html)
 
 
 # Written out with decimals over the published prices, not with the code under test.
@@ -250,6 +251,13 @@ def test_up_to_ten_symbols_get_a_chart_and_of_more_the_best_and_worst_five():
     assert chart_symbols(performance()) == []
 
 
+def test_the_chosen_symbols_get_a_chart_instead_as_far_as_they_traded():
+    assert chart_symbols(many(30), ["S0020", "NOPE", "S0002"]) == ["S0002", "S0020"]
+    report = build_report(many(30), WEEK, charts=[chart("S0002")], chosen=["S0002", "S0015"])
+    assert report.html.count("<img ") == 1
+    assert "S0015  ▁▄█  3 closes, from 98.00 to 100.02" in report.text  # in no table, and drawn by nobody
+
+
 def test_a_chart_that_could_not_be_had_is_replaced_by_a_small_trend():
     report = build_report(performance(A=2, B=-1), WEEK, charts=[chart("B")])
     assert [picture.symbol for picture in report.charts] == ["B"]
@@ -323,14 +331,23 @@ def test_the_mail_is_complete_and_free_of_defects():
     assert again.get_body(("plain",)).get_content().replace("\r\n", "\n").strip() == report.text.strip()
 
 
+@pytest.mark.parametrize("address", ["mailto:stop@example.com", "https://example.com/" + "x" * 50])
+def test_the_mail_says_where_to_unsubscribe_when_that_is_set(address):
+    report = build_report(performance(A=1), WEEK)
+    to = {"sender": "from@example.com", "recipients": ("to@example.com",), "sent_at": SATURDAY}
+    sent = build_message(report, unsubscribe=address, **to).as_bytes()
+    assert re.search(rb"^List-Unsubscribe:\s+<(.*)>\r$", sent, re.MULTILINE).group(1).decode() == address
+    assert b"List-Unsubscribe" not in build_message(report, **to).as_bytes()
+
+
 def test_the_same_week_makes_the_same_bytes():
     first, second = (mail(build_report(many(30), WEEK, charts=[chart("S0000")])).as_bytes() for _ in range(2))
     assert first == second
 
 
 def test_the_message_id_belongs_to_the_week_and_the_sender():
-    assert message_id(WEEK, "me@example.com") == "<weekly-report-2013-03-01@example.com>"
-    assert message_id(WEEK, None) == "<weekly-report-2013-03-01@localhost>"
+    assert message_id(WEEK.name, "me@example.com") == "<weekly-report-2013-03-01@example.com>"
+    assert message_id(WEEK.name, None) == "<weekly-report-2013-03-01@localhost>"
 
 
 def test_without_addresses_a_placeholder_stands_in():
