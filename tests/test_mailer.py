@@ -1,5 +1,6 @@
 import email
 import email.policy
+import json
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from moto import mock_aws
 from config import Settings
 from errors import ConfigError, DeliveryError
 from mailer import send
+from sandbox.local_http import LocalServer, Reply
 from tests.mail_server import PASSWORD, Box, make_certificate, server_context, smtp_server
 
 ONE, TWO = "one@example.com", "two@example.com"
@@ -250,9 +252,48 @@ def test_ses_gets_the_whole_mail(aws):
 
 
 def test_ses_says_why_it_refuses(aws):
-    with pytest.raises(DeliveryError, match=r"Amazon SES did not take the mail: .*MessageRejected") as caught:
+    with pytest.raises(DeliveryError, match=r"Amazon SES took the mail for nobody: .*MessageRejected") as caught:
         send(message(), ses_settings())
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def strict_ses(monkeypatch):
+    """SES as it answers an account that may write to verified addresses only; gives the lists of recipients it took."""
+    taken = []
+
+    def respond(request):
+        recipients = json.loads(request.body)["Destination"]["ToAddresses"]
+        if unverified := [recipient for recipient in recipients if recipient != ONE]:
+            body = {"message": f"Email address is not verified: {', '.join(unverified)}"}
+            return Reply(400, json.dumps(body).encode(), {"x-amzn-ErrorType": "MessageRejected"})
+        taken.append(recipients)
+        return Reply(200, b'{"MessageId": "1"}', {"Content-Type": "application/json"})
+
+    server = LocalServer(respond)
+    server.start()
+    for name, value in {
+        "AWS_ENDPOINT_URL_SESV2": server.url,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+    }.items():
+        monkeypatch.setenv(name, value)
+    yield taken
+    server.stop()
+
+
+def test_a_recipient_that_ses_rejects_does_not_keep_the_mail_from_the_others(strict_ses):
+    delivery = send(message(), ses_settings())
+    assert (delivery.recipients, strict_ses) == ((ONE,), [[ONE]])
+    assert list(delivery.refused) == [TWO]
+    assert f"not verified: {TWO}" in delivery.refused[TWO]
+
+
+def test_when_ses_rejects_all_recipients_each_is_named(strict_ses):
+    with pytest.raises(DeliveryError, match=r"took the mail for nobody.*three@example.com.*two@example.com"):
+        send(message(), ses_settings().model_copy(update={"mail_to": ("three@example.com", TWO)}))
+    assert strict_ses == []
 
 
 def test_ses_needs_a_region_and_says_so(monkeypatch, tmp_path):
