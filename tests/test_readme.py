@@ -297,7 +297,7 @@ class TestReference:
 def messages() -> list[str]:
     """All texts in the code, with ``…`` for what is filled in; and the Makefile."""
     texts = [(ROOT / "Makefile").read_text(encoding="utf-8")]
-    for file in [*ROOT.glob("*.py"), ROOT / "sandbox" / "renderer.py"]:
+    for file in [*ROOT.glob("*.py"), ROOT / "sandbox" / "npm.py"]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
                 parts = [part.value if isinstance(part, ast.Constant) else ANYTHING for part in node.values]
