@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-deep lint clean help
+.PHONY: run test test-deep lint pictures clean help
 
 run: $(VENV)/.run ## Load real prices, update them by a day, and leave a weekly report to open
 	@$(BIN)/python main.py run
@@ -22,8 +22,11 @@ lint: $(VENV)/.test ## Check style (ruff) and types (mypy --strict)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+pictures: $(VENV)/.test ## Take the README's pictures of the report again, in a headless Chromium
+	@$(BIN)/python -m tests.browser.pictures
+
 clean: ## Remove the environment, caches, the local database and the outbox
-	rm -rf $(VENV) outbox stock_tracker.db* sandbox/quickchart/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) outbox stock_tracker.db* sandbox/quickchart/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Show this list

@@ -40,7 +40,7 @@ def test_a_request_asks_for_a_sharp_white_png_from_chart_js_2():
     assert request == {
         "version": "2.9.4",
         "width": 560,
-        "height": 300,
+        "height": 320,
         "devicePixelRatio": 2,
         "backgroundColor": "#FFFFFF",
         "format": "png",
@@ -80,7 +80,7 @@ def test_the_title_tells_the_last_close_and_the_caption_what_is_drawn():
     assert options["title"]["text"] == "BRK.A  $123,456.79"
     assert options["scales"]["xAxes"][0]["scaleLabel"]["labelString"] == "1 session on Mar 1, 2013  ·  grey: volume"
     options = chart_request("GOOG", bars(RISING, FALLING, average=100, volume=math.nan))["chart"]["options"]
-    caption = "2 sessions from Jan 17 to Jan 18, 2013  ·  line: 5-session average"
+    caption = "2 sessions to Jan 18, 2013  ·  line: 5-session average"
     assert options["scales"]["xAxes"][0]["scaleLabel"]["labelString"] == caption
 
 
@@ -198,7 +198,7 @@ class Picture:
 def test_candles_stand_at_their_prices_in_their_colours(url, version, scale):
     rising, falling = (tuple(price * scale for price in prices) for prices in (RISING, FALLING))
     picture = Picture(url, bars(rising, falling), version)
-    assert picture.image.size == (1120, 600)
+    assert picture.image.size == (1120, 640)
     for session, color, body, wick in ((0, RISE, (100, 106), (98, 108)), (1, FALL, (101, 106), (99, 107))):
         for price in (body[0] + 0.3, 103.1, body[1] - 0.3):
             assert picture.at(session, price * scale) == color

@@ -39,17 +39,17 @@ def longest_report(week: Week, picture: bytes) -> Report:
     """
     rows = [
         {
-            "symbol": f"BRK.LONG{n:02}",
+            "symbol": f"BRK.LA{n:04}",
             "sessions": 5 - n % 2,
             "open": 600_000.0,
             "close": 612_345.67 if n % 3 else 0.000123,
             "high": 623_456.78,
             "low": 599_999.99 if n % 3 else 0.0001,
-            "return_pct": 1_234.56 - 100 * n,
+            "return_pct": 1_234.56 - 99.99 * n if n < 13 else -99.9,
             "range_pct": 1_123.45,
             "avg_volatility": 123.45,
             "volume": 123_456_789.0,
-            "volume_ratio": 1_234.56,
+            "volume_ratio": 123.45,
             "closes": [float(n * k % 17 + 1) for k in range(30)],
         }
         for n in range(3_000)
@@ -60,9 +60,9 @@ def longest_report(week: Week, picture: bytes) -> Report:
         "The exchange was closed on Monday and Tuesday.",
         "Some prices of this week could not be loaded: the provider at api.example.com did not answer"
         " /v2/aggs/grouped/locale/us/market/stocks/2013-03-01 after 5 attempts: ConnectionError.",
-        *[f"A bar of BRK.LONG{n:02} of Friday was rejected: {'its high is below its low, ' * 7}." for n in range(11)],
-        *[f"BRK.LONG{n:02} split 2 for 1 on Tuesday; its prices are all in the new shares." for n in range(11)],
-        f"no chart for BRK.LONG2999: the chart service says {'Error' * 40!r}",
+        *[f"A bar of BRK.LA{n:04} of Friday was rejected: {'its high is below its low, ' * 7}." for n in range(11)],
+        *[f"BRK.LA{n:04} split 2 for 1 on Tuesday; its prices are all in the new shares." for n in range(11)],
+        f"no chart for BRK.LA2999: the chart service says {'Error' * 40!r}",
     ]
     charts = [Chart(symbol, picture, f"{symbol}, 30 sessions: closed at $612,345.67.") for symbol in charted]
     return build_report(table, week, charts=charts, notes=notes)
