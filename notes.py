@@ -67,12 +67,15 @@ def absences(
     list of str
         One for all symbols that lack the same bars, those that lack all of them first.
     """
-    stored = {symbol: set(dates.dt.date) for symbol, dates in history.groupby("symbol")["date"]}
+    week = history[history["date"] >= pd.Timestamp(sessions[0])]
+    stored: dict[str, set[date]] = {}
+    for symbol, day in zip(week["symbol"], week["date"].dt.date, strict=True):
+        stored.setdefault(symbol, set()).add(day)
     told = set(rejected)
     lacking: dict[tuple[date, ...], list[str]] = {}
     for symbol in symbols:
-        known = stored.get(symbol, set())
-        missed = tuple(day for day in sessions if day not in known and (symbol, day) not in told)
+        there = stored.get(symbol, set())
+        missed = tuple(day for day in sessions if day not in there and (symbol, day) not in told)
         if missed:
             lacking.setdefault(missed, []).append(symbol)
     sentences = []
@@ -81,9 +84,10 @@ def absences(
         if len(missed) < len(sessions):
             sentences.append(f"{_listed(names)} {have} no bar of {_listed([_weekday(day) for day in missed])}.")
             continue
-        last = max(stored.get(names[0], set()), default=None)
-        ends = f"; its last is of {last.day} {last:%B %Y}" if last and len(names) == 1 else ""
-        sentences.append(f"{_listed(names)} {have} no bar in this week{ends}.")
+        earlier = history.loc[history["symbol"] == names[0], "date"]
+        known = len(names) == 1 and not earlier.empty
+        last = f"; its last is of {earlier.max().day} {earlier.max():%B %Y}" if known else ""
+        sentences.append(f"{_listed(names)} {have} no bar in this week{last}.")
     return sentences
 
 

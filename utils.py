@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Double, Engine, cast, func, inspect, select, text
+from sqlalchemy import Connection, Engine, func, inspect, select, text
 
 from api_client import Split
 from config import EVERY_SYMBOL
@@ -114,15 +114,16 @@ def read_history(connection: Connection, symbols: Sequence[str], first: date, la
     pandas.DataFrame
         ``symbol, date`` (datetime64[s]), ``open, high, low, close, volume, volatility, rolling_avg`` (float64).
     """
-    numbers = [cast(STOCK_DATA.c[name], Double) for name in HISTORY[2:]]
-    query = (
-        select(STOCK_DATA.c.symbol, STOCK_DATA.c.date, *numbers)
-        .where(STOCK_DATA.c.date.between(midnight(first), midnight(last)))
-        .order_by(STOCK_DATA.c.symbol, STOCK_DATA.c.date)
-    )
-    if list(symbols) != [EVERY_SYMBOL]:
-        query = query.where(STOCK_DATA.c.symbol.in_(symbols))
-    return _frame(connection.execute(query).all(), HISTORY)
+    numbers = ", ".join(f"CAST({name} AS DOUBLE PRECISION) AS {name}" for name in HISTORY[2:])
+    dates = f"date BETWEEN '{midnight(first)}' AND '{midnight(last)}'"
+    query = f"SELECT symbol, date, {numbers} FROM stock_data WHERE {dates}"
+    if list(symbols) == [EVERY_SYMBOL]:
+        history = _read_frame(connection, query, HISTORY)
+    else:
+        stage(connection, "asked", {"symbol": STOCK_DATA.c.symbol}, pd.DataFrame({"symbol": list(symbols)}))
+        history = _read_frame(connection, f"{query} AND symbol IN (SELECT symbol FROM asked)", HISTORY)
+        drop_stage(connection, "asked")
+    return history.sort_values(["symbol", "date"], ignore_index=True)
 
 
 def read_rejected(

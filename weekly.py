@@ -144,7 +144,8 @@ def _unusual(
 ) -> list[str]:
     """What to say of absent, rejected and split bars of the week."""
     expected = history["symbol"].unique() if symbols == (EVERY_SYMBOL,) else symbols
-    present = set(zip(history["symbol"], history["date"].dt.date, strict=True))
+    week = history[history["date"] >= pd.Timestamp(sessions[0])]
+    present = set(zip(week["symbol"], week["date"].dt.date, strict=True))
     rejected = [
         (symbol, day, reason)
         for symbol, day, reason in utils.read_rejected(stored, symbols, sessions[0], sessions[-1])

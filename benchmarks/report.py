@@ -98,8 +98,16 @@ def child() -> None:
     started = time.perf_counter()
     result = send_report()
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
-    print(json.dumps({"seconds": seconds, "mb": peak, "charts": len(result["charts"])}))
+    print(json.dumps({"seconds": seconds, "mb": peak_mb(), "charts": len(result["charts"])}))
+
+
+def peak_mb() -> float:
+    """The most memory that this process ever held; Linux's resource usage would count its parent's as well."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main() -> None:

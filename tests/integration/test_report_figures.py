@@ -132,7 +132,7 @@ def test_html_text_and_spreadsheet_say_what_the_prices_say(monday: date, market:
     ]
     assert html_ends(page) == ends
     assert re.findall(r"^(?:Best|Worst): +(\S+)  . (\S+)$", text, re.MULTILINE) == [end[:2] for end in ends]
-    assert re.findall(r'aria-label="(\d+ close[^"]*)" style="font-size:12px', page) == [
+    assert re.findall(r'aria-label="(\d+ close[^"]*)" class="trend" style="font-size:12px', page) == [
         words_for_closes(bars[ORIGINAL[symbol]][-30:]) for symbol in html_figures(page)
     ]
     ways = [sum(change > 0 for change in changes.values()), sum(change < 0 for change in changes.values())]

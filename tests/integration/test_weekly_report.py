@@ -158,6 +158,17 @@ def test_what_is_missing_is_said(job: Job, market: MarketServer) -> None:
     assert "FB split 2 for 1 on Tuesday; its prices are all in the new shares." in text
 
 
+def test_a_report_of_the_whole_market_says_what_its_symbols_lack(job: Job, market: MarketServer) -> None:
+    market.history.remove_bar("IBM", date(2013, 3, 1))
+    job("initialize", as_of="2013-03-02", symbols="*", sessions=10)
+
+    result = job("weekly_report", as_of="2013-03-02", symbols="*")
+
+    assert result["subject"] == SUBJECT
+    assert "IBM has no bar of Friday." in said(result)
+    assert said(result).count("has no bar") == 1
+
+
 def test_a_short_week_is_called_one(loaded: Job) -> None:
     result = loaded("weekly_report", as_of="2013-02-23")
 
