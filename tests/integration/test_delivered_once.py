@@ -276,6 +276,7 @@ def test_a_run_that_is_killed_is_made_good_by_the_next(
     assert rows(engine, "SELECT status, attempts FROM sent_reports") == [recorded]
     warned = any("did not confirm its mail" in warning for warning in again["warnings"])
     assert warned is (recorded[0] == "resent")
+    assert loaded("weekly_report", as_of="2013-03-02")["status"] == "already_sent"
 
 
 class Context:
