@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page
 
 from reporting import Week
 from sandbox.npm import NodeUnavailable
+from sandbox.renderer import Renderer, RendererUnavailable
 from tests.browser.chromium import browser
 from tests.browser.pages import DEMO, demo, longest_report, write_longest
 from tests.report_reader import body, html_figures
@@ -74,7 +75,11 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The files to look at."""
-    outbox = demo(tmp_path_factory.mktemp("demo"))
+    try:
+        with Renderer():
+            outbox = demo(tmp_path_factory.mktemp("demo"))
+    except RendererUnavailable as error:
+        pytest.skip(str(error))
     report = outbox / f"{DEMO}.html"
     picture = base64.b64decode(
         re.search(r"data:image/png;base64,([^\"]+)", report.read_text(encoding="utf-8")).group(1)
