@@ -79,6 +79,8 @@ def send_report(this: Run, sessions: Sequence[date], shortfall: Sequence[str]) -
     ConfigError, DeliveryError
         As :func:`mailer.send`; the claim stays unconfirmed, and the next run sends.
     """
+    if known := already_sent(this, sessions):  # by a run that was faster to load the week
+        return known
     request, settings = this.request, this.tools.settings
     history, told = _read_week(this, sessions)
     performance = weekly_performance(history, pd.Timestamp(sessions[0]))
