@@ -16,7 +16,7 @@ import pandas as pd
 
 CHART_SESSIONS = 30
 
-# CSS pixels; drawn at twice that, to be sharp on a phone. There the picture is 343 wide: hence the size of its letters.
+# CSS pixels, drawn twice as fine. On a phone the picture is 343 wide: hence the size of its letters.
 WIDTH, HEIGHT = 560, 320
 # Blue and orange stay apart for every common kind of colour blindness; red and green do not.
 RISE, FALL, UNCHANGED = "#0072B2", "#D55E00", "#666666"
