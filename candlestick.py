@@ -205,8 +205,7 @@ def _caption(bars: pd.DataFrame) -> str:
     last = bars["date"].iloc[-1]
     span = f"{len(bars)} sessions to {_day(last)}, {last.year}" if len(bars) > 1 else _span(bars)
     average = "  ·  line: 5-session average" if bars["rolling_avg"].count() > 1 else ""
-    volume = "  ·  grey: volume" if bars["volume"].any() else ""
-    return span + average + volume
+    return span + average + ("  ·  grey: volume" if bars["volume"].any() else "")
 
 
 def _labels(sessions: pd.Series[pd.Timestamp]) -> list[str]:
