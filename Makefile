@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-deep bench lint clean help package lock deploy invoke start logs destroy e2e
+.PHONY: run test test-deep bench lint pictures clean help package lock deploy invoke start logs destroy e2e
 
 run: $(VENV)/.run ## Load real prices, update them by a day, and leave a weekly report to open
 	@$(BIN)/python main.py run
@@ -26,6 +26,9 @@ lint: $(VENV)/.test ## Check style (ruff) and types (mypy --strict)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+pictures: $(VENV)/.test ## Take the README's pictures of the report again, in a headless Chromium
+	@$(BIN)/python -m tests.browser.pictures
 
 # -- AWS ---------------------------------------------------------------------------------------------------------------
 
@@ -86,7 +89,7 @@ e2e: $(VENV)/.test .venv-e2e/.done .venv-sam/bin/sam ## Deploy to a local AWS, a
 # -- The rest ----------------------------------------------------------------------------------------------------------
 
 clean: ## Remove the environment, caches, the local database and the outbox
-	rm -rf $(VENV) .venv-sam .venv-e2e build .aws-sam outbox stock_tracker.db* sandbox/quickchart/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-sam .venv-e2e build .aws-sam outbox stock_tracker.db* sandbox/quickchart/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Show this list

@@ -57,6 +57,11 @@ class Deadline:
         """Seconds left, infinite without a limit, negative when over."""
         return self._end - self.clock.monotonic()
 
+    def earlier(self, seconds: float) -> Deadline:
+        """The deadline of a step that leaves so many seconds to those after it."""
+        limit = None if math.isinf(self._end) else self.remaining - seconds
+        return Deadline(limit, self.clock, reserve=0)
+
     def sleep(self, seconds: float, reason: str) -> None:
         """Wait, unless the wait would reach past the deadline.
 

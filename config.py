@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from errors import ConfigError
 
 EVERY_SYMBOL = "*"
+MAX_CHARTS = 10  # in a report
 SECRET_KEYS = ("POLYGON_API_KEY", "DATABASE_URL", "SMTP_PASSWORD")
 SECRETS_TIMEOUT = 5.0  # seconds to connect, and to answer; without a way to AWS, an invocation must not wait in vain
 _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9./\-]{0,9}")
@@ -90,8 +91,16 @@ def _address(value: str) -> str:
     return value
 
 
+def _unsubscribe(value: str) -> str:
+    # A longer one would not fit a header's line, and Python would encode it beyond what mail programs understand.
+    if len(value) > 70 or not re.fullmatch(r"(mailto:[!-;=?-~]+@|https://)[!-;=?-~]+", value):
+        raise ValueError("valid is mailto:name@example.com or an https:// address, ASCII and up to 70 characters")
+    return value
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Address = Annotated[str, AfterValidator(_address)]
+Unsubscribe = Annotated[str, AfterValidator(_unsubscribe)]
 
 
 class Settings(BaseSettings):
@@ -115,10 +124,12 @@ class Settings(BaseSettings):
     history_sessions: int = Field(default=70, ge=1, le=10_000)
 
     quickchart_url: HttpUrl = "https://quickchart.io/chart"
+    chart_symbols: Annotated[tuple[str, ...], NoDecode] = ()
 
     mail_transport: Literal["auto", "outbox", "smtp", "ses"] = "auto"
     mail_from: Address | None = None
     mail_to: Annotated[tuple[Address, ...], NoDecode] = ()
+    mail_unsubscribe: Unsubscribe | None = None
     outbox: Path = Path("outbox")
     smtp_host: str = ""
     smtp_port: int = Field(default=587, ge=1, le=65_535)
@@ -133,6 +144,14 @@ class Settings(BaseSettings):
     @classmethod
     def _parse_symbols(cls, value: object) -> tuple[str, ...]:
         return parse_symbols(value, files=True)
+
+    @field_validator("chart_symbols", mode="before")
+    @classmethod
+    def _parse_chart_symbols(cls, value: object) -> tuple[str, ...]:
+        chosen = parse_symbols(value) if value else ()
+        if EVERY_SYMBOL in chosen or len(chosen) > MAX_CHARTS:
+            raise ValueError(f"valid is up to {MAX_CHARTS} symbols with commas between")
+        return chosen
 
     @field_validator("mail_to", mode="before")
     @classmethod

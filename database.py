@@ -226,6 +226,6 @@ def claim_report(connection: Connection, week: date, **columns: Any) -> int:
     return int(values["attempts"])
 
 
-def confirm_report(connection: Connection, week: date, sent_at: datetime) -> None:
-    """Record that the week's report was handed over."""
-    connection.execute(update(SENT_REPORTS).where(SENT_REPORTS.c.week == week).values(status="sent", sent_at=sent_at))
+def confirm_report(connection: Connection, week: date, sent_at: datetime, status: str = "sent") -> None:
+    """Record that the week's report was handed over, as ``sent``, ``resent`` or ``no_prices``."""
+    connection.execute(update(SENT_REPORTS).where(SENT_REPORTS.c.week == week).values(status=status, sent_at=sent_at))

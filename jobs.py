@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from sqlalchemy import Connection
 
-import database
 import utils
 from config import EVERY_SYMBOL
 from connection import transaction
-from errors import ConfigError, TimeUpError
+from errors import ApiError, ConfigError, CredentialsError, TimeUpError
 from runs import Request, Run, Tools, recorded, turn
-from sessions import last_sessions, previous_session, sessions_between, week_sessions, week_start
-from transformations import weekly_performance
+from sessions import last_sessions, previous_session, sessions_between, week_sessions
 
 if TYPE_CHECKING:
-    from mailer import Delivery
     from planner import Call
-    from reporting import Report
 
 PLAN_LINES = 20  # of a dry run's plan
 
@@ -104,13 +100,17 @@ def daily_update(this: Run) -> dict[str, Any]:
 
 def _tracked_sessions(this: Run, connection: Connection | None, latest: date) -> list[date]:
     """All sessions since the first fetched of any of the symbols; with none fetched, those that initialize loads."""
+    if since := _tracked_since(this, connection, latest):
+        return sessions_between(since, latest)
+    return last_sessions(this.tools.settings.history_sessions, this.request.as_of)
+
+
+def _tracked_since(this: Run, connection: Connection | None, latest: date) -> date | None:
+    """The first session fetched of any of the symbols up to `latest`, if any."""
     fetched = {} if connection is None else utils.read_coverage(connection, this.request.symbols)
     if EVERY_SYMBOL in this.request.symbols:
         fetched = {EVERY_SYMBOL: fetched.get(EVERY_SYMBOL, [])}
-    starts = [first for ranges in fetched.values() for first, _ in ranges if first <= latest]
-    if not starts:
-        return last_sessions(this.tools.settings.history_sessions, this.request.as_of)
-    return sessions_between(min(starts), latest)
+    return min((first for ranges in fetched.values() for first, _ in ranges if first <= latest), default=None)
 
 
 def _bring(this: Run, wanted_sessions: Wanted, latest: date, held: Sequence[date] = ()) -> dict[str, Any]:
@@ -183,108 +183,51 @@ def _client(this: Run) -> Any:
 
 
 def weekly_report(this: Run) -> dict[str, Any]:
-    """Mail the week of the last session before as-of, unless it was mailed already."""
-    with turn(this):
-        return _report(this)
+    """Mail the last week that has ended, unless it was mailed already; before that, load what it lacks."""
+    from weekly import already_sent, send_report
+
+    sessions = week_sessions(this.request.as_of)
+    if known := already_sent(this, sessions):
+        return known
+    plan, shortfall = _refresh(this, sessions)
+    with turn(this):  # which loading takes for itself
+        return {**send_report(this, sessions, shortfall), **plan}
 
 
-def _report(this: Run) -> dict[str, Any]:
-    from charts import CHART_SESSIONS, fetch_charts
-    from mailer import outbox_files
-    from reporting import Week, build_report, chart_symbols, subject
+def _refresh(this: Run, sessions: list[date]) -> tuple[dict[str, Any], list[str]]:
+    """Load what the week lacks, in the time that the report can spare.
 
-    request, settings = this.request, this.tools.settings
-    sessions = week_sessions(request.as_of)
-    week = Week(sessions[0], sessions[-1], len(sessions))
-    outcome: dict[str, Any] = {"sessions": sessions, "recipients": list(settings.mail_to), "charts": []}
-    with utils.reading(this.tools.engine) as stored:
-        sent = utils.read_sent_report(stored, week_start(sessions[0])) if stored else None
-        if sent and sent["status"] == "sent" and not request.force:
-            known = {"subject": sent["subject"], "sent_at": str(sent["sent_at"])}
-            return {**outcome, "status": "already_sent", **known, "files": outbox_files(settings, week.name)}
-        first = last_sessions(CHART_SESSIONS, sessions[-1] + timedelta(days=1))[0]
-        history = utils.read_history(stored, request.symbols, first, sessions[-1]) if stored else utils.no_history()
-        notes = _notes(stored, request, sessions, history) if stored else []
-    performance = weekly_performance(history, pd.Timestamp(sessions[0]))
-    if request.dry_run:
-        return {
-            **outcome,
-            "status": "ok",
-            "subject": subject(performance),
-            "plan": [f"charts of {', '.join(chart_symbols(performance))}"],
-        }
-    drawn = history[history["symbol"].isin(chart_symbols(performance))]
-    pictures, failures = fetch_charts(drawn, url=settings.quickchart_url, timeout=_time_for_charts(this))
-    failures = _by_reason(failures)
-    this.warnings += notes + failures
-    report = build_report(performance, week, charts=pictures, notes=notes + failures)
-    delivery = _deliver(this, report)
-    this.warnings += [f"{recipient} was refused: {reason}" for recipient, reason in delivery.refused.items()]
-    return {
-        **outcome,
-        "status": "sent",
-        "subject": report.subject,
-        "recipients": list(delivery.recipients),
-        "charts": [chart.symbol for chart in report.charts],
-        "files": outbox_files(settings, week.name),
-    }
+    Returns what a dry run would ask for, and a sentence on what could not be loaded: a report goes out with what is
+    there. A symbol list of which nothing was ever fetched gets its history, as an update would bring it.
+    """
+    from loading import plan_load
+    from weekly import REPORT_SECONDS
 
+    tools = this.tools
+    loader = replace(
+        this,
+        request=replace(this.request, force=False),  # to force a report is to send it again, not to fetch it again
+        tools=replace(tools, deadline=tools.deadline.earlier(REPORT_SECONDS)),
+    )
 
-def _by_reason(failures: list[str]) -> list[str]:
-    """Say once what is wrong with many: ``no chart for AAPL, FB: the chart service cannot be reached``."""
-    symbols: dict[str, list[str]] = {}
-    for failure in failures:
-        start, _, reason = failure.partition(": ")
-        symbols.setdefault(reason, []).append(start.removeprefix("no chart for "))
-    return [f"no chart for {', '.join(names)}: {reason}" for reason, names in symbols.items()]
+    def wanted(connection: Connection | None) -> list[date]:
+        if _tracked_since(this, connection, sessions[-1]):
+            return sessions
+        return last_sessions(tools.settings.history_sessions, this.request.as_of)
 
-
-def _time_for_charts(this: Run) -> float:
-    """Seconds: 10, or half of what is left of the invocation if that is less."""
-    return max(min(10.0, this.tools.deadline.remaining / 2), 1.0)
-
-
-def _deliver(this: Run, report: Report) -> Delivery:
-    """Claim the week, hand the mail over, confirm; the next run after one that died in between finds the claim."""
-    from mailer import send
-    from reporting import build_message, page
-
-    settings, now = this.tools.settings, this.tools.now()
-    message = build_message(report, sender=settings.mail_from, recipients=settings.mail_to, sent_at=now)
-    week = week_start(report.week.first)
-    with transaction(this.tools.engine) as connection:
-        attempt = database.claim_report(
-            connection,
-            week,
-            run_id=this.run_id,
-            message_id=str(message["Message-ID"]),
-            subject=report.subject,
-            recipients=", ".join(settings.mail_to),
-            claimed_at=now,
-        )
-    if attempt > 1:
-        this.warnings.append(f"this is attempt {attempt} to send the report of the week of {week}")
-    delivery = send(message, settings, page=page(report))
-    with transaction(this.tools.engine) as connection:
-        database.confirm_report(connection, week, this.tools.now())
-    return delivery
-
-
-def _notes(connection: Connection, request: Request, sessions: list[date], history: pd.DataFrame) -> list[str]:
-    """What the report should say of bars that are not there, in sentences."""
-    notes = []
-    week = history[history["date"] >= pd.Timestamp(sessions[0])]
-    traded = {symbol: set(dates.dt.date) for symbol, dates in week.groupby("symbol")["date"]}
-    if request.symbols != (EVERY_SYMBOL,):
-        for symbol in request.symbols:
-            lacking = [session for session in sessions if session not in traded.get(symbol, set())]
-            if len(lacking) == len(sessions):
-                notes.append(f"{symbol} has no bar in this week.")
-            elif lacking:
-                notes.append(f"{symbol} has no bar of {', '.join(f'{day:%A}' for day in lacking)}.")
-    for symbol, day, reason in utils.read_rejected(connection, request.symbols, sessions[0], sessions[-1]):
-        notes.append(f"A bar of {symbol} of {day:%A} was rejected: {reason}.")
-    return notes
+    if not this.request.dry_run and not tools.settings.polygon_api_key.get_secret_value():
+        with utils.reading(tools.engine) as stored:
+            calls, _ = plan_load(loader, stored, wanted(stored))
+        return {}, ["POLYGON_API_KEY is not set: what is missing could not be loaded."] if calls else []
+    try:
+        outcome = _bring(loader, wanted, previous_session(this.request.as_of))
+    except (ApiError, CredentialsError) as error:
+        return {}, [f"Some prices of this week could not be loaded: {error}."]
+    finally:
+        this.api_calls = loader.api_calls
+    late = ["Some prices of this week could not be loaded in the time that there was."]
+    plan: dict[str, Any] = {key: outcome[key] for key in ("plan", "calls") if key in outcome}
+    return plan, late if outcome["status"] == "partial" else []
 
 
 def _span(sessions: list[date]) -> dict[str, Any]:

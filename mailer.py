@@ -147,22 +147,38 @@ def _subject(mail: Path) -> str:
 
 
 def _by_ses(message: EmailMessage, sender: str, recipients: tuple[str, ...], timeout: float) -> Delivery:
+    """One mail for all; SES rejects it whole for one bad recipient, and then each is offered a mail of their own."""
     import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
+    deadline = time.monotonic() + timeout
     seconds = timeout / _SES_ATTEMPTS
     retries = {"total_max_attempts": _SES_ATTEMPTS, "mode": "standard"}
+    waiting, taken, refused = [recipients], list[str](), dict[str, str]()
     try:
         client = boto3.client("sesv2", config=Config(connect_timeout=seconds, read_timeout=seconds, retries=retries))
-        client.send_email(
-            FromEmailAddress=sender,
-            Destination={"ToAddresses": list(recipients)},
-            Content={"Raw": {"Data": message.as_bytes(policy=SMTP)}},
-        )
-    except (BotoCoreError, ClientError) as error:
-        raise DeliveryError(f"Amazon SES did not take the mail: {_one_line(str(error))}") from None
-    return Delivery("ses", recipients)
+    except BotoCoreError as error:
+        raise DeliveryError(f"Amazon SES cannot be used: {_one_line(str(error))}") from None
+    while waiting and time.monotonic() < deadline:
+        some = waiting.pop(0)
+        try:
+            client.send_email(
+                FromEmailAddress=sender,
+                Destination={"ToAddresses": list(some)},
+                Content={"Raw": {"Data": message.as_bytes(policy=SMTP)}},
+            )
+            taken += some
+        except client.exceptions.MessageRejected as error:
+            refused |= dict.fromkeys(some, _one_line(str(error)))
+            waiting += [(recipient,) for recipient in some if len(some) > 1]
+        except (BotoCoreError, ClientError) as error:
+            refused |= dict.fromkeys(some, _one_line(str(error)))
+    refused = {recipient: reason for recipient, reason in refused.items() if recipient not in taken}
+    if not taken:
+        reasons = "; ".join(dict.fromkeys(refused.values()))
+        raise DeliveryError(f"Amazon SES took the mail for nobody: {reasons}")
+    return Delivery("ses", tuple(taken), refused)
 
 
 def _by_smtp(

@@ -1,9 +1,9 @@
-"""The weekly report: the week's figures as a subject, a page in HTML, the same in text, and a mail that holds them all.
+"""The weekly report: the week's figures as a subject, a page in HTML, and the same in text and as a spreadsheet.
 
 What comes in: ``performance``, one row a symbol that traded in the week, best return first, with the columns that
 :mod:`transformations` names ``PERFORMANCE``; the week, the charts that could be had, and sentences on what is missing.
-What goes out: a :class:`Report`, and an ``EmailMessage`` of it. Pure: no clock, no network, no database, and the same
-input makes the same bytes. This module never sends anything, and leaves to :mod:`figures` how a number is written.
+What goes out: a :class:`Report`. Pure: no clock, no network, no database, and the same input makes the same bytes. This
+module leaves to :mod:`figures` how a number is written, and to :mod:`message` how the report becomes a mail.
 """
 
 from __future__ import annotations
@@ -12,11 +12,7 @@ import base64
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from email import policy
-from email.errors import MessageError
-from email.headerregistry import Address
-from email.message import EmailMessage
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,24 +20,23 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 import figures
-from errors import ConfigError
+from config import MAX_CHARTS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
     from charts import Chart
 
-CHARTS = 10
 LISTED, EACH_END = 20, 10  # symbols in the table; of a longer list, its best and its worst
 FULL_WEEK = 5  # sessions
-NOBODY = "stock-tracker@localhost"  # sender and recipient of a mail that only goes to the outbox
+NO_PRICES = "-no-prices"  # at the end of a report's name
 
 _VERBS: dict[figures.Way, str] = {"rise": "rose", "fall": "fell", "flat": "unchanged"}
 
 
 @dataclass(frozen=True)
 class Week:
-    """A trading week: its first and last session, and how many it has; fewer than 5 in a holiday week."""
+    """A trading week: its first and last session, and how many it has; fewer than 5 in a short week."""
 
     first: date
     last: date
@@ -66,8 +61,14 @@ class Week:
 
 @dataclass(frozen=True)
 class Report:
-    """A rendered report; ``csv`` is there when the table in it is only a part of the list."""
+    """A rendered report; ``csv`` is there when the table in it is only a part of the list.
 
+    Its name is that of its mail and its files. The week's, but for a report without any price: that one is not yet the
+    week's report, and a mailbox that has it must not take the report that follows for a copy.
+    """
+
+    name: str
+    empty: bool
     subject: str
     html: str
     text: str
@@ -96,14 +97,25 @@ def subject(performance: pd.DataFrame) -> str:
     return f"{title}Best: {figures.plain(symbols.iloc[0])}: {best} | Worst: {figures.plain(symbols.iloc[1])}: {worst}"
 
 
-def chart_symbols(performance: pd.DataFrame) -> list[str]:
-    """The symbols that get a chart: all of up to ten, else the best five and the worst five."""
+def chart_symbols(performance: pd.DataFrame, chosen: Sequence[str] = ()) -> list[str]:
+    """The symbols that get a chart, best return first.
+
+    Those chosen, as far as they traded in the week; without a choice all of up to ten, else the best five and the worst
+    five.
+    """
     symbols = [str(symbol) for symbol in performance.get("symbol", [])]
-    return symbols if len(symbols) <= CHARTS else symbols[: CHARTS // 2] + symbols[-CHARTS // 2 :]
+    if chosen:
+        return [symbol for symbol in symbols if symbol in chosen]
+    return symbols if len(symbols) <= MAX_CHARTS else symbols[: MAX_CHARTS // 2] + symbols[-MAX_CHARTS // 2 :]
 
 
 def build_report(
-    performance: pd.DataFrame, week: Week, *, charts: Sequence[Chart] = (), notes: Sequence[str] = ()
+    performance: pd.DataFrame,
+    week: Week,
+    *,
+    charts: Sequence[Chart] = (),
+    notes: Sequence[str] = (),
+    chosen: Sequence[str] = (),
 ) -> Report:
     """Render the week.
 
@@ -116,6 +128,8 @@ def build_report(
         Any symbols'; one of :func:`chart_symbols` that is not among them is shown by a small trend instead.
     notes : sequence of str
         Sentences on what is missing or stale; plain text.
+    chosen : sequence of str
+        The symbols to chart; default as :func:`chart_symbols` does.
 
     Returns
     -------
@@ -123,11 +137,12 @@ def build_report(
     """
     long = len(performance) > LISTED
     listed = pd.concat([performance.head(EACH_END), performance.tail(EACH_END)]) if long else performance
-    lines = {str(row["symbol"]): figures.line(row, week.sessions) for row in listed.to_dict("records")}
-    table = list(lines.values())
     pictures = {chart.symbol: chart for chart in charts}
-    graphed = dict.fromkeys([*chart_symbols(performance), *pictures])
+    graphed = dict.fromkeys([*chart_symbols(performance, chosen), *pictures])
     attached = [symbol for symbol in graphed if symbol in pictures]
+    shown = pd.concat([listed, performance[[symbol in graphed for symbol in performance.get("symbol", [])]]])
+    lines = {str(row["symbol"]): figures.line(row, week.sessions) for row in shown.to_dict("records")}
+    table = [lines[str(symbol)] for symbol in listed.get("symbol", [])]
     view = {
         "subject": subject(performance),
         "week": week,
@@ -137,7 +152,7 @@ def build_report(
         "groups": [table[:EACH_END], table[EACH_END:]] if long else [table],
         "ends": table[:1] + table[1:][-1:],
         "graphs": [
-            {"alt": figures.plain(pictures[symbol].alt), "cid": _cid(attached.index(symbol), week)}
+            {"alt": figures.plain(pictures[symbol].alt), "cid": content_id(attached.index(symbol), week)}
             if symbol in pictures
             else lines[symbol]
             for symbol in graphed
@@ -147,6 +162,8 @@ def build_report(
     }
     text_view = view | {"aligned": figures.text_table(table), "each_end": EACH_END}
     return Report(
+        name=week.name + NO_PRICES * performance.empty,
+        empty=performance.empty,
         subject=subject(performance),
         html=_templates().get_template("report.html.j2").render(view),
         text=_templates().get_template("report.txt.j2").render(text_view),
@@ -161,7 +178,7 @@ def page(report: Report) -> str:
     html = report.html
     for n, chart in enumerate(report.charts):
         inside = base64.b64encode(chart.png).decode("ascii")
-        html = html.replace(f'src="cid:{_cid(n, report.week)}"', f'src="data:image/png;base64,{inside}"')
+        html = html.replace(f'src="cid:{content_id(n, report.week)}"', f'src="data:image/png;base64,{inside}"')
     if report.csv is not None:
         name, inside = f"{report.week.name}.csv", base64.b64encode(report.csv.encode()).decode("ascii")
         link = f'<a download="{name}" href="data:text/csv;base64,{inside}" style="color:inherit">{name}</a>'
@@ -169,68 +186,8 @@ def page(report: Report) -> str:
     return html
 
 
-def message_id(week: Week, sender: str | None) -> str:
-    """The ``Message-ID`` of a week's report: the same however often it is sent, so that mailboxes keep one."""
-    return f"<{week.name}@{(sender or NOBODY).rpartition('@')[2]}>"
-
-
-def build_message(report: Report, *, sender: str | None, recipients: Sequence[str], sent_at: datetime) -> EmailMessage:
-    """The mail: text and HTML side by side, the pictures inside the HTML's part.
-
-    Each picture travels once, inline by Content-ID and with a file name. A second copy as an attachment would double
-    the mail, and the mail clients that draw attached pictures would show every chart twice.
-
-    Parameters
-    ----------
-    report : Report
-    sender : str or None
-        An address; without one, and without recipients, a placeholder stands in, for the outbox.
-    recipients : sequence of str
-    sent_at : datetime.datetime
-        Aware; becomes the ``Date``.
-
-    Returns
-    -------
-    email.message.EmailMessage
-        7-bit clean, with lines under 998 bytes and CRLF.
-
-    Raises
-    ------
-    ConfigError
-        If an address is malformed.
-    """
-    message = EmailMessage(policy=policy.SMTP)
-    message["Subject"] = report.subject
-    message["From"] = _address(sender or NOBODY, "MAIL_FROM", "Stock Tracker")
-    message["To"] = [_address(recipient, "MAIL_TO") for recipient in recipients or (NOBODY,)]
-    message["Date"] = sent_at
-    message["Message-ID"] = message_id(report.week, sender)
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(report.text, cte="quoted-printable")
-    message.add_alternative(report.html, subtype="html", cte="quoted-printable")
-    html = message.get_body(("html",))
-    assert isinstance(html, EmailMessage)  # noqa: S101  # it was added one line above
-    for n, chart in enumerate(report.charts):
-        name = "".join(c if c.isascii() and (c.isalnum() or c in ".-") else "_" for c in chart.symbol)
-        cid = f"<{_cid(n, report.week)}>"
-        html.add_related(chart.png, "image", "png", cid=cid, filename=f"{name}.png", disposition="inline")
-    if report.csv is not None:
-        message.add_attachment(
-            report.csv.encode(), "text", "csv", filename=f"{report.week.name}.csv", params={"charset": "utf-8"}
-        )
-    for n, part in enumerate(part for part in message.walk() if part.is_multipart()):
-        part.set_boundary(f"=_{report.week.name}_{n}")  # "=_" occurs in no quoted-printable or base64 line
-    return message
-
-
-def _address(text: str, setting: str, name: str = "") -> Address:
-    try:
-        return Address(name, addr_spec=text)
-    except (ValueError, IndexError, MessageError):
-        raise ConfigError(f"{setting} has {text!r}, which is no e-mail address; valid is name@example.com") from None
-
-
-def _cid(n: int, week: Week) -> str:
+def content_id(n: int, week: Week) -> str:
+    """What the HTML calls its picture number `n`, counted from 0, wherever the picture is."""
     return f"chart-{n + 1}.{week.last}@stock-tracker"
 
 
@@ -252,7 +209,7 @@ def _summary(performance: pd.DataFrame, week: Week) -> str:
     """``5 sessions · 5 symbols: 3 rose, 2 fell``."""
     sessions = f"{week.sessions} session{'s' * (week.sessions != 1)}"
     if week.sessions < FULL_WEEK:
-        sessions += ", a holiday week"
+        sessions += ", a short week"
     if performance.empty:
         return sessions
     ways = Counter(figures.way(value) for value in performance["return_pct"])

@@ -112,7 +112,7 @@ SENT_REPORTS = Table(
     "sent_reports",
     METADATA,
     Column("week", Date, primary_key=True, comment="the week's Monday"),
-    Column("status", String(20), nullable=False, comment="claimed, then sent"),
+    Column("status", String(20), nullable=False, comment="claimed, then sent, resent or no_prices"),
     Column("run_id", String(36), nullable=False, comment="the last run that claimed the week"),
     Column("message_id", Text, nullable=False),
     Column("subject", Text, nullable=False),

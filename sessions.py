@@ -47,9 +47,10 @@ def last_sessions(count: int, as_of: date) -> list[date]:
 
 
 def week_sessions(as_of: date) -> list[date]:
-    """The sessions, Monday to Friday, of the week that holds the last session before `as_of`."""
+    """The sessions, Monday to Friday, of the last week that has ended: all of them are before `as_of`."""
     monday = week_start(previous_session(as_of))
-    return sessions_between(monday, monday + timedelta(days=6))
+    sessions = sessions_between(monday, monday + timedelta(days=6))
+    return sessions if sessions[-1] < as_of else week_sessions(monday)
 
 
 def week_start(day: date) -> date:

@@ -1,7 +1,8 @@
-"""Frames into tables: temporary ones that carry a question or a load, and the insertion of many rows at once.
+"""Frames into tables and out of them: temporary tables that carry a question or a load, and many rows at once.
 
-What comes in: a frame, and the columns that its table has. What goes out: rows, by COPY on PostgreSQL and by one
-prepared statement on SQLite. Nothing here knows what the rows mean.
+What comes in: a frame and the columns that its table has, or a query. What goes out: rows, by COPY on PostgreSQL and by
+one prepared statement on SQLite; or a frame. Arrow writes and reads the text in between, an order of magnitude faster
+than Python. Nothing here knows what the rows mean.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Column, Connection
+from sqlalchemy import Column, Connection, text
 
 COPY_ROWS = 1_024  # in one message of COPY, about 90 KB
 
@@ -99,3 +100,59 @@ def csv_pieces(frame: pd.DataFrame) -> Iterator[bytes]:
         piece = pa.BufferOutputStream()
         csv.write_csv(batch, piece, options)
         yield piece.getvalue().to_pybytes()
+
+
+def read_frame(connection: Connection, query: str, names: Sequence[str], *, piece: str = "()") -> pd.DataFrame:
+    """What a query of (symbol, date, numbers…) without parameters returns, in any order; NULL is NaN.
+
+    On PostgreSQL it comes as CSV, since rows one by one cost the driver twenty times as long.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+    query : str
+    names : sequence of str
+        Its columns: symbol, date, and any that are numbers.
+    piece : str
+        What to GROUP BY in SQL, so that a large answer comes in pieces; by default it comes as one.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``symbol`` (str), ``date`` (datetime64[s]), and the others as float64.
+    """
+    if connection.dialect.name != "postgresql":
+        return frame_of(connection.execute(text(query)).all(), names)
+    import pyarrow as pa
+    from pyarrow import csv
+
+    numbers = [f"coalesce({name}::text, '')" for name in names[2:]]
+    line = " || ',' || ".join(["quote_ident(symbol)", "date", *numbers])
+    pieces = connection.exec_driver_sql(f"SELECT string_agg({line}, E'\\n') FROM ({query}) AS asked GROUP BY {piece}")
+    types = {names[0]: pa.string(), names[1]: pa.timestamp("s"), **dict.fromkeys(names[2:], pa.float64())}
+    parsed = [
+        csv.read_csv(
+            pa.BufferReader(content.encode()),
+            csv.ReadOptions(column_names=list(names), use_threads=False),
+            convert_options=csv.ConvertOptions(column_types=types, strings_can_be_null=False),
+        )
+        for (content,) in pieces
+        if content
+    ]
+    if not parsed:
+        return frame_of([], names)
+    frame: pd.DataFrame = pa.concat_tables(parsed).to_pandas()
+    return frame
+
+
+def frame_of(rows: Sequence[Any], names: Sequence[str]) -> pd.DataFrame:
+    """Rows of (symbol, date, numbers…) as the frame that :func:`read_frame` returns."""
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(names)
+    frame = {names[0]: pd.Series(columns[0], dtype="str"), names[1]: stamps(columns[1])}
+    frame |= {name: np.array(values, dtype=np.float64) for name, values in zip(names[2:], columns[2:], strict=True)}
+    return pd.DataFrame(frame)
+
+
+def stamps(values: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.datetime64]]:
+    """Sessions from PostgreSQL's datetimes or from SQLite's text."""
+    return np.array(values, dtype="datetime64[us]").astype("datetime64[s]")

@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Double, Engine, cast, func, inspect, select, text
+from sqlalchemy import Connection, Engine, func, inspect, select, text
 
 from api_client import Split
 from config import EVERY_SYMBOL
 from connection import exists, transaction
 from schema import COVERAGE, JOB_RUNS, METADATA, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
-from staging import drop_stage, stage
+from staging import drop_stage, frame_of, read_frame, stage, stamps
 from transformations import ROLLING_SESSIONS
 
 Ranges = dict[str, list[tuple[date, date]]]
+WEEK = "date_trunc('week', date)"
 NEAR_DAYS = 9  # before a session in which 4 others lie, unless something unusual happened
 HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
 FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
@@ -71,7 +72,7 @@ def read_neighbours(connection: Connection, bars: pd.DataFrame) -> pd.DataFrame:
         4 after its last, in one query on the index.
     """
     if bars.empty:
-        return _frame([], ["symbol", "date", "close"])
+        return frame_of([], ["symbol", "date", "close"])
     symbol, dates = bars["symbol"], bars["date"].to_numpy()
     starts = np.flatnonzero((symbol != symbol.shift()).to_numpy(dtype=bool))
     ends = np.append(starts[1:], len(bars)) - 1
@@ -89,7 +90,7 @@ def read_neighbours(connection: Connection, bars: pd.DataFrame) -> pd.DataFrame:
     dated = dict.fromkeys(["earliest", "latest", "since"], STOCK_DATA.c.date)
     stage(connection, "spans", {"symbol": STOCK_DATA.c.symbol, **dated, "most": STOCK_DATA.c.volume}, spans)
     query = _NEIGHBOURS_POSTGRESQL if connection.dialect.name == "postgresql" else _NEIGHBOURS_SQLITE
-    neighbours = _read_frame(connection, query, ["symbol", "date", "close"])
+    neighbours = read_frame(connection, query, ["symbol", "date", "close"])
     drop_stage(connection, "spans")
     return neighbours
 
@@ -143,15 +144,16 @@ def read_history(connection: Connection, symbols: Sequence[str], first: date, la
     pandas.DataFrame
         ``symbol, date`` (datetime64[s]), ``open, high, low, close, volume, volatility, rolling_avg`` (float64).
     """
-    numbers = [cast(STOCK_DATA.c[name], Double) for name in HISTORY[2:]]
-    query = (
-        select(STOCK_DATA.c.symbol, STOCK_DATA.c.date, *numbers)
-        .where(STOCK_DATA.c.date.between(midnight(first), midnight(last)))
-        .order_by(STOCK_DATA.c.symbol, STOCK_DATA.c.date)
-    )
-    if list(symbols) != [EVERY_SYMBOL]:
-        query = query.where(STOCK_DATA.c.symbol.in_(symbols))
-    return _frame(connection.execute(query).all(), HISTORY)
+    numbers = ", ".join(f"CAST({name} AS DOUBLE PRECISION) AS {name}" for name in HISTORY[2:])
+    dates = f"date BETWEEN '{midnight(first)}' AND '{midnight(last)}'"
+    query = f"SELECT symbol, date, {numbers} FROM stock_data WHERE {dates}"
+    if list(symbols) == [EVERY_SYMBOL]:
+        history = read_frame(connection, query, HISTORY, piece=WEEK)
+    else:
+        stage(connection, "asked", {"symbol": STOCK_DATA.c.symbol}, pd.DataFrame({"symbol": list(symbols)}))
+        history = read_frame(connection, f"{query} AND symbol IN (SELECT symbol FROM asked)", HISTORY, piece=WEEK)
+        drop_stage(connection, "asked")
+    return history.sort_values(["symbol", "date"], ignore_index=True)
 
 
 def read_rejected(
@@ -163,6 +165,18 @@ def read_rejected(
     if list(symbols) != [EVERY_SYMBOL]:
         query = query.where(bars.symbol.in_(symbols))
     return [tuple(row) for row in connection.execute(query.order_by(bars.date, bars.symbol, bars.id))]
+
+
+def read_splits(connection: Connection, symbols: Sequence[str], first: date, last: date) -> list[tuple[Split, bool]]:
+    """The known splits executed in these days, oldest first, each with whether the stored history has its scale."""
+    columns = SPLITS.c
+    query = select(
+        columns.execution_date, columns.symbol, columns.split_from, columns.split_to, columns.restated_at.is_not(None)
+    ).where(columns.execution_date.between(first, last))
+    if list(symbols) != [EVERY_SYMBOL]:
+        query = query.where(columns.symbol.in_(symbols))
+    rows = connection.execute(query.order_by(columns.execution_date, columns.symbol))
+    return [(Split(*split), bool(restated)) for *split, restated in rows]
 
 
 def latest_is_known(connection: Connection, session: date) -> bool:
@@ -235,54 +249,15 @@ def read_stored(connection: Connection, symbols: Sequence[str]) -> pd.DataFrame:
     if list(symbols) != [EVERY_SYMBOL]:
         query = query.where(STOCK_DATA.c.symbol.in_(symbols))
     rows = connection.execute(query).all()
-    frame = _frame([(row[0], row[2], row[1]) for row in rows], ["symbol", "date", "rows"])
-    return frame.rename(columns={"date": "first"}).assign(last=_stamps([row[3] for row in rows]))
+    frame = frame_of([(row[0], row[2], row[1]) for row in rows], ["symbol", "date", "rows"])
+    return frame.rename(columns={"date": "first"}).assign(last=stamps([row[3] for row in rows]))
 
 
 def no_history() -> pd.DataFrame:
     """What :func:`read_history` returns for a database without tables."""
-    return _frame([], HISTORY)
+    return frame_of([], HISTORY)
 
 
 def midnight(day: date) -> datetime:
     """A session as ``stock_data.date`` holds it."""
     return datetime.combine(day, time())
-
-
-def _read_frame(connection: Connection, query: str, names: Sequence[str]) -> pd.DataFrame:
-    """What a query of (symbol, date, numbers…) without parameters returns, in any order; NULL is NaN.
-
-    On PostgreSQL it comes as one value that holds CSV, and Arrow parses it: rows one by one cost the driver twenty
-    times as long.
-    """
-    if connection.dialect.name != "postgresql":
-        return _frame(connection.execute(text(query)).all(), names)
-    import pyarrow as pa
-    from pyarrow import csv
-
-    numbers = [f"coalesce({name}::text, '')" for name in names[2:]]
-    line = " || ',' || ".join(["quote_ident(symbol)", "date", *numbers])
-    content = connection.exec_driver_sql(f"SELECT string_agg({line}, E'\\n') FROM ({query}) AS asked").scalar()
-    if not content:
-        return _frame([], names)
-    types = {names[0]: pa.string(), names[1]: pa.timestamp("s"), **dict.fromkeys(names[2:], pa.float64())}
-    arrow = csv.read_csv(
-        pa.BufferReader(content.encode()),
-        csv.ReadOptions(column_names=list(names), use_threads=False),
-        convert_options=csv.ConvertOptions(column_types=types, strings_can_be_null=False),
-    )
-    frame: pd.DataFrame = arrow.to_pandas()
-    return frame
-
-
-def _frame(rows: Sequence[Any], names: Sequence[str]) -> pd.DataFrame:
-    """Rows of (symbol, date, numbers…) as a frame; NULL is NaN."""
-    columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-    frame = {names[0]: pd.Series(columns[0], dtype="str"), names[1]: _stamps(columns[1])}
-    frame |= {name: np.array(values, dtype=np.float64) for name, values in zip(names[2:], columns[2:], strict=True)}
-    return pd.DataFrame(frame)
-
-
-def _stamps(values: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.datetime64]]:
-    """Sessions from PostgreSQL's datetimes or from SQLite's text."""
-    return np.array(values, dtype="datetime64[us]").astype("datetime64[s]")

@@ -6,26 +6,22 @@ never draws anything itself, and the server never outlives the process that star
 
 from __future__ import annotations
 
-import fcntl
 import json
 import select
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from errors import StockTrackerError
+from sandbox.npm import NodeUnavailable, find_node, install
 
 _HOME = Path(__file__).parent / "quickchart"
-_NODE_MAJOR = 18
-_INSTALL_SECONDS = 300
+_OLDEST_NODE = (18, 0)
 _START_SECONDS = 20
-_INSTALL = ("ci", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")
 
 
-class RendererUnavailable(StockTrackerError):  # noqa: N818
+class RendererUnavailable(NodeUnavailable):
     """Charts cannot be drawn on this machine; the message says in one line what is missing."""
 
 
@@ -65,8 +61,11 @@ class Renderer:
         """
         if self._process is not None:
             return
-        node = _node()
-        _install(self._home)
+        try:
+            node = find_node(_OLDEST_NODE, "charts")
+            install(self._home, "charts")
+        except NodeUnavailable as error:
+            raise RendererUnavailable(f"{error}; a QuickChart on the internet draws them as well") from None
         with tempfile.TemporaryFile("w+") as complaints:
             self._process = subprocess.Popen(  # noqa: S603
                 [node, str(self._home / "server.js")],
@@ -91,48 +90,6 @@ class Renderer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-
-
-def _node() -> str:
-    """The path of a Node.js that really starts and is new enough."""
-    found = "none found on PATH"
-    for name in ("node", "nodejs"):
-        path = shutil.which(name)
-        if path is None:
-            continue
-        version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
-        major = version.removeprefix("v").partition(".")[0]
-        if major.isdigit() and int(major) >= _NODE_MAJOR:
-            return path
-        found = f"{path} is {version or 'broken'}"
-    raise RendererUnavailable(f"charts need Node.js {_NODE_MAJOR} or newer ({found}), or a QuickChart on the internet")
-
-
-def _install(home: Path) -> None:
-    """Bring ``node_modules`` up to the lock file; the lock file is also what keeps two processes apart."""
-    wanted, installed = home / "package-lock.json", home / "node_modules" / ".package-lock.json"
-    with wanted.open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if installed.exists() and installed.stat().st_mtime >= wanted.stat().st_mtime:
-            return
-        npm = shutil.which("npm")
-        if npm is None:
-            raise RendererUnavailable("charts need npm beside Node.js (none found on PATH)")
-        try:
-            done = subprocess.run(  # noqa: S603
-                [npm, *_INSTALL], cwd=home, capture_output=True, text=True, check=False, timeout=_INSTALL_SECONDS
-            )
-        except subprocess.TimeoutExpired:
-            raise RendererUnavailable(f"npm did not install the chart server in {_INSTALL_SECONDS} s") from None
-    if done.returncode != 0:
-        raise RendererUnavailable(f"npm could not install the chart server: {_reason(done.stderr)}")
-
-
-def _reason(stderr: str) -> str:
-    """The line of npm's complaint that says what happened; codes come before it and hints after it."""
-    lines = [line.removeprefix("npm ERR!").removeprefix("npm error").strip() for line in stderr.splitlines()]
-    telling = [line for line in lines if line and line.split()[0] not in {"npm", "code", "errno", "syscall", "path"}]
-    return telling[0] if telling else "no reason given"
 
 
 def _port(process: subprocess.Popen[str], complaints: IO[str]) -> int:

@@ -101,3 +101,35 @@ def table(bars: Iterable[Bar]) -> list[Row]:
             )
         )
     return rows
+
+
+def week_figures(bars: Iterable[Bar], first: date) -> dict[str, str]:
+    """What a report must say of a symbol: figures of the week that starts with a session, as text.
+
+    Parameters
+    ----------
+    bars : iterable of Bar
+        Adjusted bars of one symbol up to the week's last session, oldest first; the last 30 count.
+    first : datetime.date
+        The week's first session.
+    """
+    recent = list(bars)[-30:]
+    week = [bar for bar in recent if bar.session >= first]
+    high, low = max(bar.high for bar in week), min(bar.low for bar in week)
+    change = cents((week[-1].close - week[0].open) / week[0].open * 100)
+    volume = Decimal(sum(bar.volume for bar in week)) / len(week)
+    usual = Decimal(sum(bar.volume for bar in recent)) / len(recent)
+    return {
+        "close": f"{cents(week[-1].close):,}",
+        "change": f"{'+' if change > 0 else '−' if change < 0 else ''}{abs(change):,}%",
+        "range": f"{cents((high - low) / low * 100):,}%",
+        "low": f"{cents(low):,}",
+        "high": f"{cents(high):,}",
+        "volatility": f"{cents(sum((b.high - b.low) / b.close * 100 for b in week) / len(week))}%",
+        "volume": f"{cents(volume / usual):,}×",
+    }
+
+
+def cents(value: Decimal) -> Decimal:
+    """Two decimals, half to even, without a negative zero."""
+    return value.quantize(Decimal("0.01"), ROUND_HALF_EVEN) + 0

@@ -40,7 +40,7 @@ def test_a_request_asks_for_a_sharp_white_png_from_chart_js_2():
     assert request == {
         "version": "2.9.4",
         "width": 560,
-        "height": 300,
+        "height": 320,
         "devicePixelRatio": 2,
         "backgroundColor": "#FFFFFF",
         "format": "png",
@@ -80,7 +80,7 @@ def test_the_title_tells_the_last_close_and_the_caption_what_is_drawn():
     assert options["title"]["text"] == "BRK.A  $123,456.79"
     assert options["scales"]["xAxes"][0]["scaleLabel"]["labelString"] == "1 session on Mar 1, 2013  ·  grey: volume"
     options = chart_request("GOOG", bars(RISING, FALLING, average=100, volume=math.nan))["chart"]["options"]
-    caption = "2 sessions from Jan 17 to Jan 18, 2013  ·  line: 5-session average"
+    caption = "2 sessions to Jan 18, 2013  ·  line: 5-session average"
     assert options["scales"]["xAxes"][0]["scaleLabel"]["labelString"] == caption
 
 
@@ -198,7 +198,7 @@ class Picture:
 def test_candles_stand_at_their_prices_in_their_colours(url, version, scale):
     rising, falling = (tuple(price * scale for price in prices) for prices in (RISING, FALLING))
     picture = Picture(url, bars(rising, falling), version)
-    assert picture.image.size == (1120, 600)
+    assert picture.image.size == (1120, 640)
     for session, color, body, wick in ((0, RISE, (100, 106), (98, 108)), (1, FALL, (101, 106), (99, 107))):
         for price in (body[0] + 0.3, 103.1, body[1] - 0.3):
             assert picture.at(session, price * scale) == color
@@ -219,9 +219,10 @@ def test_a_session_that_closed_where_it_opened_has_a_visible_body(url, version):
     assert UNCHANGED in picture.wick(1, 104.5)
 
 
+@pytest.mark.parametrize("version", ["2.9.4", "4"])
 @pytest.mark.parametrize("price", [0.0001, 12.5, 500_000])
-def test_a_price_that_never_moved_is_a_line_in_the_picture(url, price):
-    picture = Picture(url, bars(*[(price,) * 4] * 3))
+def test_a_price_that_never_moved_is_a_line_in_the_picture(url, version, price):
+    picture = Picture(url, bars(*[(price,) * 4] * 3), version)
     assert all(UNCHANGED in picture.around(session, price) for session in range(3))
 
 
@@ -250,11 +251,29 @@ def test_no_tick_of_the_price_axis_is_lost_to_binary_fractions(url, version, pri
     assert Picture(url, frame, version).lines == round((high - low) / step) + 1
 
 
-def test_a_gap_between_sessions_is_drawn_as_it_was(url):
-    picture = Picture(url, bars((100, 102, 99, 101), (150, 152, 149, 151)))
+@pytest.mark.parametrize("version", ["2.9.4", "4"])
+def test_a_gap_between_sessions_is_drawn_as_it_was(url, version):
+    picture = Picture(url, bars((100, 102, 99, 101), (150, 152, 149, 151)), version)
     assert picture.at(0, 100.5) == RISE
     assert picture.at(1, 150.5) == RISE
     assert picture.at(0, 125.3) == picture.at(1, 125.3) == WHITE
+
+
+@pytest.mark.parametrize("version", ["2.9.4", "4"])
+def test_a_session_without_a_bar_leaves_no_hole(url, version):
+    picture = Picture(url, bars(RISING, FALLING, RISING).drop(1), version)
+    assert picture.sessions == 2
+    assert [picture.at(session, 103.1) for session in range(2)] == [RISE, RISE]
+
+
+@pytest.mark.parametrize("version", ["2.9.4", "4"])
+def test_prices_from_a_hundredth_of_a_cent_to_half_a_million_share_a_chart(url, version):
+    picture = Picture(url, bars((0.0001, 500_000, 0.0001, 250_000), (400_000, 400_000, 100_000, 200_000)), version)
+    assert picture.at(0, 125_500) == RISE
+    assert RISE in picture.wick(0, 450_500)
+    assert picture.at(0, 450_500, aside=12) == WHITE
+    assert picture.at(1, 300_500) == FALL
+    assert FALL in picture.wick(1, 150_500)
 
 
 def test_a_full_chart_is_small_enough_for_mail(url):

@@ -51,6 +51,12 @@ def test_a_wait_that_fits_is_waited():
     assert deadline.remaining == 0
 
 
+def test_a_step_before_others_has_an_earlier_deadline():
+    clock = FakeClock()
+    assert Deadline(20, clock).earlier(10).remaining == 5
+    assert Deadline(None, clock).earlier(10).remaining == math.inf
+
+
 def test_a_wait_past_the_deadline_is_refused_at_once():
     clock = FakeClock()
     deadline = Deadline(20, clock)

@@ -1,30 +1,24 @@
-import asyncio
 import email
 import email.policy
-import ipaddress
+import json
 import socket
-import ssl
 import threading
 import time
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
 
 import boto3
 import pytest
-from aiosmtpd.smtp import SMTP, AuthResult
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from aiosmtpd.smtp import SMTP
 from moto import mock_aws
 
 from config import Settings
 from errors import ConfigError, CredentialsError, DeliveryError
 from mailer import send
+from sandbox.local_http import LocalServer, Reply
+from tests.mail_server import PASSWORD, Box, make_certificate, server_context, smtp_server
 
 ONE, TWO = "one@example.com", "two@example.com"
-PASSWORD = "hunter2-secret"
 
 
 def message(name="weekly-report-2013-03-01", subject="Best: A: 2.0%"):
@@ -33,58 +27,6 @@ def message(name="weekly-report-2013-03-01", subject="Best: A: 2.0%"):
     mail["Message-ID"] = f"<{name}@example.com>"
     mail.set_content("Grüße\n.\n.dot\n")
     return mail
-
-
-class Box:
-    """What a real SMTP server does with a mail: it keeps it, unless a test says otherwise."""
-
-    def __init__(self, replies=None, accept=None):
-        self.mails, self.logins, self.attempts = [], [], 0
-        self.replies, self.accept = replies or {}, accept or (lambda box: "250 OK")
-
-    async def handle_RCPT(self, server, session, envelope, address, options):  # noqa: N802
-        waiting = self.replies.get(address, [])
-        reply = waiting.pop(0) if waiting else "250 OK"
-        if reply.startswith("250"):
-            envelope.rcpt_tos.append(address)
-        return reply
-
-    async def handle_DATA(self, server, session, envelope):  # noqa: N802
-        self.attempts += 1
-        reply = self.accept(self)
-        if reply.startswith("250"):
-            self.mails.append((envelope.mail_from, list(envelope.rcpt_tos), envelope.content))
-        return reply
-
-    def log_in(self, server, session, envelope, mechanism, data):
-        self.logins.append((data.login.decode(), data.password.decode()))
-        return AuthResult(success=data.password == PASSWORD.encode(), handled=False)
-
-
-@contextmanager
-def smtp_server(box, *, server_class=SMTP, port=0, ssl_context=None, **options):
-    """A real SMTP server on a free port of this machine, in a thread of its own."""
-    started, bound = threading.Event(), {}
-
-    async def serve():
-        loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        bound["stop"] = lambda: loop.call_soon_threadsafe(stop.set)
-        server = await loop.create_server(
-            lambda: server_class(box, hostname="localhost", loop=loop, **options), "127.0.0.1", port, ssl=ssl_context
-        )
-        bound["port"] = server.sockets[0].getsockname()[1]
-        started.set()
-        await stop.wait()
-        server.close()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert started.wait(10)
-    try:
-        yield bound["port"]
-    finally:
-        bound["stop"]()
-        thread.join()
 
 
 def settings(port=25, **changes):
@@ -101,32 +43,12 @@ def settings(port=25, **changes):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A certificate for 127.0.0.1 that only those who are told trust."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "server.pem"
-    unencrypted = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, *unencrypted) + signed.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
 def server_side(certificate):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
+    return server_context(certificate)
 
 
 @pytest.fixture
@@ -330,9 +252,48 @@ def test_ses_gets_the_whole_mail(aws):
 
 
 def test_ses_says_why_it_refuses(aws):
-    with pytest.raises(DeliveryError, match=r"Amazon SES did not take the mail: .*MessageRejected") as caught:
+    with pytest.raises(DeliveryError, match=r"Amazon SES took the mail for nobody: .*MessageRejected") as caught:
         send(message(), ses_settings())
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def strict_ses(monkeypatch):
+    """SES as it answers an account that may write to verified addresses only; gives the lists of recipients it took."""
+    taken = []
+
+    def respond(request):
+        recipients = json.loads(request.body)["Destination"]["ToAddresses"]
+        if unverified := [recipient for recipient in recipients if recipient != ONE]:
+            body = {"message": f"Email address is not verified: {', '.join(unverified)}"}
+            return Reply(400, json.dumps(body).encode(), {"x-amzn-ErrorType": "MessageRejected"})
+        taken.append(recipients)
+        return Reply(200, b'{"MessageId": "1"}', {"Content-Type": "application/json"})
+
+    server = LocalServer(respond)
+    server.start()
+    for name, value in {
+        "AWS_ENDPOINT_URL_SESV2": server.url,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+    }.items():
+        monkeypatch.setenv(name, value)
+    yield taken
+    server.stop()
+
+
+def test_a_recipient_that_ses_rejects_does_not_keep_the_mail_from_the_others(strict_ses):
+    delivery = send(message(), ses_settings())
+    assert (delivery.recipients, strict_ses) == ((ONE,), [[ONE]])
+    assert list(delivery.refused) == [TWO]
+    assert f"not verified: {TWO}" in delivery.refused[TWO]
+
+
+def test_when_ses_rejects_all_recipients_each_is_named(strict_ses):
+    with pytest.raises(DeliveryError, match=r"took the mail for nobody.*three@example.com.*two@example.com"):
+        send(message(), ses_settings().model_copy(update={"mail_to": ("three@example.com", TWO)}))
+    assert strict_ses == []
 
 
 def test_ses_needs_a_region_and_says_so(monkeypatch, tmp_path):

@@ -235,7 +235,7 @@ class TestReference:
     def test_every_status_is_named(self):
         said = PROSE[PROSE.index("`status` is") :].partition("A report's result")[0]
         statuses = set(names(said)) - {"status"}
-        source = (ROOT / "jobs.py").read_text(encoding="utf-8")
+        source = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("jobs.py", "weekly.py"))
         assert statuses == {"ok", "nothing_to_do", "partial", "sent", "already_sent"}
         assert all(f'"{status}"' in source for status in statuses)
 
@@ -297,7 +297,7 @@ class TestReference:
 def messages() -> list[str]:
     """All texts in the code, with ``…`` for what is filled in; and the Makefile."""
     texts = [(ROOT / "Makefile").read_text(encoding="utf-8")]
-    for file in [*ROOT.glob("*.py"), ROOT / "sandbox" / "renderer.py"]:
+    for file in [*ROOT.glob("*.py"), ROOT / "sandbox" / "npm.py"]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
                 parts = [part.value if isinstance(part, ast.Constant) else ANYTHING for part in node.values]

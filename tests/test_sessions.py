@@ -146,7 +146,9 @@ def test_the_previous_session_is_one_and_none_comes_after_it(as_of):
         ("2013-03-02", "2013-02-25 2013-02-26 2013-02-27 2013-02-28 2013-03-01"),  # the Saturday of the report
         ("2013-03-03", "2013-02-25 2013-02-26 2013-02-27 2013-02-28 2013-03-01"),
         ("2013-03-04", "2013-02-25 2013-02-26 2013-02-27 2013-02-28 2013-03-01"),  # Monday: the last week
-        ("2013-03-05", "2013-03-04 2013-03-05 2013-03-06 2013-03-07 2013-03-08"),  # Tuesday: the running week
+        ("2013-03-05", "2013-02-25 2013-02-26 2013-02-27 2013-02-28 2013-03-01"),  # Tuesday: the new one is running
+        ("2013-03-08", "2013-02-25 2013-02-26 2013-02-27 2013-02-28 2013-03-01"),  # Friday: its session is to come
+        ("2013-03-29", "2013-03-25 2013-03-26 2013-03-27 2013-03-28"),  # Good Friday: the week has ended
         ("2013-02-23", "2013-02-19 2013-02-20 2013-02-21 2013-02-22"),  # Presidents' Day on Monday
         ("2013-03-30", "2013-03-25 2013-03-26 2013-03-27 2013-03-28"),  # Good Friday
         ("2012-11-03", "2012-10-31 2012-11-01 2012-11-02"),  # Hurricane Sandy
@@ -158,7 +160,7 @@ def test_the_previous_session_is_one_and_none_comes_after_it(as_of):
         ("2020-01-04", "2019-12-30 2019-12-31 2020-01-02 2020-01-03"),  # a decade ends within
     ],
 )
-def test_the_week_is_that_of_the_last_session(as_of, sessions):
+def test_the_week_is_the_last_one_that_has_ended(as_of, sessions):
     assert week_sessions(day(as_of)) == days(sessions)
 
 
@@ -166,8 +168,16 @@ def test_the_week_is_that_of_the_last_session(as_of, sessions):
 def test_a_week_has_one_to_five_sessions_from_its_monday_on(as_of):
     week = week_sessions(as_of)
     assert 1 <= len(week) <= 5
-    assert {week_start(session) for session in week} == {week_start(previous_session(as_of))}
-    assert week_start(week[0]).weekday() == 0
+    monday = week_start(week[0])
+    assert monday.weekday() == 0
+    assert week == sessions_between(monday, monday + 6 * DAY)
+    assert week[-1] < as_of
+
+
+@given(as_of=dates)
+def test_no_week_that_has_ended_comes_after_the_week(as_of):
+    monday = week_start(week_sessions(as_of)[0]) + 7 * DAY
+    assert sessions_between(monday, monday + 6 * DAY)[-1] >= as_of
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,49 @@
-"""The weekly report through the real handler: what it says, and that it goes out once."""
+"""The weekly report through the real handler: what it says, and that a week is reported once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import date
 from email import message_from_bytes, policy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
 from config import settings
 from errors import DeliveryError
-from sandbox.market import MarketServer
+from lambda_main import handler
+from sandbox.market import Fault, MarketServer
+from sandbox.prices import Split
 from sandbox.renderer import Renderer, RendererUnavailable
 from tests.conftest import Job
 from tests.database_rows import rows
 
 SUBJECT = "Weekly Market Report - Best: FB: 2.3% | Worst: AAPL: -5.2%"
+
+
+Setting = Callable[..., None]
+
+
+@pytest.fixture
+def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
+    """Change settings, as a person would who edits ``.env``; None forgets one."""
+
+    def change(**values: str | None) -> None:
+        for name, value in values.items():
+            monkeypatch.delenv(name, raising=False)
+            if value is not None:
+                monkeypatch.setenv(name, value)
+        settings.cache_clear()
+
+    return change
+
+
+def said(result: dict[str, Any]) -> str:
+    """The text of a report in the outbox, in one line."""
+    mail = message_from_bytes(Path(result["files"][1]).read_bytes(), policy=policy.default)
+    return " ".join(mail.get_body(("plain",)).get_content().split())
 
 
 @pytest.fixture
@@ -60,55 +88,236 @@ def test_without_a_chart_service_the_report_goes_out_and_says_so(loaded: Job) ->
 
 
 def test_a_week_is_reported_once_unless_forced(loaded: Job, engine: Engine) -> None:
-    loaded("weekly_report", as_of="2013-03-02")
+    first = loaded("weekly_report", as_of="2013-03-02")
 
-    assert loaded("weekly_report", as_of="2013-03-02")["status"] == "already_sent"
-    assert loaded("weekly_report", as_of="2013-03-04")["status"] == "already_sent"  # the week of the last session
+    again = loaded("weekly_report", as_of="2013-03-02")
+    assert again["status"] == "already_sent"
+    assert again["files"] == first["files"]
+    assert loaded("weekly_report", as_of="2013-03-04")["status"] == "already_sent"  # the last week that has ended
     assert loaded("weekly_report", as_of="2013-03-02", force=True)["status"] == "sent"
     assert loaded("weekly_report", as_of="2013-02-23")["status"] == "sent"  # another week
     sent = rows(engine, "SELECT status, attempts FROM sent_reports ORDER BY week")
     assert sent == [("sent", 1), ("sent", 2)]
 
 
+def test_a_run_in_the_middle_of_a_week_reports_the_week_before(loaded: Job) -> None:
+    assert loaded("weekly_report", as_of="2013-02-28")["sessions"] == {
+        "first": "2013-02-19",
+        "last": "2013-02-22",
+        "count": 4,
+    }
+    assert loaded("weekly_report", as_of="2013-03-02")["status"] == "sent"
+
+
 def test_a_report_that_could_not_be_written_is_sent_by_the_next_run(
-    loaded: Job, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    loaded: Job, engine: Engine, setting: Setting
 ) -> None:
     Path("not-a-folder").write_text("")
-    monkeypatch.setenv("OUTBOX", "not-a-folder")
-    settings.cache_clear()
+    setting(OUTBOX="not-a-folder")
     with pytest.raises(DeliveryError, match="'not-a-folder'"):
         loaded("weekly_report", as_of="2013-03-02")
     assert rows(engine, "SELECT status FROM sent_reports") == [("claimed",)]
 
-    monkeypatch.delenv("OUTBOX")
-    settings.cache_clear()
+    setting(OUTBOX=None)
     assert loaded("weekly_report", as_of="2013-03-02")["status"] == "sent"
-    assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("sent", 2)]
+    assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("resent", 2)]
+
+
+def test_a_claimed_week_keeps_its_message_id_even_when_the_sender_changes(
+    loaded: Job, engine: Engine, setting: Setting
+) -> None:
+    Path("not-a-folder").write_text("")
+    setting(OUTBOX="not-a-folder", MAIL_FROM="first@example.com")
+    with pytest.raises(DeliveryError):
+        loaded("weekly_report", as_of="2013-03-02")
+    setting(OUTBOX=None, MAIL_FROM="second@example.org")
+
+    result = loaded("weekly_report", as_of="2013-03-02")
+
+    mail = message_from_bytes(Path(result["files"][1]).read_bytes(), policy=policy.default)
+    assert (mail["From"].addresses[0].addr_spec, mail["Message-ID"]) == (
+        "second@example.org",
+        "<weekly-report-2013-03-01@example.com>",
+    )
+    assert any("did not confirm its mail" in warning for warning in result["warnings"])
 
 
 def test_what_is_missing_is_said(job: Job, market: MarketServer) -> None:
-    from datetime import date
-
     market.history.remove_bar("IBM", date(2013, 3, 1))
     market.history.put_bar("GOOG", date(2013, 2, 27), open=800, high=790, low=780, close=785, volume=5)
-    job("initialize", as_of="2013-03-02")
+    market.history.add_split(Split("FB", date(2013, 2, 26), 1, 2))
+    job("initialize", as_of="2013-02-23")
 
     result = job("weekly_report", as_of="2013-03-02", symbols="AAPL,FB,GOOG,IBM,XYZZ")
 
-    text = message_from_bytes(Path(result["files"][1]).read_bytes(), policy=policy.default).get_body(("plain",))
-    said = " ".join(text.get_content().split())
-    assert "IBM has no bar of Friday." in said
-    assert "XYZZ has no bar in this week." in said
-    assert "A bar of GOOG of Wednesday was rejected: its high 790.0 is below its open or close 800.0." in said
+    text = said(result)
+    assert "IBM has no bar of Friday." in text
+    assert "XYZZ has no bar in this week." in text
+    assert "A bar of GOOG of Wednesday was rejected: its high 790.0 is below its open or close 800.0." in text
+    assert "GOOG has no bar" not in text  # the same thing is not said twice
+    assert "FB split 2 for 1 on Tuesday; its prices are all in the new shares." in text
 
 
-def test_a_dry_run_sends_nothing(loaded: Job, engine: Engine) -> None:
-    result = loaded("weekly_report", as_of="2013-03-02", dry_run=True)
+def test_a_report_of_the_whole_market_says_what_its_symbols_lack(job: Job, market: MarketServer) -> None:
+    market.history.remove_bar("IBM", date(2013, 3, 1))
+    job("initialize", as_of="2013-03-02", symbols="*", sessions=10)
+
+    result = job("weekly_report", as_of="2013-03-02", symbols="*")
 
     assert result["subject"] == SUBJECT
-    assert not Path("outbox").exists()
+    assert "IBM has no bar of Friday." in said(result)
+    assert said(result).count("has no bar") == 1
+
+
+def test_a_short_week_is_called_one(loaded: Job) -> None:
+    result = loaded("weekly_report", as_of="2013-02-23")
+
+    assert "4 sessions, a short week" in said(result)
+    assert "The exchange was closed on Monday." in said(result)
+    assert not any("closed" in warning for warning in result["warnings"])  # there is nothing to be done about it
+
+
+def test_a_dry_run_leaves_a_preview_and_sends_nothing(
+    loaded: Job, engine: Engine, market: MarketServer, setting: Setting
+) -> None:
+    setting(MAIL_TRANSPORT="smtp", SMTP_HOST="127.0.0.1", SMTP_PORT="9", MAIL_FROM="a@example.com", MAIL_TO="b@c.com")
+    market.reset_calls()
+
+    result = loaded("weekly_report", as_of="2013-03-02", dry_run=True)
+
+    assert (result["status"], result["subject"], result["plan"]) == ("ok", SUBJECT, [])
+    assert [Path(file).name for file in result["files"]] == [
+        "weekly-report-2013-03-01-preview.html",
+        "weekly-report-2013-03-01-preview.eml",
+    ]
+    assert "FB 27.78" in said(result)
     assert not rows(engine, "SELECT * FROM sent_reports")
+    assert not market.calls
 
 
-def test_an_empty_database_is_reported_as_such(job: Job) -> None:
-    assert job("weekly_report", as_of="2013-03-02")["subject"] == "Weekly Market Report - No prices"
+def test_a_dry_run_says_what_the_report_would_load_first(loaded: Job, market: MarketServer) -> None:
+    market.reset_calls()
+
+    result = loaded("weekly_report", as_of="2013-03-02", symbols="AAPL,IBM,KO", dry_run=True)
+
+    assert result["plan"] == ["KO from 2013-02-25 to 2013-03-01"]
+    assert not market.calls
+
+
+def test_a_dry_run_of_a_reported_week_leaves_the_report_as_it_is(loaded: Job, engine: Engine) -> None:
+    sent = loaded("weekly_report", as_of="2013-03-02")
+    before = Path(sent["files"][1]).read_bytes()
+
+    preview = loaded("weekly_report", as_of="2013-03-02", symbols="AAPL", dry_run=True)
+
+    assert any("only force would send it again" in warning for warning in preview["warnings"])
+    assert Path(sent["files"][1]).read_bytes() == before
+    assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("sent", 1)]
+
+
+class TestFresh:
+    """What the week lacks is loaded first, and what cannot be loaded is said."""
+
+    def test_a_missed_week_is_loaded_before_it_is_reported(self, job: Job, market: MarketServer) -> None:
+        job("initialize", as_of="2013-02-23")
+        market.reset_calls()
+
+        result = job("weekly_report", as_of="2013-03-02")
+
+        assert result["subject"] == SUBJECT
+        assert (result["api_calls"], result["rows"]["inserted"]) == (6, 25)
+        assert dict(market.calls) == {"splits": 1, "range": 5}
+
+    def test_nothing_is_asked_when_nothing_is_missing_also_when_forced(self, loaded: Job, market: MarketServer) -> None:
+        loaded("weekly_report", as_of="2013-03-02")
+        market.reset_calls()
+
+        assert loaded("weekly_report", as_of="2013-03-02", force=True)["api_calls"] == 0
+        assert not market.calls
+
+    def test_an_empty_table_gets_the_history_that_an_update_would_bring(self, job: Job) -> None:
+        result = job("weekly_report", as_of="2013-03-02")
+
+        assert (result["subject"], result["rows"]["inserted"]) == (SUBJECT, 350)
+        assert job("daily_update", as_of="2013-03-02")["rows"]["inserted"] == 0
+
+    @pytest.mark.parametrize(
+        ("fault", "reason"),
+        [
+            (Fault(status=401, body=b"{}"), "the provider refused the key in POLYGON_API_KEY"),
+            (Fault(status=403, body=b"{}"), "the plan of this POLYGON_API_KEY does not include"),
+            (Fault(status=200, body=b"<html>"), "is not a JSON object"),
+        ],
+    )
+    def test_a_provider_that_fails_does_not_keep_the_report(
+        self, job: Job, market: MarketServer, fault: Fault, reason: str
+    ) -> None:
+        job("initialize", as_of="2013-03-01")
+        market.fail_next(*[fault] * 9)
+
+        result = job("weekly_report", as_of="2013-03-02")
+
+        assert result["status"] == "sent"
+        assert "Some prices of this week could not be loaded: " in said(result)
+        assert reason in said(result)
+        assert "AAPL, FB, GOOG, IBM and MSFT have no bar of Friday." in said(result)
+
+    def test_without_a_key_it_says_so_where_something_is_missing(self, job: Job, setting: Setting) -> None:
+        job("initialize", as_of="2013-03-01")
+        setting(POLYGON_API_KEY=None)
+
+        assert "POLYGON_API_KEY is not set" in said(job("weekly_report", as_of="2013-03-02"))
+        assert "POLYGON_API_KEY" not in said(job("weekly_report", as_of="2013-02-23"))
+
+    def test_time_that_is_short_goes_to_the_report(self, job: Job, market: MarketServer) -> None:
+        class Context:
+            def get_remaining_time_in_millis(self) -> int:
+                return 44_000  # a report is left 40 s, an answer 5
+
+        job("initialize", as_of="2013-03-01")
+        market.reset_calls()
+
+        result = handler({"job_type": "weekly_report", "as_of": "2013-03-02"}, Context())
+
+        assert result["status"] == "sent"
+        assert "could not be loaded in the time that there was" in said(result)
+        assert not market.calls["grouped"]
+
+
+class TestNoPrices:
+    """A week without any price is told, once, and does not use up the week."""
+
+    def test_the_report_goes_out_once_there_are_prices(self, job: Job, engine: Engine, setting: Setting) -> None:
+        key = settings().polygon_api_key.get_secret_value()
+        setting(POLYGON_API_KEY=None)
+        empty = job("weekly_report", as_of="2013-03-02")
+        assert empty["subject"] == "Weekly Market Report - No prices"
+        assert "No symbol has a price in this week." in said(empty)
+        assert job("weekly_report", as_of="2013-03-02")["status"] == "already_sent"
+        assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("no_prices", 1)]
+
+        setting(POLYGON_API_KEY=key)
+        full = job("weekly_report", as_of="2013-03-02")
+
+        assert (full["status"], full["subject"]) == ("sent", SUBJECT)
+        identities = [
+            message_from_bytes(Path(result["files"][1]).read_bytes())["Message-ID"] for result in (empty, full)
+        ]
+        assert identities == [
+            "<weekly-report-2013-03-01-no-prices@localhost>",
+            "<weekly-report-2013-03-01@localhost>",
+        ]
+        assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("sent", 2)]
+        assert job("weekly_report", as_of="2013-03-02")["status"] == "already_sent"
+
+
+def test_the_chosen_symbols_are_charted(loaded: Job, setting: Setting) -> None:
+    setting(CHART_SYMBOLS="IBM,KO")
+
+    result = loaded("weekly_report", as_of="2013-03-02")
+
+    warnings = [warning.partition(" (")[0] for warning in result["warnings"]]
+    assert warnings == [
+        "no chart for IBM: the chart service cannot be reached",
+        "no chart for KO: it has no price in this week",
+    ]

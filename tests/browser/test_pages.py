@@ -1,0 +1,189 @@
+"""What a person sees of a report in a real browser: on a phone and on a desktop, by day and by night."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from datetime import date
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from reporting import Week
+from sandbox.npm import NodeUnavailable
+from sandbox.renderer import Renderer, RendererUnavailable
+from tests.browser.chromium import browser
+from tests.browser.pages import DEMO, demo, longest_report, write_longest
+from tests.report_reader import body, html_figures
+
+PHONE, DESKTOP = 375, 900
+WEEK = Week(date(2013, 2, 25), date(2013, 3, 1), 5)
+PAGES = {"report": 5, "longest": 9, "index": 0}  # and how many pictures each has
+
+# Every piece of text with its size, its colour, and the colour behind it; small bars are no text to read.
+TEXTS = """
+() => {
+  const parse = (color) => (color.match(/[\\d.]+/g) || []).map(Number);
+  const behind = (element) => {
+    for (; element; element = element.parentElement) {
+      const color = parse(getComputedStyle(element).backgroundColor);
+      if (color.length < 4 || color[3] > 0) return color.slice(0, 3);
+    }
+    return matchMedia("(prefers-color-scheme: dark)").matches ? [18, 18, 18] : [255, 255, 255];
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement, style = getComputedStyle(element);
+    const text = walker.currentNode.textContent.replace(/[\\s\\u00a0]/g, "");
+    if (!text || !element.getClientRects().length || element.closest("[aria-hidden], [role=img], style")) continue;
+    found.push({text, size: parseFloat(style.fontSize), ink: parse(style.color).slice(0, 3), paper: behind(element)});
+  }
+  return found;
+}
+"""
+
+# The rows of the tables of figures: for each cell its text, the edges of it and of its first line, whether it fits in.
+CELLS = """
+() => [...document.querySelectorAll("tr")].filter((row) => row.querySelector(":scope > td.line")).map((row) =>
+  [...row.cells].map((cell) => {
+    const edges = (node) => {
+      const range = document.createRange();
+      range.selectNodeContents(node);
+      return range.getBoundingClientRect();
+    };
+    const box = cell.getBoundingClientRect(), all = edges(cell), first = edges(cell.firstElementChild);
+    return {text: cell.innerText, left: all.left, right: all.right, flush: first.right, inside: all.right <= box.right,
+            table: [...document.querySelectorAll("table")].indexOf(row.closest("table"))};
+  }))
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    try:
+        with browser() as running:
+            yield running
+    except NodeUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The files to look at."""
+    try:
+        with Renderer():
+            outbox = demo(tmp_path_factory.mktemp("demo"))
+    except RendererUnavailable as error:
+        pytest.skip(str(error))
+    report = outbox / f"{DEMO}.html"
+    picture = base64.b64decode(
+        re.search(r"data:image/png;base64,([^\"]+)", report.read_text(encoding="utf-8")).group(1)
+    )
+    return {"report": report, "longest": write_longest(outbox, WEEK, picture), "index": outbox / "index.html"}
+
+
+@pytest.fixture(params=["light", "dark"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=[PHONE, DESKTOP])
+def width(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
+@pytest.fixture(params=PAGES)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def shown(chromium: Browser, pages: dict[str, Path], name: str, width: int, scheme: Any) -> Iterator[Page]:
+    """The page on such a screen."""
+    context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, device_scale_factor=2)
+    page = context.new_page()
+    page.asked = []  # type: ignore[attr-defined]
+    page.on("request", lambda request: page.asked.append(request.url))  # type: ignore[attr-defined]
+    page.goto(pages[name].as_uri())
+    yield page
+    context.close()
+
+
+def luminance(color: list[float]) -> float:
+    """Relative luminance, as WCAG 2 defines it."""
+    parts = [c / 255 for c in color]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(ink: list[float], paper: list[float]) -> float:
+    lighter, darker = sorted((luminance(ink), luminance(paper)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_nothing_reaches_out_of_the_screen(shown: Page, width: int) -> None:
+    assert shown.evaluate("document.documentElement.scrollWidth") == width
+    edges = shown.evaluate("[...document.body.querySelectorAll('*')].map(e => e.getBoundingClientRect().right)")
+    assert max(edges) <= width
+
+
+def test_every_picture_is_there_and_sharp_and_nothing_is_asked_from_elsewhere(
+    shown: Page, name: str, pages: dict[str, Path]
+) -> None:
+    pictures = shown.evaluate("[...document.images].map(i => [i.complete && i.naturalWidth, i.width, i.alt])")
+    assert len(pictures) == PAGES[name]
+    for pixels, across, alt in pictures:
+        assert across >= 340
+        assert pixels >= 2 * across
+        assert "closed at $" in alt
+    assert {url for url in shown.asked if not url.startswith("data:")} == {pages[name].as_uri()}
+
+
+def test_every_text_is_large_enough_and_stands_out_by_day_and_by_night(shown: Page, scheme: str) -> None:
+    texts = shown.evaluate(TEXTS)
+    assert len(texts) > 3
+    assert [text for text in texts if text["size"] < 12] == []
+    assert [text for text in texts if contrast(text["ink"], text["paper"]) < 4.5] == []
+    assert {luminance(text["paper"]) < 0.05 for text in texts} == {scheme == "dark"}
+
+
+@pytest.mark.parametrize("name", ["report", "longest"], indirect=True)
+def test_the_table_can_be_read(shown: Page, name: str) -> None:
+    rows = shown.evaluate(CELLS)
+    assert len(rows) == {"report": 5, "longest": 20}[name]
+    for row in rows:
+        assert all(cell["inside"] for cell in row)
+        assert all(left["right"] < right["left"] for left, right in zip(row, row[1:]))
+    for table in {row[0]["table"] for row in rows}:
+        for column in range(1, 4):  # figures are flush right
+            edges = [row[column]["flush"] for row in rows if row[0]["table"] == table]
+            assert max(edges) - min(edges) < 1
+
+
+@pytest.mark.parametrize(("name", "scheme", "width"), [("report", "light", DESKTOP)], indirect=True)
+def test_the_figures_that_a_browser_shows_are_those_of_the_mail(shown: Page, pages: dict[str, Path]) -> None:
+    mail = message_from_bytes(pages["report"].with_suffix(".eml").read_bytes(), policy=policy.strict)
+    figures = html_figures(body(mail, "html"))
+    for cells, (symbol, said) in zip(shown.evaluate(CELLS), figures.items(), strict=True):
+        lines = [line.replace("\xa0", " ") for cell in cells for line in cell["text"].split("\n")]
+        assert lines[0] == symbol
+        shown_figures = [lines[2], lines[4].lstrip("▲▼ "), lines[5], *lines[3].split(" – "), *lines[6:]]
+        assert shown_figures == list(said.values())
+
+
+def test_a_report_of_five_symbols_is_a_small_mail(pages: dict[str, Path]) -> None:
+    mail = pages["report"].with_suffix(".eml")
+    assert mail.stat().st_size < 1_500_000
+    parts = [part.get_content_type() for part in message_from_bytes(mail.read_bytes()).walk()]
+    assert parts.count("image/png") == 5
+
+
+def test_the_longest_report_is_not_clipped_by_gmail() -> None:
+    report = longest_report(WEEK, b"")
+    assert report.csv is not None
+    assert len(report.html.encode()) < 102_000

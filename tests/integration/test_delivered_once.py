@@ -1,0 +1,343 @@
+"""One mail a week, whatever happens: repeats, two runs at once, a run that is killed at any step, a chart service down.
+
+The mails go to a real SMTP server with TLS and a login, or to Amazon SES as moto has it.
+"""
+
+from __future__ import annotations
+
+import email
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from email import policy
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from aiosmtpd.smtp import SMTP
+from moto import mock_aws
+from sqlalchemy import Engine
+
+from config import settings
+from lambda_main import handler
+from sandbox.local_http import LocalServer, Reply
+from sandbox.market import MarketServer
+from tests.conftest import SYMBOLS, Job
+from tests.database_rows import rows
+from tests.mail_server import PASSWORD, Box, make_certificate, server_context, smtp_server
+
+ROOT = Path(__file__).parent.parent.parent
+PAIRS = 50
+SATURDAYS = [date(2013, 3, 2) - timedelta(weeks=n) for n in range(PAIRS)]
+REPORT = {"job_type": "weekly_report", "as_of": "2013-03-02"}
+MESSAGE_ID = "<weekly-report-2013-03-01@example.com>"
+
+# A process that runs each event that it is told, as a warm container does. It is killed when its clock has been looked
+# at for the time that its first argument says; 0 is never.
+WORKER = """
+import json, os, signal, sys
+from dataclasses import replace
+from datetime import UTC, datetime
+import jobs
+from lambda_main import parse_payload, tools_for
+looks = int(sys.argv[1])
+def now():
+    global looks
+    looks -= 1
+    if looks == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return datetime.now(UTC)
+tools = replace(tools_for(None), now=now)
+print("ready", flush=True)
+for line in sys.stdin:
+    request = parse_payload(json.loads(line), tools.settings, datetime.now(UTC).date())
+    print(json.dumps(jobs.run(request, tools)), flush=True)
+"""
+
+
+class Worker:
+    """A process with the settings of this test."""
+
+    def __init__(self, killed_at_look: int = 0) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(killed_at_look)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout.readline() == "ready\n"
+
+    def order(self, event: dict[str, Any]) -> None:
+        self.process.stdin.write(json.dumps(event) + "\n")
+        self.process.stdin.flush()
+
+    def result(self) -> dict[str, Any] | None:
+        """What the last event came to; None if the process died."""
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else None
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def end(self) -> int:
+        self.process.stdin.close()
+        status = self.process.wait(timeout=30)
+        self.process.stdout.close()
+        return status
+
+
+class Courier(SMTP):
+    """An SMTP server that can do something at QUIT, when the sender knows that its mail was taken."""
+
+    async def smtp_QUIT(self, arg):  # noqa: N802
+        self.event_handler.at("quit")
+        await super().smtp_QUIT(arg)
+
+
+class Mailbox(Box):
+    """Keeps mails, and lets a test act once at a step: "mail" (the sender is named), "data" (all is there), "quit"."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.acts: dict[str, Callable[[], None]] = {}
+
+    def at(self, step: str) -> None:
+        self.acts.pop(step, lambda: None)()
+
+    async def handle_MAIL(self, server, session, envelope, address, options):  # noqa: N802
+        self.at("mail")
+        envelope.mail_from = address
+        return "250 OK"
+
+    async def handle_DATA(self, server, session, envelope):  # noqa: N802
+        reply = await super().handle_DATA(server, session, envelope)
+        self.at("data")
+        return reply
+
+    @property
+    def message_ids(self) -> list[str]:
+        return [email.message_from_bytes(content)["Message-ID"] for _, _, content in self.mails]
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, str(value))
+    settings.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def mailbox(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+    """The box of a real SMTP server with STARTTLS and a login, to which reports go."""
+    box = Mailbox()
+    options = {"tls_context": server_context(certificate), "require_starttls": True, "auth_required": True}
+    with smtp_server(box, server_class=Courier, authenticator=box.log_in, **options) as port:
+        configure(
+            monkeypatch,
+            SSL_CERT_FILE=certificate,
+            SMTP_HOST="127.0.0.1",
+            SMTP_PORT=port,
+            SMTP_USER="me",
+            SMTP_PASSWORD=PASSWORD,
+            MAIL_FROM="me@example.com",
+            MAIL_TO="one@example.com,two@example.com",
+        )
+        yield box
+
+
+@pytest.fixture
+def loaded(job: Job) -> Job:
+    job("initialize", as_of="2013-03-02")
+    return job
+
+
+def test_a_report_is_mailed_once_over_tls_with_a_login(loaded: Job, mailbox: Mailbox) -> None:
+    statuses = [loaded("weekly_report", as_of="2013-03-02")["status"] for _ in range(3)]
+
+    assert statuses == ["sent", "already_sent", "already_sent"]
+    ((sender, recipients, content),) = mailbox.mails
+    assert (sender, recipients) == ("me@example.com", ["one@example.com", "two@example.com"])
+    assert mailbox.logins == [("me", PASSWORD)]
+    assert not email.message_from_bytes(content, policy=policy.strict).defects
+
+
+def test_force_mails_it_again_under_the_same_message_id(loaded: Job, mailbox: Mailbox, engine: Engine) -> None:
+    for force in (False, True):
+        assert loaded("weekly_report", as_of="2013-03-02", force=force)["status"] == "sent"
+
+    assert mailbox.message_ids == [MESSAGE_ID, MESSAGE_ID]
+    assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("sent", 2)]
+
+
+def test_a_dry_run_mails_nothing(loaded: Job, mailbox: Mailbox) -> None:
+    assert loaded("weekly_report", as_of="2013-03-02", dry_run=True)["status"] == "ok"
+    assert mailbox.logins == []
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_two_processes_at_once_mail_one_report_each_of_fifty_weeks(
+    job: Job, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job("initialize", start="2012-02-01", as_of="2013-03-02")
+    configure(monkeypatch, CHART_SYMBOLS="IBM")  # one attempt to draw is enough here
+    workers = [Worker(), Worker()]
+    for saturday in SATURDAYS:
+        before = len(mailbox.mails)
+        for worker in workers:
+            worker.order({**REPORT, "as_of": str(saturday)})
+        results = [worker.result() for worker in workers]
+        assert sorted(result["status"] for result in results) == ["already_sent", "sent"]
+        assert len(mailbox.mails) == before + 1
+
+    assert len(set(mailbox.message_ids)) == PAIRS
+    assert [worker.end() for worker in workers] == [0, 0]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_two_runs_at_once_hand_one_report_each_of_fifty_weeks_to_ses(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    from moto.ses.models import ses_backends
+
+    configure(
+        monkeypatch,
+        AWS_DEFAULT_REGION="us-east-1",
+        MAIL_TRANSPORT="ses",
+        MAIL_FROM="me@example.com",
+        MAIL_TO="one@example.com",
+        CHART_SYMBOLS="IBM",  # one attempt to draw is enough here
+    )
+    job("initialize", start="2012-02-01", as_of="2013-03-02")
+    with mock_aws(), ThreadPoolExecutor(2) as both:
+        boto3.client("sesv2").create_email_identity(EmailIdentity="me@example.com")
+        for saturday in SATURDAYS:
+            together = threading.Barrier(2)
+
+            def report(_: int, as_of: str = str(saturday), start: threading.Barrier = together) -> str:
+                start.wait()
+                return str(handler({**REPORT, "as_of": as_of})["status"])
+
+            assert sorted(both.map(report, range(2))) == ["already_sent", "sent"]
+        sent = next(iter(ses_backends.values()))["us-east-1"].sent_messages
+        identities = [email.message_from_string(mail.raw_data)["Message-ID"] for mail in sent]
+    assert len(identities) == len(set(identities)) == PAIRS
+
+
+@pytest.mark.parametrize(
+    ("step", "claimed", "mails", "recorded"),
+    [
+        ("charts", [], 1, ("sent", 1)),
+        ("mail", [("claimed", 1)], 1, ("resent", 2)),
+        ("data", [("claimed", 1)], 2, ("resent", 2)),
+        ("quit", [("claimed", 1)], 2, ("resent", 2)),
+        ("confirmed", [("sent", 1)], 1, ("sent", 1)),
+    ],
+)
+def test_a_run_that_is_killed_is_made_good_by_the_next(
+    step: str,
+    claimed: list[tuple[str, int]],
+    mails: int,
+    recorded: tuple[str, int],
+    loaded: Job,
+    mailbox: Mailbox,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed before the handover, the mail goes out once; between handover and confirmation, twice and the same."""
+    painter = LocalServer(lambda _: mailbox.at("charts"))
+    painter.start()
+    configure(monkeypatch, QUICKCHART_URL=f"{painter.url}/chart")
+    # The clock is looked at when a run starts, claims, confirms and ends.
+    worker = Worker(killed_at_look=4 if step == "confirmed" else 0)
+    mailbox.acts[step] = worker.kill
+
+    worker.order(REPORT)
+
+    assert worker.result() is None
+    assert worker.end() == -signal.SIGKILL
+    assert rows(engine, "SELECT status, attempts FROM sent_reports") == claimed
+
+    again = loaded("weekly_report", as_of="2013-03-02")
+
+    painter.stop()
+    assert again["status"] == ("already_sent" if step == "confirmed" else "sent")
+    assert mailbox.message_ids == [MESSAGE_ID] * mails
+    assert rows(engine, "SELECT status, attempts FROM sent_reports") == [recorded]
+    warned = any("did not confirm its mail" in warning for warning in again["warnings"])
+    assert warned is (recorded[0] == "resent")
+    assert loaded("weekly_report", as_of="2013-03-02")["status"] == "already_sent"
+
+
+class Context:
+    """What Lambda gives to a run with 9 seconds left, of which 5 stay for the answer, and 2 go to the charts."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 9_000
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        pytest.param(Reply(500, b"oops"), "HTTP 500", id="down"),
+        pytest.param(None, "the chart service cannot be reached", id="hanging up"),
+        pytest.param("silent", "no answer within", id="slow"),
+        pytest.param(
+            Reply(400, PNG, {"Content-Type": "image/png", "X-quickchart-error": "Chart Error: no"}),
+            "the chart service says 'Chart Error: no'",
+            id="a picture of an error",
+        ),
+        pytest.param(
+            Reply(200, b"<html>", {"Content-Type": "text/html"}), "the answer is text/html, not image/png", id="HTML"
+        ),
+    ],
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_chart_service_that_fails_does_not_keep_the_mail_and_the_mail_says_so(
+    reply: Reply | str | None, reason: str, loaded: Job, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def respond(_: object) -> Reply | None:
+        if reply == "silent":
+            ended.wait(30)
+        return reply if isinstance(reply, Reply) else None
+
+    service = LocalServer(respond)
+    service.start()
+    configure(monkeypatch, QUICKCHART_URL=f"{service.url}/chart")
+
+    result = handler(REPORT, Context())
+
+    ended.set()
+    service.stop()
+    assert result["elapsed_seconds"] < 20
+    assert result["charts"] == []
+    ((_, _, content),) = mailbox.mails
+    mail = email.message_from_bytes(content, policy=policy.strict)
+    for kind in ("plain", "html"):
+        said = " ".join(mail.get_body((kind,)).get_content().replace("&#39;", "'").split())
+        assert f"no chart for AAPL, FB, GOOG, IBM, MSFT: {reason}" in said
+    assert "image/png" not in [part.get_content_type() for part in mail.walk()]
+
+
+def test_the_settings_of_a_worker_are_those_of_the_test(market: MarketServer, job: Job) -> None:
+    """A worker that read other settings would pass the tests above for nothing."""
+    worker = Worker()
+    worker.order({"job_type": "initialize", "as_of": "2013-03-02", "sessions": 3})
+    assert tuple(worker.result()["symbols"]) == SYMBOLS
+    assert worker.end() == 0
+    assert market.calls["grouped"] == 3

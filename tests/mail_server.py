@@ -1,0 +1,113 @@
+"""A real SMTP server on this machine, with TLS and login where a test wants them, and a box of what it took."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.smtp import SMTP, AuthResult
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+PASSWORD = "hunter2-secret"
+
+
+class Box:
+    """What a real SMTP server does with a mail: it keeps it, unless a test says otherwise."""
+
+    def __init__(
+        self, replies: Mapping[str, list[str]] | None = None, accept: Callable[[Box], str] | None = None
+    ) -> None:
+        self.mails: list[tuple[str, list[str], bytes]] = []
+        self.logins: list[tuple[str, str]] = []
+        self.attempts = 0
+        self.replies = replies or {}
+        self.accept = accept or (lambda box: "250 OK")
+
+    async def handle_RCPT(self, server, session, envelope, address, options):  # noqa: N802
+        waiting = self.replies.get(address, [])
+        reply = waiting.pop(0) if waiting else "250 OK"
+        if reply.startswith("250"):
+            envelope.rcpt_tos.append(address)
+        return reply
+
+    async def handle_DATA(self, server, session, envelope):  # noqa: N802
+        self.attempts += 1
+        reply = self.accept(self)
+        if reply.startswith("250"):
+            self.mails.append((envelope.mail_from, list(envelope.rcpt_tos), envelope.content))
+        return reply
+
+    def log_in(self, server, session, envelope, mechanism, data):
+        self.logins.append((data.login.decode(), data.password.decode()))
+        return AuthResult(success=data.password == PASSWORD.encode(), handled=False)
+
+
+@contextmanager
+def smtp_server(
+    box: Box,
+    *,
+    server_class: type[SMTP] = SMTP,
+    port: int = 0,
+    ssl_context: ssl.SSLContext | None = None,
+    **options: Any,
+) -> Iterator[int]:
+    """The port of a real SMTP server on this machine, in a thread of its own; free unless given."""
+    started, bound = threading.Event(), {}
+
+    async def serve() -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        bound["stop"] = lambda: loop.call_soon_threadsafe(stop.set)
+        server = await loop.create_server(
+            lambda: server_class(box, hostname="localhost", loop=loop, **options), "127.0.0.1", port, ssl=ssl_context
+        )
+        bound["port"] = server.sockets[0].getsockname()[1]
+        started.set()
+        await stop.wait()
+        server.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield bound["port"]
+    finally:
+        bound["stop"]()
+        thread.join()
+
+
+def make_certificate(folder: Path) -> Path:
+    """A key and its certificate for 127.0.0.1, which only those who are told trust, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "server.pem"
+    unencrypted = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, *unencrypted) + signed.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
+
+
+def server_context(certificate: Path) -> ssl.SSLContext:
+    """The server's side of TLS with that certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context

@@ -1,0 +1,65 @@
+"""Reads a report as its reader does: the figures that the HTML, the text and the spreadsheet of a mail show."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+
+Figures = dict[str, dict[str, str]]
+
+IN_TEXT = ("close", "change", "range", "low", "high", "volatility", "volume")
+
+
+def read_mail(path: str | Path) -> EmailMessage:
+    """A mail, which must be free of defects."""
+    return message_from_bytes(Path(path).read_bytes(), policy=policy.strict)
+
+
+def body(mail: EmailMessage, kind: str) -> str:
+    """The "plain" or the "html" part."""
+    return str(mail.get_body((kind,)).get_content()).replace("\r\n", "\n")
+
+
+def words(markup: str) -> str:
+    """What a reader sees of some HTML, in one line."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", markup)).split())
+
+
+def text_figures(text: str) -> Figures:
+    """The figures of each symbol in the text's table, in its order."""
+    found = {}
+    for line in text.split("\n"):
+        cells = [cell for cell in line.split() if cell not in {"▲", "▼", "*"}]
+        if len(cells) == 9 and cells[3].endswith("%"):
+            found[cells[0]] = dict(zip(IN_TEXT, cells[1:-1], strict=True))
+    return found
+
+
+def html_figures(page: str) -> Figures:
+    """The figures of each symbol in the HTML's tables, in their order."""
+    found = {}
+    for row in re.findall(r"<tr>\n(<td class=\"line\".*?)</tr>", page, re.DOTALL):
+        symbol, _, close, ends, change, spread, volatility, volume = (
+            words(cell) for cell in re.findall(r"<div[^>]*>(.*?)</div>", row)
+        )
+        low, high = ends.split(" – ")
+        figures = (close, change.lstrip("▲▼ "), spread, low, high, volatility, volume)
+        found[symbol.rstrip(" *")] = dict(zip(IN_TEXT, figures, strict=True))
+    return found
+
+
+def html_ends(page: str) -> list[tuple[str, str, str]]:
+    """Symbol, change and close of the best and of the worst, as they stand out at the top."""
+    cards = re.findall(r'<td class="\w+-edge".*?</td>', page, re.DOTALL)
+    return [re.fullmatch(r"\S+ (\S+) (?:[▲▼] )?(\S+) closed at (\S+)", words(card)).groups() for card in cards]
+
+
+def spreadsheet(mail: EmailMessage) -> list[dict[str, str]]:
+    """The rows of the attached CSV."""
+    (attached,) = [part for part in mail.walk() if part.get_content_type() == "text/csv"]
+    return list(csv.DictReader(io.StringIO(attached.get_content())))
