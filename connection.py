@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import socket
+import sqlite3
 import ssl
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def _sqlite_engine(url: URL) -> Engine:
     def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
         if connection.execute("PRAGMA page_count").fetchone() == (0,):  # a new file: readers need not wait for writers
-            connection.execute("PRAGMA journal_mode = WAL")
+            # The first two connections may try at once, and SQLite refuses one without waiting; the mode is the file's.
+            with suppress(sqlite3.OperationalError):
+                connection.execute("PRAGMA journal_mode = WAL")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
