@@ -107,11 +107,7 @@ class Settings(BaseSettings):
     """Every setting of this project, typed and checked; the names are those of the environment, in lower case."""
 
     model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
+        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     database_url: SecretStr = SecretStr("sqlite:///stock_tracker.db")
