@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import sqlite3
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -64,6 +63,8 @@ def open_engine(url: str) -> Engine:
 
 
 def _sqlite_engine(url: URL) -> Engine:
+    import sqlite3
+
     if url.query or not url.database or url.database.startswith((":memory:", "file:")):
         raise ConfigError(
             "DATABASE_URL names no file; valid is sqlite:///file.db, as every run starts from what is stored"
