@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sqlalchemy import Column, Connection, text
 
@@ -95,11 +96,21 @@ def csv_pieces(frame: pd.DataFrame) -> Iterator[bytes]:
     import pyarrow as pa
     from pyarrow import csv
 
+    table = pa.table({name: pa.array(_short(frame[name]), from_pandas=True) for name in frame.columns})
     options = csv.WriteOptions(include_header=False, batch_size=COPY_ROWS)
-    for batch in pa.Table.from_pandas(frame, preserve_index=False).to_batches(COPY_ROWS):
+    for batch in table.to_batches(COPY_ROWS):
         piece = pa.BufferOutputStream()
         csv.write_csv(batch, piece, options)
         yield piece.getvalue().to_pybytes()
+
+
+def _short(column: pd.Series[Any]) -> pd.Series[Any] | npt.NDArray[Any]:
+    """A column as it is, but midnights as dates, which are shorter and sooner parsed."""
+    if column.dtype.kind != "M":
+        return column
+    moments = column.to_numpy()
+    days = moments.astype("datetime64[D]")
+    return days if (days == moments).all() else moments
 
 
 def read_frame(connection: Connection, query: str, names: Sequence[str], *, piece: str = "()") -> pd.DataFrame:

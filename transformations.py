@@ -198,19 +198,18 @@ def _round_into(result: Floats, block: slice, values: Floats, exact: Callable[[i
     """
     rounded = np.rint(values, out=result[block])
     values -= rounded
-    largest = max(rounded.max(), -rounded.min())
+    largest = bound = max(np.maximum.reduce(rounded), -np.minimum.reduce(rounded))
+    if not largest < np.inf:
+        bound = np.abs(rounded[np.isfinite(rounded)]).max(initial=0.0)
+    near_a_tie = 0.5 - (1e-6 + 1e-14 * bound)
     doubtful = np.empty(0, dtype=np.intp)
-    if not max(values.max(), -values.min()) < 0.5 - _margin(largest):  # NaN is not below anything
-        doubtful = np.flatnonzero(np.abs(values) >= 0.5 - _margin(np.abs(rounded)))
+    if not max(np.maximum.reduce(values), -np.minimum.reduce(values)) < near_a_tie:  # NaN is not below anything
+        doubtful = np.flatnonzero(np.abs(values) >= near_a_tie)
     rounded /= SCALE
     with localcontext(_EXACT):
         for i in doubtful.tolist():
             rounded[i] = float(exact(block.start + i).quantize(_QUANTUM))
     return float(largest)
-
-
-def _margin(scaled: Any) -> Any:
-    return 1e-6 + 1e-14 * scaled
 
 
 def weekly_performance(history: pd.DataFrame, first: pd.Timestamp) -> pd.DataFrame:
