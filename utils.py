@@ -25,6 +25,7 @@ from transformations import ROLLING_SESSIONS
 Ranges = dict[str, list[tuple[date, date]]]
 WEEK = "date_trunc('week', date)"
 NEAR_DAYS = 9  # before a session in which 4 others lie, unless something unusual happened
+CLOSES = ["symbol", "date", "close"]
 HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
 FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
 
@@ -69,10 +70,10 @@ def read_neighbours(connection: Connection, bars: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         ``symbol, date, close`` (float64) of the same symbols, each at least from 4 sessions before its first new bar to
-        4 after its last, in one query on the index.
+        4 after its last, by the index.
     """
     if bars.empty:
-        return frame_of([], ["symbol", "date", "close"])
+        return frame_of([], CLOSES)
     symbol, dates = bars["symbol"], bars["date"].to_numpy()
     starts = np.flatnonzero((symbol != symbol.shift()).to_numpy(dtype=bool))
     ends = np.append(starts[1:], len(bars)) - 1
@@ -85,30 +86,40 @@ def read_neighbours(connection: Connection, bars: pd.DataFrame) -> pd.DataFrame:
             "latest": latest,
             "since": since,
             "most": (latest - since) // np.timedelta64(1, "D") + ROLLING_SESSIONS,  # a row a day, and 4 after
+            "place": np.arange(len(starts)),
         }
     )
-    dated = dict.fromkeys(["earliest", "latest", "since"], STOCK_DATA.c.date)
-    stage(connection, "spans", {"symbol": STOCK_DATA.c.symbol, **dated, "most": STOCK_DATA.c.volume}, spans)
-    query = _NEIGHBOURS_POSTGRESQL if connection.dialect.name == "postgresql" else _NEIGHBOURS_SQLITE
-    neighbours = read_frame(connection, query, ["symbol", "date", "close"])
+    if connection.dialect.name != "postgresql":
+        return _ask_of(connection, spans, _NEIGHBOURS_SQLITE, CLOSES)
+    # Index scans read all matches of a page whatever the LIMIT, so the first one begins shortly before the span: it
+    # brings what is wanted of nearly every symbol. The second one is for those that have less than 4 sessions there.
+    near = _ask_of(connection, spans, _NEAR, [*CLOSES, "place"])
+    before = np.bincount(near.pop("place").dropna().astype("int64"), minlength=len(spans))
+    lacking = spans[before < ROLLING_SESSIONS - 1]
+    return pd.concat([near, _ask_of(connection, lacking, _OLDER, CLOSES)], ignore_index=True) if len(lacking) else near
+
+
+def _ask_of(connection: Connection, spans: pd.DataFrame, query: str, names: Sequence[str]) -> pd.DataFrame:
+    types = {"symbol": STOCK_DATA.c.symbol} | dict.fromkeys(["earliest", "latest", "since"], STOCK_DATA.c.date)
+    stage(connection, "spans", {**types, "most": STOCK_DATA.c.volume, "place": STOCK_DATA.c.volume}, spans)
+    found = read_frame(connection, query, names)
     drop_stage(connection, "spans")
-    return neighbours
+    return found
 
 
-# By the index, one symbol after the other, whatever the planner believes of the size of either table. Index scans read
-# all matches of a page whatever the LIMIT, so the first one begins shortly before the span: it brings what is wanted of
-# nearly every symbol. The second one is for those that have less than 4 sessions there.
-_CLOSES = "SELECT symbol, date, close FROM stock_data WHERE symbol = spans.symbol"
-_NEIGHBOURS_POSTGRESQL = f"""
-SELECT near.symbol, near.date, near.close FROM spans CROSS JOIN LATERAL (
-    ({_CLOSES} AND date >= since ORDER BY date LIMIT most)
-    UNION ALL (
-        {_CLOSES} AND date < since AND NOT EXISTS (
-            SELECT 1 FROM stock_data AS recent WHERE recent.symbol = spans.symbol AND recent.date >= since
-            AND recent.date < earliest OFFSET {ROLLING_SESSIONS - 2})
-        ORDER BY date DESC LIMIT {ROLLING_SESSIONS - 1}
-    )
+# By the index, one symbol after the other, whatever the planner believes of the size of either table; `place` says
+# which span a close lies before.
+_NEAR = """
+SELECT near.symbol, near.date, near.close, CASE WHEN near.date < earliest THEN place END AS place
+FROM spans CROSS JOIN LATERAL (
+    SELECT symbol, date, close FROM stock_data WHERE symbol = spans.symbol AND date >= since ORDER BY date LIMIT most
 ) AS near
+"""
+_OLDER = f"""
+SELECT older.symbol, older.date, older.close FROM spans CROSS JOIN LATERAL (
+    SELECT symbol, date, close FROM stock_data WHERE symbol = spans.symbol AND date < since
+    ORDER BY date DESC LIMIT {ROLLING_SESSIONS - 1}
+) AS older
 """
 # SQLite has no LATERAL: the bounds of each symbol first, then the rows between them.
 _NEIGHBOURS_SQLITE = f"""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -63,17 +62,17 @@ def serve(symbols: int, sessions: int) -> None:
 def invoke(event: dict[str, Any], seconds: float) -> None:
     """Be one invocation: run the handler, and print its result with what it took."""
     from lambda_main import handler
+    from telemetry import peak_memory
 
     started, used = time.monotonic(), time.process_time()
     result = handler(event, Invocation(seconds))
-    usage = resource.getrusage(resource.RUSAGE_SELF)
     taken = {
         "status": result["status"],
         "rows": sum(result["rows"].values()),
         "api_calls": result["api_calls"],
         "seconds": time.monotonic() - started,
         "own_seconds": time.process_time() - used,
-        "peak_mb": usage.ru_maxrss / 1024,
+        "peak_mb": peak_memory(),
     }
     print(json.dumps(taken))
 
@@ -86,6 +85,7 @@ def update(repeats: int) -> None:
     import database
     from connection import open_engine, transaction
     from lambda_main import handler
+    from telemetry import peak_memory
 
     engine, session = open_engine(os.environ["DATABASE_URL"]), previous_session(TODAY)
     numbers = [f"CAST({name} AS DOUBLE PRECISION)" for name in database.VALUES]
@@ -117,8 +117,7 @@ def update(repeats: int) -> None:
             seconds.append(time.monotonic() - started)
             if written != len(rows):
                 raise SystemExit(f"{name} wrote {written:,} rows instead of {len(rows):,}")
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({**{name: median(seconds) for name, seconds in taken.items()}, "peak_mb": usage.ru_maxrss / 1024}))
+    print(json.dumps({**{name: median(seconds) for name, seconds in taken.items()}, "peak_mb": peak_memory()}))
 
 
 @contextmanager
