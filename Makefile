@@ -17,8 +17,8 @@ test: $(VENV)/.test ## Run the whole suite, on a real PostgreSQL
 test-deep: $(VENV)/.test ## Drive twenty times as many random histories through the jobs (about half an hour)
 	@DEEPER=20 $(BIN)/python -m pytest -n auto tests/integration/test_convergence.py $(ARGS)
 
-bench: $(VENV)/.bench ## Measure every claim of docs/benchmarks.md (about 3 minutes; ARGS=--json for objects)
-	@for script in load transform parse market cold_start; do \
+bench: $(VENV)/.bench ## Measure every claim of docs/benchmarks.md (about 4 minutes; ARGS=--json for objects)
+	@for script in load transform parse market cold_start report; do \
 		echo "== benchmarks/$$script.py"; $(BIN)/python benchmarks/$$script.py $(ARGS) || exit 1; \
 	done
 

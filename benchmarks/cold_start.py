@@ -34,17 +34,18 @@ seconds = time.perf_counter() - started
 print(json.dumps({{"seconds": seconds, "modules": sorted(sys.modules)}}))
 """
 UPDATE = """
-import json, resource, time
+import json, time
 started = time.perf_counter()
 from lambda_main import handler
 imported = time.perf_counter()
 result = handler({{"job_type": "{job_type}", "as_of": "{as_of}"}})
 done = time.perf_counter()
+from benchmarks.common import peak_memory
 print(json.dumps({{
     "status": result["status"],
     "import": imported - started,
     "job": done - imported,
-    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "peak_mb": peak_memory(),
 }}))
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import statistics
 import tempfile
 import time
@@ -57,6 +58,15 @@ def machine(*libraries: str) -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     hardware = {"machine": platform.machine(), "cores": os.cpu_count(), "memory_gib": round(memory)}
     return {"date": str(date.today()), "hardware": hardware, "versions": versions}
+
+
+def peak_memory() -> float:
+    """The most memory that this process ever held; Linux's resource usage would count its parent's as well."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def medians(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:

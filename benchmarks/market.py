@@ -29,7 +29,7 @@ from zoneinfo import ZoneInfo
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common import embedded_postgresql, machine, show  # noqa: E402
+from benchmarks.common import embedded_postgresql, machine, peak_memory, show  # noqa: E402
 from sessions import previous_session  # noqa: E402
 
 END, TODAY = date(2025, 12, 31), date(2026, 1, 2)
@@ -62,7 +62,6 @@ def serve(symbols: int, sessions: int) -> None:
 def invoke(event: dict[str, Any], seconds: float) -> None:
     """Be one invocation: run the handler, and print its result with what it took."""
     from lambda_main import handler
-    from telemetry import peak_memory
 
     started, used = time.monotonic(), time.process_time()
     result = handler(event, Invocation(seconds))
@@ -85,7 +84,6 @@ def update(repeats: int) -> None:
     import database
     from connection import open_engine, transaction
     from lambda_main import handler
-    from telemetry import peak_memory
 
     engine, session = open_engine(os.environ["DATABASE_URL"]), previous_session(TODAY)
     numbers = [f"CAST({name} AS DOUBLE PRECISION)" for name in database.VALUES]

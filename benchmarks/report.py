@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from sqlalchemy import text
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.common import embedded_postgresql, machine, medians, show
+from benchmarks.common import embedded_postgresql, machine, medians, peak_memory, show
 from config import settings
 from connection import open_engine
 from lambda_main import handler
@@ -98,16 +97,7 @@ def child() -> None:
     started = time.perf_counter()
     result = send_report()
     seconds = time.perf_counter() - started
-    print(json.dumps({"seconds": seconds, "mb": peak_mb(), "charts": len(result["charts"])}))
-
-
-def peak_mb() -> float:
-    """The most memory that this process ever held; Linux's resource usage would count its parent's as well."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"seconds": seconds, "mb": peak_memory(), "charts": len(result["charts"])}))
 
 
 def main() -> None:

@@ -14,21 +14,9 @@ from fetching import CHUNK_ROWS, CHUNK_SECONDS, Answer, fetch_chunks
 from planner import Call, GroupedCall, RangeCall
 from runs import no_progress
 from sessions import last_sessions
+from tests.clocks import StillClock
 
 SESSIONS = last_sessions(20, date(2013, 3, 2))
-
-
-class StillClock:
-    """Time that moves only when a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class Provider:

@@ -21,6 +21,7 @@ from sandbox.market import MarketServer
 from sandbox.prices import PriceHistory
 from schema import ensure_schema
 from sessions import sessions_between
+from tests.clocks import StillClock
 from tests.conftest import Job
 from tests.database_rows import scalar
 from transformations import add_metrics
@@ -87,24 +88,11 @@ def test_a_forced_repeat_neither_rewrites_nor_locks_a_row(
     assert scalar(engine, "SELECT count(*) FROM stock_data WHERE xmax <> 0") == 0
 
 
-class SimulatedClock:
-    """Time that passes only while somebody waits."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 def test_500_sessions_of_the_whole_market_take_500_calls_and_under_100_minutes_on_the_free_plan(
     sqlite_url: str,
 ) -> None:
     end, today = date(2012, 12, 31), date(2013, 1, 2)
-    clock = SimulatedClock()
+    clock = StillClock()
     with MarketServer(PriceHistory.synthetic(3, 500, seed=1, end=end), today=today) as market:
         settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=5)
         tools = Tools(settings=settings, engine=open_engine(sqlite_url), deadline=Deadline(None, clock))
