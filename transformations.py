@@ -221,7 +221,7 @@ def weekly_performance(history: pd.DataFrame, first: pd.Timestamp) -> pd.DataFra
     Parameters
     ----------
     history : pandas.DataFrame
-        Stored rows of each symbol up to the week's last session, at most 30 a symbol, sorted by symbol and date:
+        Stored rows of each symbol up to the week's last session, at most 30 a symbol, oldest first:
         ``symbol, date, open, high, low, close, volume, volatility``.
     first : pandas.Timestamp
         The week's first session; later rows are the week's.

@@ -23,7 +23,7 @@ from staging import drop_stage, frame_of, read_frame, stage, stamps
 from transformations import ROLLING_SESSIONS
 
 Ranges = dict[str, list[tuple[date, date]]]
-WEEK = "date_trunc('week', date)"
+LAST_LETTER = "right(symbol, 1)"
 NEAR_DAYS = 9  # before a session in which 4 others lie, unless something unusual happened
 CLOSES = ["symbol", "date", "close"]
 HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
@@ -140,7 +140,7 @@ FROM bounds JOIN stock_data
 
 
 def read_history(connection: Connection, symbols: Sequence[str], first: date, last: date) -> pd.DataFrame:
-    """Stored rows of the symbols from one session to another, sorted by symbol and date.
+    """Stored rows of the symbols from one session to another, those of a symbol side by side, oldest first.
 
     Parameters
     ----------
@@ -159,12 +159,14 @@ def read_history(connection: Connection, symbols: Sequence[str], first: date, la
     dates = f"date BETWEEN '{midnight(first)}' AND '{midnight(last)}'"
     query = f"SELECT symbol, date, {numbers} FROM stock_data WHERE {dates}"
     if list(symbols) == [EVERY_SYMBOL]:
-        history = read_frame(connection, query, HISTORY, piece=WEEK)
+        history = read_frame(connection, query, HISTORY, piece=LAST_LETTER)
     else:
         stage(connection, "asked", {"symbol": STOCK_DATA.c.symbol}, pd.DataFrame({"symbol": list(symbols)}))
-        history = read_frame(connection, f"{query} AND symbol IN (SELECT symbol FROM asked)", HISTORY, piece=WEEK)
+        history = read_frame(
+            connection, f"{query} AND symbol IN (SELECT symbol FROM asked)", HISTORY, piece=LAST_LETTER
+        )
         drop_stage(connection, "asked")
-    return history.sort_values(["symbol", "date"], ignore_index=True)
+    return history
 
 
 def read_rejected(
