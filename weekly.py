@@ -88,7 +88,8 @@ def send_report(this: Run, sessions: Sequence[date], shortfall: Sequence[str]) -
     if performance.empty and sent and sent["status"] == "no_prices" and not (request.force or request.dry_run):
         return _again(this, sessions, sent)
     charted = chart_symbols(performance, settings.chart_symbols)
-    pictures, undrawn = _draw(this, history[history["symbol"].isin(charted)])
+    drawn = history[history["symbol"].isin(charted)].sort_values(["symbol", "date"])
+    pictures, undrawn = _draw(this, drawn)
     undrawn += [f"no chart for {s}: it has no price in this week" for s in settings.chart_symbols if s not in charted]
     said = [*shortfall, *told, *undrawn]
     this.warnings += said
