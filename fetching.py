@@ -19,8 +19,8 @@ import pandas as pd
 from api_client import Bar, PolygonClient
 from clock import Deadline
 from config import EVERY_SYMBOL
-from errors import ApiError, TimeUpError
-from planner import Call, GroupedCall, RangeCall
+from errors import StockTrackerError, TimeUpError
+from planner import DAY, Call, GroupedCall
 from quality import RejectedBar, judge
 from runs import ProgressFunction
 from sessions import sessions_between
@@ -54,11 +54,6 @@ class Answer:
     def holds(self, session: date) -> bool:
         """Whether a bar of this session is among the accepted ones."""
         return bool((self.accepted["date"] == pd.Timestamp(session)).any())
-
-
-def restates(call: Call) -> bool:
-    """Whether a call replaces history of another scale; it may ask again, and is committed alone."""
-    return isinstance(call, RangeCall) and call.restates
 
 
 def fetch_chunks(
@@ -97,15 +92,16 @@ def fetch_chunks(
     clock, slowest = deadline.clock, 0.0
     chunk: list[Answer] = []
     waiting: Future[Answer] | None = None
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch") as ahead:
+    ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
+    try:
         started = clock.monotonic()
         for done, (call, following) in enumerate(zip_longest(calls, calls[1:])):
             progress(done, len(calls), str(call))
             try:
                 if not chunk and not waiting and deadline.remaining < slowest:
-                    raise TimeUpError(f"the next calls need up to {slowest:.0f} s")
+                    raise TimeUpError(f"the next calls need up to {slowest:.0f} s" if slowest else "no time is left")
                 chunk.append(waiting.result() if waiting else _answer(client, call, symbols))
-            except (ApiError, TimeUpError):
+            except StockTrackerError:
                 if chunk:
                     yield chunk
                 raise
@@ -114,13 +110,17 @@ def fetch_chunks(
             # that is left to this thread, which an interrupt reaches. A restatement may ask again while it is
             # committed, so nothing is fetched beside it.
             in_time = client.is_ready and deadline.remaining > 2 * max(slowest, taken)
-            alone = following is None or restates(call)
+            alone = following is None or call.restates
             waiting = None if alone or not in_time else ahead.submit(_answer, client, following, symbols)
             rows = sum(len(answer.accepted) for answer in chunk)
-            if alone or not in_time or restates(following) or rows >= CHUNK_ROWS or taken > CHUNK_SECONDS:
+            if following:  # what is stored between two sessions of a symbol is read with them
+                rows += len(chunk[-1].accepted) * len(sessions_between(call.last + DAY, following.first - DAY))
+            if alone or not in_time or following.restates or rows >= CHUNK_ROWS or taken > CHUNK_SECONDS:
                 yield chunk
                 slowest = max(slowest, clock.monotonic() - started)
                 chunk, started = [], clock.monotonic()
+    finally:
+        ahead.shutdown(wait=False, cancel_futures=True)  # a failure does not wait for an answer that nobody takes
 
 
 def _answer(client: PolygonClient, call: Call, symbols: tuple[str, ...]) -> Answer:
@@ -138,4 +138,9 @@ def _of_symbols(bars: list[Bar], symbols: tuple[str, ...]) -> list[Bar]:
     if symbols == (EVERY_SYMBOL,):
         return bars
     wanted = set(symbols)
-    return [bar for bar in bars if not isinstance(bar, dict) or bar.get("T") in wanted]
+    return [bar for bar in bars if not isinstance(bar, dict) or _may_be(bar.get("T"), wanted)]
+
+
+def _may_be(symbol: object, wanted: set[str]) -> bool:
+    """Whether it is a wanted symbol, or none at all, which is for the judge to say."""
+    return not isinstance(symbol, str) or symbol in wanted

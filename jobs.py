@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 import utils
-from config import EVERY_SYMBOL
+from config import EVERY_SYMBOL, read_again
 from connection import transaction
 from errors import ApiError, ConfigError, CredentialsError, TimeUpError
 from runs import Request, Run, Tools, recorded, turn
@@ -116,7 +116,7 @@ def _tracked_since(this: Run, connection: Connection | None, latest: date) -> da
 def _bring(this: Run, wanted_sessions: Wanted, latest: date, held: Sequence[date] = ()) -> dict[str, Any]:
     """Load what is missing of the wanted sessions; in a dry run, say what would be asked."""
     from loading import load
-    from splits import is_restatement, look_for_splits
+    from splits import look_for_splits
 
     request = this.request
     if request.dry_run:
@@ -132,7 +132,7 @@ def _bring(this: Run, wanted_sessions: Wanted, latest: date, held: Sequence[date
             complete = _in_time(this, lambda: look_for_splits(this, client, alone=alone))
             wanted, calls, missing, _ = _plan(this, wanted_sessions)
             # A run beside this one may be about to store an answer of the scale before the split.
-            must_be_alone = not alone and any(is_restatement(call) for call in calls)
+            must_be_alone = not alone and any(call.restates for call in calls)
             if not must_be_alone:
                 complete = complete and load(this, client, calls, latest)
     if must_be_alone:
@@ -222,6 +222,8 @@ def _refresh(this: Run, sessions: list[date]) -> tuple[dict[str, Any], list[str]
     try:
         outcome = _bring(loader, wanted, previous_session(this.request.as_of))
     except (ApiError, CredentialsError) as error:
+        if isinstance(error, CredentialsError) and read_again(tools.settings):
+            raise  # the handler tries once more, with the new one
         return {}, [f"Some prices of this week could not be loaded: {error}."]
     finally:
         this.api_calls = loader.api_calls

@@ -75,10 +75,11 @@ def _telemetry(context: Any) -> Telemetry | None:
 
 def _run(event: Any, context: Any, watch: Telemetry | None) -> dict[str, Any]:
     """Run the job, and once more with the new secret if one of its credentials was refused and is another one now."""
+    used = settings()
     try:
         return _attempt(event, context, watch)
     except CredentialsError as refused:
-        if not _secret_has_changed(refused):
+        if not _secret_has_changed(used, refused):
             raise
         if watch:
             watch.goes_on(refused)
@@ -94,10 +95,10 @@ def _attempt(event: Any, context: Any, watch: Telemetry | None) -> dict[str, Any
     return jobs.run(request, tools)
 
 
-def _secret_has_changed(refused: CredentialsError) -> bool:
+def _secret_has_changed(used: Settings, refused: CredentialsError) -> bool:
     """Whether the secret was rotated since this process read it."""
     try:
-        return read_again()
+        return read_again(used)
     except ConfigError as error:
         raise CredentialsError(f"{refused}; and the settings cannot be read again: {error}") from None
 

@@ -8,7 +8,7 @@ itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date
@@ -100,22 +100,36 @@ def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -
     """
     with transaction(run.tools.engine, write=False) as connection:
         progress = Progress(latest, latest_seen=utils.latest_is_known(connection, latest))
-    done = 0
-    chunks = fetch_chunks(client, calls, run.request.symbols, deadline=run.tools.deadline, progress=run.tools.progress)
+    left = list(calls)
     try:
-        with closing(chunks):
-            for chunk in chunks:
-                run.api_calls = client.calls
-                commit(run, client, chunk, progress)
-                done += len(chunk)
+        _take(run, client, left, progress)
+        if progress.waiting and progress.latest_seen:
+            # The provider got it between two answers, or has none of these symbols: one more call tells.
+            left.append(GroupedCall(latest))
+            _take(run, client, left, progress)
     except TimeUpError as error:
-        run.warnings.append(f"{len(calls) - done} of {len(calls)} calls are left for the next run: {error}")
+        run.warnings.append(f"{len(left)} of {len(calls)} calls are left for the next run: {error}")
         return False
     finally:
         run.api_calls = client.calls
     run.tools.progress(len(calls), len(calls), "")
-    _settle_latest(run, progress)
+    if progress.waiting and not progress.latest_seen:
+        run.warnings.append(f"the provider has no bar of {latest} yet: the next run asks again")
+        with transaction(run.tools.engine) as connection:  # nor can it be trusted to know this morning's splits
+            run.save(connection, splits_until=latest)
     return True
+
+
+def _take(run: Run, client: PolygonClient, left: list[Call], progress: Progress) -> None:
+    """Make the calls that are left, and take each from the list once its answer is committed."""
+    tools = run.tools
+    with closing(
+        fetch_chunks(client, tuple(left), run.request.symbols, deadline=tools.deadline, progress=tools.progress)
+    ) as chunks:
+        for chunk in chunks:
+            run.api_calls = client.calls
+            commit(run, client, chunk, progress)
+            del left[: len(chunk)]
 
 
 def commit(run: Run, client: PolygonClient, chunk: Sequence[Answer], progress: Progress) -> None:
@@ -132,7 +146,6 @@ def commit(run: Run, client: PolygonClient, chunk: Sequence[Answer], progress: P
         Brought up to date.
     """
     new = clean(pd.concat([answer.accepted for answer in chunk], ignore_index=True))
-    progress.latest_seen = progress.latest_seen or any(answer.holds(progress.latest) for answer in chunk)
     call = chunk[0].call
     restated_symbol = call.symbol if isinstance(call, RangeCall) and is_restated(run, client, call, new) else None
     with transaction(run.tools.engine) as connection:
@@ -159,8 +172,9 @@ def _cover(run: Run, connection: Connection, chunk: Sequence[Answer], progress: 
 
     The latest session does not count while no bar of it has come from anywhere.
     """
-    fetched: dict[tuple[str, ...], list[Range]] = {}
+    fetched: dict[str, list[Range]] = {}
     for answer in chunk:
+        progress.latest_seen = progress.latest_seen or answer.holds(progress.latest)
         sessions = answer.sessions
         asked = run.request.symbols if isinstance(answer.call, GroupedCall) else (answer.call.symbol,)
         symbols = tuple(symbol for symbol in asked if symbol not in waiting)
@@ -168,25 +182,12 @@ def _cover(run: Run, connection: Connection, chunk: Sequence[Answer], progress: 
             progress.waiting.update(symbols)
             sessions = sessions[:-1]
         if sessions:
-            fetched.setdefault(symbols, []).append((sessions[0], sessions[-1]))
-    for symbols, ranges in fetched.items():
-        _add_coverage(connection, symbols, merge_ranges(ranges))
+            for symbol in symbols:
+                fetched.setdefault(symbol, []).append((sessions[0], sessions[-1]))
+    _add_coverage(connection, fetched)
 
 
-def _settle_latest(run: Run, progress: Progress) -> None:
-    """Once the provider has shown a bar of the latest session, it has none of the symbols that lacked one."""
-    if not progress.waiting:
-        return
-    if not progress.latest_seen:
-        run.warnings.append(f"the provider has no bar of {progress.latest} yet: the next run asks again")
-        with transaction(run.tools.engine) as connection:  # nor can it be trusted to know this morning's splits
-            run.save(connection, splits_until=progress.latest)
-        return
-    with transaction(run.tools.engine) as connection:
-        _add_coverage(connection, sorted(progress.waiting), [(progress.latest, progress.latest)])
-
-
-def _add_coverage(connection: Connection, symbols: Sequence[str], ranges: Sequence[Range]) -> None:
-    known = utils.read_coverage(connection, symbols)
-    merged = {symbol: merge_ranges([*known.get(symbol, []), *ranges]) for symbol in symbols}
+def _add_coverage(connection: Connection, fetched: Mapping[str, Sequence[Range]]) -> None:
+    known = utils.read_coverage(connection, list(fetched))
+    merged = {symbol: merge_ranges([*known.get(symbol, []), *ranges]) for symbol, ranges in fetched.items()}
     database.replace_coverage(connection, {s: parts for s, parts in merged.items() if parts != known.get(s)})

@@ -52,13 +52,15 @@ def run_lock(engine: Engine, seconds: float, sessions: Sequence[date] = ()) -> I
     on_server = engine.dialect.name == "postgresql"
     held = sorted(sessions) if on_server and len(sessions) <= MOST_SESSIONS_HELD else []
     holder = engine if on_server else _lock_file_engine(engine, wait)
+    stack = ExitStack()
     try:
-        with ExitStack() as stack:
-            with connecting(engine):
-                connection = stack.enter_context(holder.connect())
-                _take_run_lock(connection, engine, wait, held)
-            yield not held
+        with connecting(engine):
+            connection = stack.enter_context(holder.connect())
+            _take_run_lock(connection, engine, wait, held)
+        yield not held
     finally:
+        with connecting(engine):
+            stack.close()
         if holder is not engine:
             holder.dispose()
 
@@ -66,6 +68,7 @@ def run_lock(engine: Engine, seconds: float, sessions: Sequence[date] = ()) -> I
 def _take_run_lock(connection: Connection, engine: Engine, wait: float, sessions: Sequence[date]) -> None:
     try:
         if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")  # it is idle all along
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {round(wait * 1000)}")
             connection.exec_driver_sql(_run_lock_statement(sessions))
         else:

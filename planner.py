@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,9 +39,10 @@ class RangeCall:
 
 @dataclass(frozen=True)
 class GroupedCall:
-    """One session of every symbol; `first` and `last` are that session."""
+    """One session of every symbol; `first` and `last` are that session, and it never restates."""
 
     session: date
+    restates: ClassVar[bool] = False
 
     @property
     def first(self) -> date:

@@ -86,14 +86,15 @@ def subject(performance: pd.DataFrame) -> str:
     'Weekly Market Report - Best: NVDA: 8.5% | Worst: QUBT: -3.2%'
     """
     title = "Weekly Market Report - "
-    if performance.empty:
+    known = performance[performance["return_pct"].notna()] if len(performance) else performance
+    if known.empty:
         return f"{title}No prices"
-    symbols, changes = performance["symbol"].iloc[[0, -1]], performance["return_pct"].iloc[[0, -1]]
+    symbols, changes = known["symbol"].iloc[[0, -1]], known["return_pct"].iloc[[0, -1]]
     best, worst = (f"{figures.fixed(value, 1)}%" for value in changes)
-    if len(performance) == 1:
+    if len(known) == 1:
         return f"{title}{figures.plain(symbols.iloc[0])}: {best}"
     if figures.fixed(changes.iloc[0], 2) == figures.fixed(changes.iloc[1], 2):
-        return f"{title}All {len(performance)} symbols: {best}"
+        return f"{title}All {len(known)} symbols: {best}"
     return f"{title}Best: {figures.plain(symbols.iloc[0])}: {best} | Worst: {figures.plain(symbols.iloc[1])}: {worst}"
 
 
@@ -143,6 +144,7 @@ def build_report(
     shown = pd.concat([listed, performance[[symbol in graphed for symbol in performance.get("symbol", [])]]])
     lines = {str(row["symbol"]): figures.line(row, week.sessions) for row in shown.to_dict("records")}
     table = [lines[str(symbol)] for symbol in listed.get("symbol", [])]
+    known = [line for line in table if line.change != figures.UNKNOWN]
     view = {
         "subject": subject(performance),
         "week": week,
@@ -150,7 +152,7 @@ def build_report(
         "count": len(performance),
         "csv_name": f"{week.name}.csv" if long else None,
         "groups": [table[:EACH_END], table[EACH_END:]] if long else [table],
-        "ends": table[:1] + table[1:][-1:],
+        "ends": known[:1] + known[1:][-1:],
         "graphs": [
             {"alt": figures.plain(pictures[symbol].alt), "cid": content_id(attached.index(symbol), week)}
             if symbol in pictures
@@ -212,6 +214,6 @@ def _summary(performance: pd.DataFrame, week: Week) -> str:
         sessions += ", a short week"
     if performance.empty:
         return sessions
-    ways = Counter(figures.way(value) for value in performance["return_pct"])
+    ways = Counter(figures.way(value) for value in performance["return_pct"].dropna())
     counted = [f"{ways[way]:,} {verb}" for way, verb in _VERBS.items() if ways[way]]
     return f"{sessions} · {len(performance):,} symbol{'s' * (len(performance) != 1)}: {', '.join(counted)}"

@@ -1,7 +1,7 @@
 """The six tables, and their creation beside an existing ``stock_data``.
 
 ``stock_data`` is the product and fixed to the letter; the others record how it came to be. An existing ``stock_data``
-of that shape is adopted as it is, with its rows. This module moves no data.
+of that shape is adopted with its rows, of which only a date that carries a time of day is changed: to its session.
 """
 
 from __future__ import annotations
@@ -123,10 +123,12 @@ SENT_REPORTS = Table(
 )
 
 
-# SQLite keeps what it is given, and writers differ in how they spell midnight; the key needs one spelling.
+# A session has one row: writers of UTC stamps have put it at 04:00 or 05:00. SQLite keeps what it is given, and the key
+# needs one spelling of midnight as well.
 _ADOPT_SQLITE_DATES = """
 UPDATE stock_data SET date = substr(date, 1, 10) || ' 00:00:00' WHERE date <> substr(date, 1, 10) || ' 00:00:00'
 """
+_ADOPT_DATES = "UPDATE stock_data SET date = date_trunc('day', date) WHERE date <> date_trunc('day', date)"
 
 
 def ensure_schema(connection: Connection) -> None:
@@ -162,8 +164,9 @@ def ensure_schema(connection: Connection) -> None:
                 "the existing table stock_data has no UNIQUE (symbol, date);"
                 " run: ALTER TABLE stock_data ADD UNIQUE (symbol, date)"
             )
-        if connection.dialect.name == "sqlite" and COVERAGE.name not in present:
-            connection.exec_driver_sql(_ADOPT_SQLITE_DATES)
+        if COVERAGE.name not in present:
+            on_sqlite = connection.dialect.name == "sqlite"
+            connection.exec_driver_sql(_ADOPT_SQLITE_DATES if on_sqlite else _ADOPT_DATES)
     METADATA.create_all(
         connection, tables=[t for t in METADATA.sorted_tables if t.name not in present], checkfirst=False
     )

@@ -21,7 +21,7 @@ import utils
 from api_client import PolygonClient, Split
 from config import EVERY_SYMBOL
 from connection import transaction
-from planner import Call, RangeCall
+from planner import RangeCall
 from quality import RejectedBar, judge
 from runs import Run
 from sessions import today
@@ -100,11 +100,6 @@ def plan_restatements(run: Run, connection: Connection, wanted: Sequence[date]) 
         if days:
             calls.append(RangeCall(symbol, min(days), max(days), restates=True))
     return calls
-
-
-def is_restatement(call: Call) -> bool:
-    """Whether a call replaces history of an old scale, for which its run must be alone."""
-    return isinstance(call, RangeCall) and call.restates
 
 
 def is_restated(run: Run, client: PolygonClient, call: RangeCall, bars: pd.DataFrame) -> bool:

@@ -155,7 +155,7 @@ def _close_metrics(code: Codes, close: Floats) -> tuple[Floats, Floats]:
     def exact_change(i: int) -> Decimal:
         return (_decimal(close[i]) - _decimal(close[i - 1])) / _decimal(close[i - 1]) * 100
 
-    with np.errstate(divide="ignore", invalid="ignore"):  # an adopted table may hold anything
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # an adopted table may hold anything
         for block in _blocks(size, first=1):
             previous = close[block.start - 1 : block.stop - 1]
             values = np.subtract(close[block], previous, out=scratch[: block.stop - block.start])
@@ -204,7 +204,9 @@ def _round_into(result: Floats, block: slice, values: Floats, exact: Callable[[i
     near_a_tie = 0.5 - (1e-6 + 1e-14 * bound)
     doubtful = np.empty(0, dtype=np.intp)
     if not max(np.maximum.reduce(values), -np.minimum.reduce(values)) < near_a_tie:  # NaN is not below anything
-        doubtful = np.flatnonzero(np.abs(values) >= near_a_tie)
+        doubtful = np.flatnonzero(np.abs(values) >= near_a_tie)  # by the margin of the largest, then by their own
+        own = 0.5 - (1e-6 + 1e-14 * np.abs(rounded[doubtful]))
+        doubtful = doubtful[np.abs(values[doubtful]) >= own]
     rounded /= SCALE
     with localcontext(_EXACT):
         for i in doubtful.tolist():
@@ -246,5 +248,6 @@ def weekly_performance(history: pd.DataFrame, first: pd.Timestamp) -> pd.DataFra
     table["return_pct"] = (table["close"] - table["open"]) / table["open"] * 100
     table["range_pct"] = (table["high"] - table["low"]) / table["low"] * 100
     table["volume_ratio"] = table["volume"] / table["usual"].where(table["usual"] > 0)
+    table = table.replace([np.inf, -np.inf], np.nan)  # of an adopted row without a price, or with one of 0
     table = table.reset_index().sort_values(["return_pct", "symbol"], ascending=[False, True], ignore_index=True)
     return table[PERFORMANCE]

@@ -9,7 +9,7 @@ from threading import Event, Lock
 import pytest
 
 from clock import Deadline
-from errors import ApiError, TimeUpError
+from errors import ApiError, CredentialsError, TimeUpError
 from fetching import CHUNK_ROWS, CHUNK_SECONDS, Answer, fetch_chunks
 from planner import Call, GroupedCall, RangeCall
 from runs import no_progress
@@ -80,6 +80,31 @@ def test_a_chunk_ends_once_it_is_large(clock: StillClock) -> None:
     assert taken == [SESSIONS[:2], SESSIONS[2:4], SESSIONS[4:5]]
 
 
+def test_a_hole_far_back_is_not_taken_together_with_the_latest_session(clock: StillClock) -> None:
+    """What is stored between two sessions of a symbol is read with them."""
+    provider = Provider(clock, symbols=CHUNK_ROWS // 10)
+    holes = [SESSIONS[0], SESSIONS[1], SESSIONS[15], SESSIONS[16]]
+
+    assert chunks(provider, [GroupedCall(day) for day in holes], clock) == [holes[:2], holes[2:]]
+
+
+def test_a_bar_without_a_symbol_is_left_to_the_judge(clock: StillClock) -> None:
+    provider = Provider(clock, symbols=2)
+    whole = provider.grouped_bars
+    provider.grouped_bars = lambda day: [*whole(day), {"T": ["S1"]}, {"o": 1.0}, 7]  # type: ignore[method-assign]
+    rejected: list[str] = []
+
+    chunks(
+        provider,
+        [GroupedCall(SESSIONS[0])],
+        clock,
+        symbols=("S1",),
+        used=lambda chunk: rejected.extend(bar.reason for bar in chunk[0].rejected),
+    )
+
+    assert rejected == ["its symbol is not text of 1 to 10 ASCII characters"] * 3
+
+
 def test_a_chunk_ends_once_it_is_old(clock: StillClock) -> None:
     provider = Provider(clock, seconds=CHUNK_SECONDS / 2 + 0.1)
 
@@ -122,7 +147,7 @@ def test_one_answer_and_no_more_is_fetched_while_a_chunk_is_committed(clock: Sti
     assert ahead == [2, 3, 4, 4]
 
 
-@pytest.mark.parametrize("error", [ApiError("the provider failed"), TimeUpError("no time")])
+@pytest.mark.parametrize("error", [ApiError("failed"), CredentialsError("refused"), TimeUpError("no time")])
 def test_what_came_before_a_failure_is_given_out_first(clock: StillClock, error: Exception) -> None:
     provider = Provider(clock)
     provider.fails_at[SESSIONS[3]] = error

@@ -82,6 +82,14 @@ def test_the_subject_names_best_and_worst(returns, line):
     assert subject(performance(**returns)) == f"Weekly Market Report - {line}"
 
 
+def test_a_return_that_is_not_known_is_neither_best_nor_worst():
+    report = build_report(performance(A=2, B=-1, C=float("nan")), WEEK)
+
+    assert report.subject == "Weekly Market Report - Best: A: 2.0% | Worst: B: -1.0%"
+    assert "3 symbols: 1 rose, 1 fell" in report.text
+    assert report.text.index("Worst:") < report.text.index("B ") < report.text.index("THE WEEK")
+
+
 @pytest.mark.parametrize(
     ("first", "last", "words"),
     [

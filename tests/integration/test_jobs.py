@@ -216,6 +216,24 @@ def test_an_existing_table_is_adopted_with_its_rows(job: Job, engine: Engine) ->
     assert [row[1] for row in table if row.symbol == "GE"] == [date(1999, 12, 31)]
 
 
+def test_adopted_rows_that_carry_a_time_of_day_become_their_sessions(job: Job, engine: Engine) -> None:
+    """Hand-made writers store the provider's milliseconds as they are: midnight in New York, in UTC."""
+    job("initialize", as_of="2013-03-01")
+    before = stock_data(engine)
+    shifted = (
+        "date + interval '5 hours'" if engine.dialect.name == "postgresql" else "substr(date, 1, 11) || '05:00:00'"
+    )
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE stock_data SET date = {shifted}"))
+        for table in ("coverage", "job_runs", "splits"):
+            connection.execute(text(f"DROP TABLE {table}"))
+
+    result = job("initialize", as_of="2013-03-01")
+
+    assert result["rows"]["inserted"] == 0
+    assert stock_data(engine) == before
+
+
 def test_a_table_that_cannot_be_adopted_is_named_and_left_alone(job: Job, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE stock_data (date TIMESTAMP NOT NULL, symbol VARCHAR(10) NOT NULL)"))

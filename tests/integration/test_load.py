@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from datetime import date, timedelta
 
@@ -17,13 +18,13 @@ from clock import Deadline
 from config import Settings
 from connection import open_engine, transaction
 from runs import Request, Tools
-from sandbox.market import MarketServer
+from sandbox.market import Fault, MarketServer
 from sandbox.prices import PriceHistory
 from schema import ensure_schema
 from sessions import sessions_between
 from tests.clocks import StillClock
-from tests.conftest import Job
-from tests.database_rows import scalar
+from tests.conftest import SYMBOLS, Job
+from tests.database_rows import scalar, stock_data
 from transformations import add_metrics
 
 SESSIONS = sessions_between(date(2001, 1, 2), date(2002, 12, 31))  # among them the closed week of September 2001
@@ -102,3 +103,35 @@ def test_500_sessions_of_the_whole_market_take_500_calls_and_under_100_minutes_o
         assert dict(market.calls) == {"grouped": 500}
     assert result["rows"]["inserted"] == 1500
     assert timedelta(minutes=95) < timedelta(seconds=clock.now) <= timedelta(minutes=100)
+
+
+def test_a_number_beyond_a_double_costs_its_bar_and_no_other(job: Job, market: MarketServer, engine: Engine) -> None:
+    bar = '{"o":1,"h":2,"l":1,"c":1.5,"v":%s,"t":%d}'
+    starts = [1361941200000, 1362027600000]  # 2013-02-27 and 28
+    bars = ",".join(bar % (volume, start) for volume, start in zip(("1e400", "10"), starts, strict=True))
+    market.fail_next(Fault(body=f'{{"status":"OK","results":[{bars}]}}'.encode()))
+
+    result = job("initialize", symbols="IBM", as_of="2013-03-01", sessions=2)
+
+    assert result["rows"] == {"inserted": 1, "updated": 0, "unchanged": 0, "rejected": 1}
+    assert scalar(engine, "SELECT reason FROM rejected_bars") == "its volume inf is not a count of shares"
+
+
+def test_a_bar_that_is_published_between_two_answers_is_not_taken_for_absent(
+    job: Job, market: MarketServer, engine: Engine
+) -> None:
+    latest = date(2013, 3, 1)
+    job("initialize", as_of="2013-02-15")
+
+    def answer(symbol: str) -> bytes:
+        bars = market.history.range_bars(
+            symbol, date(2013, 2, 15), date(2013, 2, 28), adjusted=True, today=market.today
+        )
+        return json.dumps({"status": "OK", "results": bars}).encode()
+
+    market.fail_next(Fault(delay=0.0), Fault(body=answer("AAPL")), Fault(body=answer("FB")))
+
+    job("daily_update", as_of="2013-03-02")
+
+    last = {row.symbol: row.session for row in stock_data(engine)}
+    assert last == dict.fromkeys(SYMBOLS, latest)

@@ -76,6 +76,21 @@ def test_a_new_provider_key_is_taken_when_the_old_one_is_refused(store: Store, m
     assert market.calls["refused"] == 1
 
 
+def test_a_report_loads_its_week_with_the_new_key_when_the_old_one_is_refused(
+    store: Store, market: MarketServer
+) -> None:
+    handler({**DAILY, "as_of": "2013-03-01"})
+    market.key = "rotated"
+    store(POLYGON_API_KEY="rotated")
+    market.reset_calls()
+
+    result = handler({**DAILY, "job_type": "weekly_report"})
+
+    assert result["status"] == "sent"
+    assert not [warning for warning in result["warnings"] if "could not be loaded" in warning]
+    assert market.calls["refused"] == 1
+
+
 def test_a_new_database_login_is_taken_when_the_old_one_is_refused(store: Store, tcp_url: str) -> None:
     administrator = open_engine(tcp_url)
 
