@@ -37,14 +37,15 @@ class Progress:
     ----------
     latest : datetime.date
         The most recent session wanted, which the provider may not have yet.
-    latest_seen : bool
-        Whether any bar of it has come.
+    latest_seen, latest_rejected : bool
+        Whether any bar of it has come, and whether one came that was rejected.
     waiting : set of str
         Symbols whose answer included `latest` in its range, but no bar of it, before any other bar of it had come.
     """
 
     latest: date
     latest_seen: bool = False
+    latest_rejected: bool = False
     waiting: set[str] = field(default_factory=set)
 
 
@@ -114,7 +115,9 @@ def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -
         run.api_calls = client.calls
     run.tools.progress(len(calls), len(calls), "")
     if progress.waiting and not progress.latest_seen:
-        run.warnings.append(f"the provider has no bar of {latest} yet: the next run asks again")
+        has_none = f"the provider has no bar of {latest} yet"
+        all_rejected = f"every bar of {latest} was rejected (see rejected_bars)"
+        run.warnings.append(f"{all_rejected if progress.latest_rejected else has_none}: the next run asks again")
         with transaction(run.tools.engine) as connection:  # nor can it be trusted to know this morning's splits
             run.save(connection, splits_until=latest)
     return True
@@ -175,6 +178,7 @@ def _cover(run: Run, connection: Connection, chunk: Sequence[Answer], progress: 
     fetched: dict[str, list[Range]] = {}
     for answer in chunk:
         progress.latest_seen = progress.latest_seen or answer.holds(progress.latest)
+        progress.latest_rejected |= any(bar.date == progress.latest for bar in answer.rejected)
         sessions = answer.sessions
         asked = run.request.symbols if isinstance(answer.call, GroupedCall) else (answer.call.symbol,)
         symbols = tuple(symbol for symbol in asked if symbol not in waiting)

@@ -159,6 +159,7 @@ def is_restated(run: Run, client: PolygonClient, call: RangeCall, bars: pd.DataF
 
 def _fits(ratios: pd.Series[float], pending: Sequence[Split]) -> bool:
     """Whether old closes are to new ones as the splits say, rather than the same."""
+    ratios = ratios[ratios > 0]  # an adopted row may have no close, or one of 0
     if ratios.empty:
         return False
     seen = float(np.median(np.log(ratios)))

@@ -27,7 +27,14 @@ from tests.relay import Relay
 
 SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 
+LONGEST = ("test_replay", "test_convergence")  # minutes
+
 Job = Callable[..., dict[str, Any]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first, so that the workers end together."""
+    items.sort(key=lambda item: not item.path.name.startswith(LONGEST))
 
 
 @pytest.fixture(autouse=True)

@@ -135,3 +135,14 @@ def test_a_bar_that_is_published_between_two_answers_is_not_taken_for_absent(
 
     last = {row.symbol: row.session for row in stock_data(engine)}
     assert last == dict.fromkeys(SYMBOLS, latest)
+
+
+def test_a_latest_session_of_which_every_bar_is_rejected_is_said_to_be_so(job: Job, market: MarketServer) -> None:
+    bar = market.history.range_bars("IBM", date(2013, 3, 1), date(2013, 3, 1), adjusted=True, today=market.today)[0]
+    odd = json.dumps({"status": "OK", "results": [{**bar, "v": None}]}).encode()
+    job("initialize", symbols="IBM", as_of="2013-03-01")
+    market.fail_next(Fault(delay=0.0), Fault(body=odd))
+
+    result = job("daily_update", symbols="IBM", as_of="2013-03-02")
+
+    assert result["warnings"] == ["every bar of 2013-03-01 was rejected (see rejected_bars): the next run asks again"]
