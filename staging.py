@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 from sqlalchemy import Column, Connection, text
+
+pa.set_memory_pool(pa.system_memory_pool())  # which gives back what is no longer needed: a function has 256 MB
 
 WHOLE = "()"  # GROUP BY () is one group
 COPY_ROWS = 1_024  # in one message of COPY, about 90 KB
@@ -94,7 +97,6 @@ def _copy(connection: Connection, table: str, columns: Sequence[str], frame: pd.
 
 def csv_pieces(frame: pd.DataFrame) -> Iterator[bytes]:
     """A frame as CSV in pieces: the server parses one while the next is written, and no piece is large."""
-    import pyarrow as pa
     from pyarrow import csv
 
     table = pa.table({name: pa.array(_short(frame[name]), from_pandas=True) for name in frame.columns})
@@ -136,7 +138,6 @@ def read_frame(connection: Connection, query: str, names: Sequence[str], *, piec
     """
     if connection.dialect.name != "postgresql":
         return frame_of(connection.execute(text(f"{query} ORDER BY 1, 2")).all(), names)
-    import pyarrow as pa
     from pyarrow import csv
 
     numbers = [f"coalesce({name}::text, '')" for name in names[2:]]
@@ -160,7 +161,6 @@ def read_frame(connection: Connection, query: str, names: Sequence[str], *, piec
     table = pa.concat_tables(parsed)
     del parsed
     frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)  # a column at a time, not two frames
-    pa.default_memory_pool().release_unused()
     return frame
 
 
