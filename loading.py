@@ -115,9 +115,11 @@ def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -
         run.api_calls = client.calls
     run.tools.progress(len(calls), len(calls), "")
     if progress.waiting and not progress.latest_seen:
-        has_none = f"the provider has no bar of {latest} yet"
-        all_rejected = f"every bar of {latest} was rejected (see rejected_bars)"
-        run.warnings.append(f"{all_rejected if progress.latest_rejected else has_none}: the next run asks again")
+        run.warnings.append(
+            f"every bar of {latest} was rejected (see rejected_bars): the next run asks again"
+            if progress.latest_rejected
+            else f"the provider has no bar of {latest} yet: the next run asks again"
+        )
         with transaction(run.tools.engine) as connection:  # nor can it be trusted to know this morning's splits
             run.save(connection, splits_until=latest)
     return True
