@@ -4,10 +4,11 @@ from __future__ import annotations
 
 
 class StillClock:
-    """A clock that stands still between waits."""
+    """A clock that stands still between waits, and remembers these."""
 
-    def __init__(self) -> None:
-        self.now = 0.0
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+        self.slept: list[float] = []
 
     def monotonic(self) -> float:
         """Seconds since the test began."""
@@ -15,4 +16,5 @@ class StillClock:
 
     def sleep(self, seconds: float) -> None:
         """Let time pass at once."""
+        self.slept.append(seconds)
         self.now += seconds

@@ -14,30 +14,16 @@ from sandbox.local_http import LocalServer, Reply
 from sandbox.market import Fault, MarketServer
 from sandbox.prices import PriceHistory
 from sessions import session_dates
+from tests.clocks import StillClock
 
 KEY = "hunter2-do-not-tell"
 FRIDAY = date(2013, 3, 1)
 MONDAY = date(2013, 2, 25)
 
 
-class FakeClock:
-    """Time that only moves when slept."""
-
-    def __init__(self):
-        self.now = 1000.0
-        self.slept = []
-
-    def monotonic(self):
-        return self.now
-
-    def sleep(self, seconds):
-        self.slept.append(seconds)
-        self.now += seconds
-
-
 @pytest.fixture
 def clock():
-    return FakeClock()
+    return StillClock(1000.0)
 
 
 @pytest.fixture
