@@ -26,8 +26,8 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
-from clock import Deadline
-from errors import ApiError, CredentialsError
+from domain.clock import Deadline
+from domain.errors import ApiError, CredentialsError
 
 PAGE_LIMIT = 50_000  # the provider's maximum for bars
 SPLITS_PAGE_LIMIT = 5_000  # and for splits

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from errors import ConfigError
+from domain.errors import ConfigError
 
 EVERY_SYMBOL = "*"
 MAX_CHARTS = 10  # in a report

@@ -18,9 +18,9 @@ from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from api_client import Split
-from quality import RejectedBar
-from schema import COVERAGE, JOB_RUNS, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
-from staging import drop_stage, insert_frame, stage
+from domain.validation import RejectedBar
+from storage.bulk import drop_stage, insert_frame, stage
+from storage.schema import COVERAGE, JOB_RUNS, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
 
 VALUES = ["open", "high", "low", "close", "volume", "volatility", "rolling_avg", "daily_pct_change"]
 COLUMNS = ["date", "symbol", *VALUES]

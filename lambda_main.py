@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
-import jobs
-from clock import Deadline, SystemClock
 from config import Settings, parse_symbols, read_again, settings
-from connection import open_engine
-from errors import ConfigError, CredentialsError, PayloadError
-from runs import Request, Tools, no_progress
-from sessions import FIRST_YEAR, today
+from domain.calendar import FIRST_YEAR, today
+from domain.clock import Deadline, SystemClock
+from domain.errors import ConfigError, CredentialsError, PayloadError
+from pipeline import jobs
+from pipeline.run import Request, Tools, no_progress
+from storage.engine import open_engine
 
 if TYPE_CHECKING:
-    from telemetry import Telemetry
+    from entrypoints.telemetry import Telemetry
 
 MAX_SESSIONS = 10_000
 SHOWN_ERRORS = 3
@@ -68,7 +68,7 @@ def _telemetry(context: Any) -> Telemetry | None:
     """What tells the log, on Lambda; a terminal shows the result itself."""
     if not hasattr(context, "aws_request_id"):
         return None
-    from telemetry import Telemetry
+    from entrypoints.telemetry import Telemetry
 
     return Telemetry(context.aws_request_id)
 

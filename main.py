@@ -18,8 +18,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from errors import PayloadError, StockTrackerError
-from sessions import today
+from domain.calendar import today
+from domain.errors import PayloadError, StockTrackerError
 
 SANDBOX_TODAY = date(2013, 3, 2)
 SANDBOX_SYMBOLS = "AAPL,FB,GOOG,IBM,MSFT"
@@ -166,9 +166,9 @@ def schedule_jobs(
 @app.command("status")
 def status(symbols: Symbols = None, as_of: AsOf = None, as_json: AsJson = False) -> None:
     """Show what is stored, covered and missing, and the last runs."""
+    from entrypoints.console import show_status
+    from entrypoints.status import read_status
     from lambda_main import parse_payload, tools_for
-    from status import read_status
-    from terminal import show_status
 
     tools = tools_for(None)
     request = parse_payload(_payload("daily_update", symbols, as_of, True, False), tools.settings, today(tools.now()))
@@ -198,7 +198,7 @@ def _symbols_of_file(name: str) -> tuple[str, ...]:
 
 
 def _invoke(event: Any, *, sandbox: bool = False, as_json: bool = False) -> None:
-    from terminal import progress_bar, show_result
+    from entrypoints.console import progress_bar, show_result
 
     with ExitStack() as stack:
         if sandbox and isinstance(event, dict):
@@ -228,9 +228,9 @@ def _sandbox(
 ) -> Iterator[dict[str, str]]:
     """Run the stand-ins of the provider and of QuickChart, with the settings pointing to them."""
     from config import settings
-    from sandbox.market import MarketServer
-    from sandbox.prices import PriceHistory
+    from sandbox.history import PriceHistory
     from sandbox.renderer import Renderer, RendererUnavailable
+    from sandbox.server import MarketServer
 
     with ExitStack() as stack:
         market = MarketServer(PriceHistory.recorded(), today=day, port=port, calls_per_minute=calls_per_minute)

@@ -3,7 +3,7 @@
 What comes in: ``performance``, one row a symbol that traded in the week, best return first, with the columns that
 :mod:`transformations` names ``PERFORMANCE``; the week, the charts that could be had, and sentences on what is missing.
 What goes out: a :class:`Report`. Pure: no clock, no network, no database, and the same input makes the same bytes. This
-module leaves to :mod:`figures` how a number is written, and to :mod:`message` how the report becomes a mail.
+module leaves to :mod:`report.formatting` how a number is written, and to :mod:`report.email` the mail.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-import figures
 from config import MAX_CHARTS
+from report import formatting
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-    from charts import Chart
+    from report.charts import Chart
 
 LISTED, EACH_END = 20, 10  # symbols in the table; of a longer list, its best and its worst
 FULL_WEEK = 5  # sessions
 NO_PRICES = "-no-prices"  # at the end of a report's name
 
-_VERBS: dict[figures.Way, str] = {"rise": "rose", "fall": "fell", "flat": "unchanged"}
+_VERBS: dict[formatting.Way, str] = {"rise": "rose", "fall": "fell", "flat": "unchanged"}
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,13 @@ def subject(performance: pd.DataFrame) -> str:
     if known.empty:
         return f"{title}No prices"
     symbols, changes = known["symbol"].iloc[[0, -1]], known["return_pct"].iloc[[0, -1]]
-    best, worst = (f"{figures.fixed(value, 1)}%" for value in changes)
+    best, worst = (f"{formatting.fixed(value, 1)}%" for value in changes)
     if len(known) == 1:
-        return f"{title}{figures.plain(symbols.iloc[0])}: {best}"
-    if figures.fixed(changes.iloc[0], 2) == figures.fixed(changes.iloc[1], 2):
+        return f"{title}{formatting.plain(symbols.iloc[0])}: {best}"
+    if formatting.fixed(changes.iloc[0], 2) == formatting.fixed(changes.iloc[1], 2):
         return f"{title}All {len(known)} symbols: {best}"
-    return f"{title}Best: {figures.plain(symbols.iloc[0])}: {best} | Worst: {figures.plain(symbols.iloc[1])}: {worst}"
+    first, last = (formatting.plain(symbol) for symbol in symbols)
+    return f"{title}Best: {first}: {best} | Worst: {last}: {worst}"
 
 
 def chart_symbols(performance: pd.DataFrame, chosen: Sequence[str] = ()) -> list[str]:
@@ -142,9 +143,9 @@ def build_report(
     graphed = dict.fromkeys([*chart_symbols(performance, chosen), *pictures])
     attached = [symbol for symbol in graphed if symbol in pictures]
     shown = pd.concat([listed, performance[[symbol in graphed for symbol in performance.get("symbol", [])]]])
-    lines = {str(row["symbol"]): figures.line(row, week.sessions) for row in shown.to_dict("records")}
+    lines = {str(row["symbol"]): formatting.line(row, week.sessions) for row in shown.to_dict("records")}
     table = [lines[str(symbol)] for symbol in listed.get("symbol", [])]
-    known = [line for line in table if line.change != figures.UNKNOWN]
+    known = [line for line in table if line.change != formatting.UNKNOWN]
     view = {
         "subject": subject(performance),
         "week": week,
@@ -154,22 +155,22 @@ def build_report(
         "groups": [table[:EACH_END], table[EACH_END:]] if long else [table],
         "ends": known[:1] + known[1:][-1:],
         "graphs": [
-            {"alt": figures.plain(pictures[symbol].alt), "cid": content_id(attached.index(symbol), week)}
+            {"alt": formatting.plain(pictures[symbol].alt), "cid": content_id(attached.index(symbol), week)}
             if symbol in pictures
             else lines[symbol]
             for symbol in graphed
         ],
-        "notes": [figures.plain(note) for note in notes],
+        "notes": [formatting.plain(note) for note in notes],
         "partial": any(line.partial for line in table),
     }
-    text_view = view | {"aligned": figures.text_table(table), "each_end": EACH_END}
+    text_view = view | {"aligned": formatting.text_table(table), "each_end": EACH_END}
     return Report(
         name=week.name + NO_PRICES * performance.empty,
         empty=performance.empty,
         subject=subject(performance),
         html=_templates().get_template("report.html.j2").render(view),
         text=_templates().get_template("report.txt.j2").render(text_view),
-        csv=figures.csv_table(performance) if long else None,
+        csv=formatting.csv_table(performance) if long else None,
         charts=tuple(pictures[symbol] for symbol in attached),
         week=week,
     )
@@ -199,7 +200,7 @@ def _templates() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     return Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(Path(__file__).parent / "report" / "templates"),
         autoescape=select_autoescape(enabled_extensions=("html.j2",), default=False),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -214,6 +215,6 @@ def _summary(performance: pd.DataFrame, week: Week) -> str:
         sessions += ", a short week"
     if performance.empty:
         return sessions
-    ways = Counter(figures.way(value) for value in performance["return_pct"].dropna())
+    ways = Counter(formatting.way(value) for value in performance["return_pct"].dropna())
     counted = [f"{ways[way]:,} {verb}" for way, verb in _VERBS.items() if ways[way]]
     return f"{sessions} · {len(performance):,} symbol{'s' * (len(performance) != 1)}: {', '.join(counted)}"

@@ -17,9 +17,9 @@ from sqlalchemy import Connection, Engine, func, inspect, select, text
 
 from api_client import Split
 from config import EVERY_SYMBOL
-from connection import exists, transaction
-from schema import COVERAGE, JOB_RUNS, METADATA, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
-from staging import drop_stage, frame_of, read_frame, stage, stamps
+from storage.bulk import drop_stage, frame_of, read_frame, stage, stamps
+from storage.engine import exists, transaction
+from storage.schema import COVERAGE, JOB_RUNS, METADATA, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
 from transformations import ROLLING_SESSIONS
 
 Ranges = dict[str, list[tuple[date, date]]]

@@ -82,8 +82,8 @@ def _imported(path: Path) -> Iterator[str]:
 
 def main() -> None:
     """Measure, and print a table or JSON."""
-    from sandbox.market import MarketServer
-    from sandbox.prices import PriceHistory
+    from sandbox.history import PriceHistory
+    from sandbox.server import MarketServer
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repeats", type=int, default=7)

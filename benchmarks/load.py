@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import database
 from benchmarks.common import embedded_postgresql, machine, psql_path, show
-from connection import open_engine, transaction
-from schema import STOCK_DATA, ensure_schema
-from staging import csv_pieces
+from storage.bulk import csv_pieces
+from storage.engine import open_engine, transaction
+from storage.schema import STOCK_DATA, ensure_schema
 from transformations import compute_metrics
 
 SHAPES = {350: (5, 70), 2_200: (2_200, 1), 11_000: (11_000, 1), 200_000: (2_000, 100), 1_100_000: (11_000, 100)}

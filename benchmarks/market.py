@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import embedded_postgresql, machine, peak_memory, show  # noqa: E402
-from sessions import previous_session  # noqa: E402
+from domain.calendar import previous_session  # noqa: E402
 
 END, TODAY = date(2025, 12, 31), date(2026, 1, 2)
 SEED = 7
@@ -51,8 +51,8 @@ class Invocation:
 
 def serve(symbols: int, sessions: int) -> None:
     """Be the provider, until standard input ends."""
-    from sandbox.market import MarketServer
-    from sandbox.prices import PriceHistory
+    from sandbox.history import PriceHistory
+    from sandbox.server import MarketServer
 
     with MarketServer(PriceHistory.synthetic(symbols, sessions, seed=SEED, end=END), today=TODAY) as market:
         print(market.url, flush=True)
@@ -82,8 +82,8 @@ def update(repeats: int) -> None:
     from sqlalchemy import text
 
     import database
-    from connection import open_engine, transaction
     from lambda_main import handler
+    from storage.engine import open_engine, transaction
 
     engine, session = open_engine(os.environ["DATABASE_URL"]), previous_session(TODAY)
     numbers = [f"CAST({name} AS DOUBLE PRECISION)" for name in database.VALUES]
@@ -187,10 +187,10 @@ def check(database: str, symbols: int, sessions: int, sample: int) -> int:
     """Compare the rows of a sample of symbols with an independent calculation; how many were equal."""
     from sqlalchemy import text
 
-    from connection import open_engine
-    from sandbox.prices import PriceHistory
-    from tests import independent
-    from tests.database_rows import stock_data
+    from sandbox.history import PriceHistory
+    from storage.engine import open_engine
+    from tests.support import oracle
+    from tests.support.tables import stock_data
 
     history = PriceHistory.synthetic(symbols, sessions, seed=SEED, end=END)
     chosen = history.symbols[:: max(symbols // sample, 1)][:sample]
@@ -201,7 +201,7 @@ def check(database: str, symbols: int, sessions: int, sample: int) -> int:
     for symbol in chosen:
         raw = history.range_bars(symbol, date(1990, 1, 1), END, adjusted=True, today=TODAY)
         bars = [
-            independent.Bar(
+            oracle.Bar(
                 symbol,
                 datetime.fromtimestamp(bar["t"] / 1000, NEW_YORK).date(),
                 *(Decimal(repr(bar[key])) for key in ("o", "h", "l", "c", "v")),
@@ -209,7 +209,7 @@ def check(database: str, symbols: int, sessions: int, sample: int) -> int:
             for bar in raw
         ]
         rows = stock_data(engine, f"WHERE symbol = '{symbol}'")
-        if rows != independent.table(bars):
+        if rows != oracle.table(bars):
             raise SystemExit(f"the rows of {symbol} differ from the independent calculation")
         compared += len(rows)
     engine.dispose()

@@ -17,9 +17,9 @@ import orjson
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.common import machine, medians, show
-from quality import judge
-from sandbox.polygon import Market
-from sandbox.prices import PriceHistory
+from domain.validation import judge
+from sandbox.api import Market
+from sandbox.history import PriceHistory
 
 SESSION, TODAY = date(2025, 12, 31), date(2026, 1, 2)
 

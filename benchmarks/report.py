@@ -28,13 +28,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.common import embedded_postgresql, machine, medians, peak_memory, show
 from config import settings
-from connection import open_engine
 from lambda_main import handler
-from message import build_message
+from report.email import build_message
 from reporting import Week, build_report
-from sandbox.market import MarketServer
-from sandbox.prices import PriceHistory
+from sandbox.history import PriceHistory
 from sandbox.renderer import Renderer
+from sandbox.server import MarketServer
+from storage.engine import open_engine
 from transformations import weekly_performance
 
 AS_OF = "2013-03-02"
@@ -51,7 +51,7 @@ def configure(**values: object) -> None:
 @contextmanager
 def smtp_sink() -> Iterator[int]:
     """The port of an SMTP server that takes every mail and forgets it."""
-    from tests.mail_server import Box, smtp_server
+    from tests.support.mail_server import Box, smtp_server
 
     with smtp_server(Box()) as port:
         yield port

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from errors import StockTrackerError
+from domain.errors import StockTrackerError
 
 _INSTALL_SECONDS = 300
 _INSTALL = ("ci", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-retry-mintimeout=1000")

@@ -19,11 +19,11 @@ from sqlalchemy import Engine, make_url, text
 
 from benchmarks.common import embedded_postgresql
 from config import Settings, settings
-from connection import open_engine
 from lambda_main import handler
-from sandbox.market import MarketServer
-from sandbox.prices import PriceHistory
-from tests.relay import Relay
+from sandbox.history import PriceHistory
+from sandbox.server import MarketServer
+from storage.engine import open_engine
+from tests.support.tcp_proxy import Relay
 
 SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from charts import Chart
+from report.charts import Chart
 from reporting import Report, Week, build_report, page
 
 ROOT = Path(__file__).parents[2]

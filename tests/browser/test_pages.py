@@ -18,7 +18,7 @@ from sandbox.npm import NodeUnavailable
 from sandbox.renderer import Renderer, RendererUnavailable
 from tests.browser.chromium import browser
 from tests.browser.pages import DEMO, demo, longest_report, write_longest
-from tests.report_reader import body, html_figures
+from tests.support.parse_report import body, html_figures
 
 PHONE, DESKTOP = 375, 900
 WEEK = Week(date(2013, 2, 25), date(2013, 3, 1), 5)

@@ -28,12 +28,12 @@ import yaml
 from aiosmtpd.controller import Controller
 from sqlalchemy import text as sql
 
-from connection import open_engine, transaction
+from domain.calendar import previous_session
 from layer.wheels import HERE, install_wheels, required
-from sandbox.market import MarketServer
-from sandbox.prices import PriceHistory
+from sandbox.history import PriceHistory
 from sandbox.renderer import Renderer
-from sessions import previous_session
+from sandbox.server import MarketServer
+from storage.engine import open_engine, transaction
 from tests.e2e.local_aws import LocalAws, free_port
 
 NAME = "stock-tracker"

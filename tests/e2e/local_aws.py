@@ -17,7 +17,7 @@ from urllib.error import URLError
 
 import boto3
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / ".venv-e2e" / "bin" / "python"
 REGION = "eu-west-1"
 PATIENCE = 60.0

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from sessions import last_sessions
-from tests import cloudwatch
+from domain.calendar import last_sessions
 from tests.e2e.conftest import NAME, SYMBOLS, Stack, wait_for
+from tests.support import cloudwatch
 
 TODAY = datetime.now(UTC).date()
 RUNS = "SELECT payload, status, api_calls, started_at, finished_at, error FROM job_runs ORDER BY started_at"

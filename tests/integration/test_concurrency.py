@@ -16,19 +16,19 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from connection import open_engine
-from errors import DataError
+from domain.calendar import sessions_between
+from domain.errors import DataError
 from lambda_main import handler
-from locks import run_lock
-from sandbox.market import MarketServer
-from sandbox.prices import PriceHistory, Split
-from sandbox.tape import Bar, recorded_tape
-from sessions import sessions_between
-from tests import independent
+from sandbox.bars import Bar, recorded_tape
+from sandbox.history import PriceHistory, Split
+from sandbox.server import MarketServer
+from storage.engine import open_engine
+from storage.locks import run_lock
 from tests.conftest import SYMBOLS, Job
-from tests.database_rows import rows, stock_data
+from tests.support import oracle
+from tests.support.tables import rows, stock_data
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 PAIRS = 50
 
 # A process that imports the handler once and then runs each line it is told, as a warm container does.
@@ -111,8 +111,8 @@ def test_two_handlers_at_once_end_as_one_fifty_times(
         assert dict(market.calls) == {"range": 5, "grouped": 1, "splits": 1}
         assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("sent", 1)]
         table = stock_data(engine)
-        expected = expected or independent.table(
-            bar for bar in independent.recorded_bars() if str(bar.session) >= str(table[0].session)
+        expected = expected or oracle.table(
+            bar for bar in oracle.recorded_bars() if str(bar.session) >= str(table[0].session)
         )
         assert table == expected
         engine.dispose()
@@ -142,9 +142,9 @@ def children(*ranges: tuple[str, str]) -> list[list[dict[str, Any]]]:
     ]
 
 
-def table_from(start: str, end: str) -> list[independent.Row]:
-    return independent.table(
-        bar for bar in independent.recorded_bars() if bar.symbol in ("AAPL", "IBM") and start <= str(bar.session) <= end
+def table_from(start: str, end: str) -> list[oracle.Row]:
+    return oracle.table(
+        bar for bar in oracle.recorded_bars() if bar.symbol in ("AAPL", "IBM") and start <= str(bar.session) <= end
     )
 
 
@@ -205,11 +205,9 @@ def test_a_split_is_restated_only_when_no_other_run_can_hold_an_older_answer(
     assert stock_data(engine) == before
     assert handler(payload)["splits"] == ["GOOG 2:1 on 2013-02-26: history restated"]
     bars = [
-        bar
-        for bar in independent.recorded_bars()
-        if bar.symbol in ("AAPL", "GOOG") and bar.session >= date(2012, 11, 9)
+        bar for bar in oracle.recorded_bars() if bar.symbol in ("AAPL", "GOOG") and bar.session >= date(2012, 11, 9)
     ]
-    assert stock_data(engine) == independent.table(independent.adjusted(bars, date(2013, 3, 2), [split]))
+    assert stock_data(engine) == oracle.table(oracle.adjusted(bars, date(2013, 3, 2), [split]))
 
 
 class SevenSeconds:

@@ -22,18 +22,18 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, event, text
 
-import jobs
-from clock import Deadline, SystemClock
 from config import Settings
-from connection import open_engine
-from errors import StockTrackerError
-from runs import Request, Tools
-from sandbox.market import Fault, MarketServer
-from sandbox.prices import PriceHistory, Split
-from sessions import previous_session, sessions_between
-from tests import independent
-from tests.database_rows import scalar, stock_data
-from tests.independent import Bar
+from domain.calendar import previous_session, sessions_between
+from domain.clock import Deadline, SystemClock
+from domain.errors import StockTrackerError
+from pipeline import jobs
+from pipeline.run import Request, Tools
+from sandbox.history import PriceHistory, Split
+from sandbox.server import Fault, MarketServer
+from storage.engine import open_engine
+from tests.support import oracle
+from tests.support.oracle import Bar
+from tests.support.tables import scalar, stock_data
 
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD")
 SESSIONS = sessions_between(date(2012, 10, 15), date(2012, 12, 14))  # with a hurricane and Thanksgiving
@@ -87,11 +87,11 @@ class World:
         tools = Tools(settings=self.settings, engine=self.engine, deadline=Deadline(None, SystemClock()))
         return jobs.run(Request(job_type, **{"as_of": self.market.today, "sessions": FIRST_LOAD, **request}), tools)
 
-    def expected(self) -> list[independent.Row]:
+    def expected(self) -> list[oracle.Row]:
         """An independent bulk load of all that the market has up to its today."""
         last = previous_session(self.market.today)
         chosen = [bar for bar in self.bars.values() if self.earliest <= bar.session <= last]
-        return independent.table(independent.adjusted(chosen, self.market.today, self.splits))
+        return oracle.table(oracle.adjusted(chosen, self.market.today, self.splits))
 
 
 def _empty_history() -> PriceHistory:

@@ -28,12 +28,12 @@ from sqlalchemy import Engine
 from config import settings
 from lambda_main import handler
 from sandbox.local_http import LocalServer, Reply
-from sandbox.market import MarketServer
+from sandbox.server import MarketServer
 from tests.conftest import SYMBOLS, Job
-from tests.database_rows import rows
-from tests.mail_server import PASSWORD, Box, make_certificate, server_context, smtp_server
+from tests.support.mail_server import PASSWORD, Box, make_certificate, server_context, smtp_server
+from tests.support.tables import rows
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 PAIRS = 50
 SATURDAYS = [date(2013, 3, 2) - timedelta(weeks=n) for n in range(PAIRS)]
 REPORT = {"job_type": "weekly_report", "as_of": "2013-03-02"}
@@ -45,7 +45,7 @@ WORKER = """
 import json, os, signal, sys
 from dataclasses import replace
 from datetime import UTC, datetime
-import jobs
+from pipeline import jobs
 from lambda_main import parse_payload, tools_for
 looks = int(sys.argv[1])
 def now():

@@ -8,28 +8,28 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Engine, text
 
-import jobs
-from clock import Deadline
 from config import Settings
-from connection import open_engine
-from errors import DataError
-from runs import Request, Tools
-from sandbox.market import Fault, MarketServer
-from sandbox.prices import PriceHistory, Split
-from sessions import last_sessions, previous_session
-from tests import independent
+from domain.calendar import last_sessions, previous_session
+from domain.clock import Deadline
+from domain.errors import DataError
+from pipeline import jobs
+from pipeline.run import Request, Tools
+from sandbox.history import PriceHistory, Split
+from sandbox.server import Fault, MarketServer
+from storage.engine import open_engine
 from tests.conftest import SYMBOLS, Job
-from tests.database_rows import rows, scalar, stock_data
+from tests.support import oracle
+from tests.support.tables import rows, scalar, stock_data
 
 TODAY = date(2013, 3, 2)
 
 
 def expected(
-    first: date, symbols: tuple[str, ...] = SYMBOLS, today: date = TODAY, splits: list = independent.SPLITS
-) -> list[independent.Row]:
+    first: date, symbols: tuple[str, ...] = SYMBOLS, today: date = TODAY, splits: list = oracle.SPLITS
+) -> list[oracle.Row]:
     last = previous_session(today)
-    bars = [b for b in independent.recorded_bars() if b.symbol in symbols and first <= b.session <= last]
-    return independent.table(independent.adjusted(bars, today, splits))
+    bars = [b for b in oracle.recorded_bars() if b.symbol in symbols and first <= b.session <= last]
+    return oracle.table(oracle.adjusted(bars, today, splits))
 
 
 def test_a_missed_week_of_5_symbols_costs_one_call_a_session(job: Job, market: MarketServer, engine: Engine) -> None:
@@ -228,7 +228,7 @@ def test_the_whole_market_is_covered_in_one_row_and_heals_through_a_week_of_spli
 ) -> None:
     history = PriceHistory.synthetic(60, 30, seed=3, end=date(2013, 2, 28))
     bars = [
-        independent.Bar(
+        oracle.Bar(
             symbol,
             day,
             *(Decimal(repr(bar[key])) for key in "ohlc"),
@@ -266,11 +266,11 @@ def test_the_whole_market_is_covered_in_one_row_and_heals_through_a_week_of_spli
             assert len(result["splits"]) == len(splits)
         first = last_sessions(20, date(2013, 2, 22))[0]
         wanted = [bar for bar in bars if bar.session >= first]
-        assert stock_data(engine) == independent.table(independent.adjusted(wanted, date(2013, 3, 1), splits))
+        assert stock_data(engine) == oracle.table(oracle.adjusted(wanted, date(2013, 3, 1), splits))
 
 
 def _bars(history: PriceHistory, symbol: str) -> list[tuple[dict, date]]:
-    from sessions import session_dates
+    from domain.calendar import session_dates
 
     raw = history.range_bars(symbol, date(2012, 1, 1), date(2013, 2, 28), adjusted=False, today=date(2013, 3, 1))
     return list(zip(raw, session_dates([bar["t"] for bar in raw]).tolist(), strict=True))

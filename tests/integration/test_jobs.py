@@ -7,11 +7,11 @@ from datetime import date
 import pytest
 from sqlalchemy import Engine, text
 
-from errors import ApiError, CredentialsError, DataError
-from sandbox.market import Fault, MarketServer
-from tests import independent
+from domain.errors import ApiError, CredentialsError, DataError
+from sandbox.server import Fault, MarketServer
 from tests.conftest import SYMBOLS, Job
-from tests.database_rows import rows, scalar, stock_data
+from tests.support import oracle
+from tests.support.tables import rows, scalar, stock_data
 
 FIRST = date(2012, 11, 16)  # 70 sessions before 2013-03-01
 BARS_CALLS = ("range", "grouped")
@@ -21,9 +21,9 @@ def bars_calls(market: MarketServer) -> int:
     return sum(market.calls[kind] for kind in BARS_CALLS)
 
 
-def expected(first: date, last: date, today: date = date(2013, 3, 2)) -> list[independent.Row]:
-    chosen = [bar for bar in independent.recorded_bars() if first <= bar.session <= last]
-    return independent.table(independent.adjusted(chosen, today))
+def expected(first: date, last: date, today: date = date(2013, 3, 2)) -> list[oracle.Row]:
+    chosen = [bar for bar in oracle.recorded_bars() if first <= bar.session <= last]
+    return oracle.table(oracle.adjusted(chosen, today))
 
 
 def test_initialize_loads_70_sessions_of_5_symbols_in_5_calls(job: Job, market: MarketServer, engine: Engine) -> None:
@@ -106,7 +106,7 @@ def test_both_databases_hold_the_same_rows(job: Job, engine: Engine, monkeypatch
 
 def test_a_late_bar_recomputes_the_metrics_after_it(job: Job, market: MarketServer, engine: Engine) -> None:
     late = date(2013, 1, 15)
-    bar = next(b for b in independent.recorded_bars() if b.symbol == "GOOG" and b.session == late)
+    bar = next(b for b in oracle.recorded_bars() if b.symbol == "GOOG" and b.session == late)
     market.history.remove_bar("GOOG", late)
     job("initialize", as_of="2013-03-01")
     values = {name: float(getattr(bar, name)) for name in ("open", "high", "low", "close", "volume")}

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from connection import open_engine
+from sandbox.history import PriceHistory
 from sandbox.local_http import LocalServer, Reply
-from sandbox.market import MarketServer
-from sandbox.prices import PriceHistory
-from tests import cloudwatch
+from sandbox.server import MarketServer
+from storage.engine import open_engine
 from tests.conftest import SYMBOLS
-from tests.database_rows import scalar
-from tests.lambda_runtime import Container, why_not
-from tests.relay import Relay
+from tests.support import cloudwatch
+from tests.support.lambda_runtime import Container, why_not
+from tests.support.tables import scalar
+from tests.support.tcp_proxy import Relay
 
 MEMORY = 256  # MB that the function has
 LISTED = 11_000  # symbols of the US market

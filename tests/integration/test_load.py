@@ -12,19 +12,19 @@ import pytest
 from sqlalchemy import Engine
 
 import database
-import jobs
 import utils
-from clock import Deadline
 from config import Settings
-from connection import open_engine, transaction
-from runs import Request, Tools
-from sandbox.market import Fault, MarketServer
-from sandbox.prices import PriceHistory
-from schema import ensure_schema
-from sessions import sessions_between
-from tests.clocks import StillClock
+from domain.calendar import sessions_between
+from domain.clock import Deadline
+from pipeline import jobs
+from pipeline.run import Request, Tools
+from sandbox.history import PriceHistory
+from sandbox.server import Fault, MarketServer
+from storage.engine import open_engine, transaction
+from storage.schema import ensure_schema
 from tests.conftest import SYMBOLS, Job
-from tests.database_rows import scalar, stock_data
+from tests.support.clocks import StillClock
+from tests.support.tables import scalar, stock_data
 from transformations import add_metrics
 
 SESSIONS = sessions_between(date(2001, 1, 2), date(2002, 12, 31))  # among them the closed week of September 2001

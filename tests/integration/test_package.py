@@ -21,9 +21,9 @@ from packaging.requirements import Requirement
 
 from layer.archive import MEGABYTE, PackageError, check_sizes, sizes, write_zip
 from layer.build import FUNCTION_ZIPPED, LAYER_ZIPPED, PANDAS_LAYER, UNPACKED, build, main
-from layer.function import function_files, reached_modules
+from layer.function import MODULES, PACKAGES, function_files
 from layer.wheels import HERE, KEPT_METADATA, ON_TERMINAL_ONLY, PLATFORMS, layer_files, required
-from sandbox.market import MarketServer
+from sandbox.server import MarketServer
 
 ROOT = HERE.parent
 HELD = set(required(HERE / "constraints.txt"))
@@ -50,27 +50,21 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 class TestFunction:
-    def test_it_holds_the_handler_and_what_that_reaches(self):
+    def test_it_holds_the_handlers_modules_and_packages_with_their_templates(self):
         names = set(function_files(ROOT))
-        assert {"lambda_main.py", "jobs.py", "connection.py", "templates/report.html.j2"} <= names
+        assert {"lambda_main.py", "pipeline/jobs.py", "storage/engine.py", "report/templates/report.html.j2"} <= names
 
-    def test_it_holds_nothing_for_the_terminal_the_sandbox_or_the_tests(self):
+    def test_it_holds_nothing_for_the_command_line_the_sandbox_or_the_tests(self):
         names = set(function_files(ROOT))
-        left_out = {path.name for path in ROOT.glob("*.py")} - names
-        assert left_out == {"main.py", "terminal.py", "status.py"}
-        assert {path.split("/")[0] for path in names if "/" in path} == {"templates"}
-
-    def test_an_import_inside_of_a_function_counts(self, tmp_path):
-        (tmp_path / "lambda_main.py").write_text("def handler():\n    import mailer\n    from os import path\n")
-        (tmp_path / "mailer.py").write_text("from templates import page\n")
-        (tmp_path / "other.py").write_text("")
-        assert reached_modules(tmp_path) == {"lambda_main", "mailer"}
+        assert {path.name for path in ROOT.glob("*.py")} - names == {"main.py"}
+        assert {path.split("/")[0] for path in names if "/" in path} == set(PACKAGES)
 
     def test_a_file_of_symbols_is_packed(self, tmp_path):
-        (tmp_path / "lambda_main.py").write_text("")
+        for name in MODULES:
+            (tmp_path / name).write_text("")
         (tmp_path / "symbols-tech.txt").write_text("GOOG\n")
         (tmp_path / "requirements.txt").write_text("pandas\n")
-        assert set(function_files(tmp_path)) == {"lambda_main.py", "symbols-tech.txt"}
+        assert set(function_files(tmp_path)) == {*MODULES, "symbols-tech.txt"}
 
     def test_the_same_files_give_the_same_bytes(self, tmp_path):
         names = list(function_files(ROOT))

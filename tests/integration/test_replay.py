@@ -6,11 +6,11 @@ from datetime import date, timedelta
 
 from sqlalchemy import Engine
 
-from sandbox.market import MarketServer
-from sessions import sessions_between
-from tests import independent
+from domain.calendar import sessions_between
+from sandbox.server import MarketServer
 from tests.conftest import Job
-from tests.database_rows import rows, stock_data
+from tests.support import oracle
+from tests.support.tables import rows, stock_data
 
 # All that is recorded of both, and on the slower PostgreSQL the years around two of their three splits.
 YEARS = {
@@ -25,7 +25,7 @@ def test_a_daily_update_each_morning_for_years_equals_one_load_at_the_end(
 ) -> None:
     """AAPL and MSFT through the splits of 2000-06-21, 2003-02-18 and 2005-02-28; every call is accounted for."""
     first, last = YEARS[engine.dialect.name]
-    splits = [split for split in independent.SPLITS if first < split[1] <= last]
+    splits = [split for split in oracle.SPLITS if first < split[1] <= last]
     sessions = sessions_between(first, last)
     market.today = sessions[0] + timedelta(days=1)
     job("initialize", symbols=SYMBOLS, start=str(first), as_of=str(market.today))
@@ -39,8 +39,8 @@ def test_a_daily_update_each_morning_for_years_equals_one_load_at_the_end(
         assert result["status"] == "ok"
         restated += result["splits"]
 
-    chosen = [bar for bar in independent.recorded_bars() if bar.symbol in SYMBOLS and first <= bar.session <= last]
-    assert stock_data(engine) == independent.table(independent.adjusted(chosen, market.today))
+    chosen = [bar for bar in oracle.recorded_bars() if bar.symbol in SYMBOLS and first <= bar.session <= last]
+    assert stock_data(engine) == oracle.table(oracle.adjusted(chosen, market.today))
     # A morning asks once for splits and once for both symbols' bars. On the mornings after a split, the symbol
     # that split is fetched again whole, which brings its missing session too: the other one comes by a range call.
     mornings = len(sessions) - 1

@@ -13,12 +13,12 @@ from decimal import Decimal
 
 import pytest
 
-from sandbox.market import MarketServer
-from sandbox.prices import PriceHistory, Split
-from sessions import sessions_between
-from tests import independent
+from domain.calendar import sessions_between
+from sandbox.history import PriceHistory, Split
+from sandbox.server import MarketServer
 from tests.conftest import SYMBOLS, Job
-from tests.report_reader import body, html_ends, html_figures, read_mail, spreadsheet, text_figures, words
+from tests.support import oracle
+from tests.support.parse_report import body, html_ends, html_figures, read_mail, spreadsheet, text_figures, words
 
 COPIES = {f"{symbol}.{n}": symbol for n in range(6) for symbol in SYMBOLS}
 ORIGINAL = {symbol: symbol for symbol in SYMBOLS} | COPIES
@@ -58,12 +58,12 @@ WEEKS = {
 def market() -> Iterator[MarketServer]:
     """The recorded market with six copies of each symbol."""
     history = PriceHistory.recorded()
-    for bar in independent.recorded_bars():
+    for bar in oracle.recorded_bars():
         values = dict(zip(("open", "high", "low", "close", "volume"), bar[2:], strict=True))
         for copy in (copy for copy, symbol in COPIES.items() if symbol == bar.symbol):
             history.put_bar(copy, bar.session, **values)
     for copy, original in COPIES.items():
-        for split in (split for split in independent.SPLITS if split[0] == original):
+        for split in (split for split in oracle.SPLITS if split[0] == original):
             history.add_split(Split(copy, *split[1:]))
     with MarketServer(history, today=date(2013, 3, 2)) as server:
         yield server
@@ -74,8 +74,8 @@ def database_url(sqlite_url: str) -> str:
     return sqlite_url
 
 
-def words_for_closes(rows: list[independent.Bar]) -> str:
-    ends = [f"{independent.cents(bar.close):,}" for bar in (rows[0], rows[-1])]
+def words_for_closes(rows: list[oracle.Bar]) -> str:
+    ends = [f"{oracle.cents(bar.close):,}" for bar in (rows[0], rows[-1])]
     return f"{len(rows)} closes, from {ends[0]} to {ends[1]}" if len(rows) > 1 else "1 close"
 
 
@@ -90,11 +90,11 @@ def test_html_text_and_spreadsheet_say_what_the_prices_say(monday: date, market:
 
     result = job("weekly_report", as_of=str(saturday), symbols=symbols)
 
-    bars: dict[str, list[independent.Bar]] = {}
-    for bar in independent.adjusted(independent.recorded_bars(), today=saturday):
+    bars: dict[str, list[oracle.Bar]] = {}
+    for bar in oracle.adjusted(oracle.recorded_bars(), today=saturday):
         if bar.session <= sessions[-1]:
             bars.setdefault(bar.symbol, []).append(bar)
-    known = {symbol: independent.week_figures(rows, sessions[0]) for symbol, rows in bars.items()}
+    known = {symbol: oracle.week_figures(rows, sessions[0]) for symbol, rows in bars.items()}
     traded = [symbol for symbol in symbols if ORIGINAL[symbol] in known]
     changes = {symbol: Decimal(known[ORIGINAL[symbol]]["change"].rstrip("%").replace("−", "-")) for symbol in traded}
 
@@ -141,7 +141,7 @@ def test_html_text_and_spreadsheet_say_what_the_prices_say(monday: date, market:
     short = ", a short week" if len(sessions) < 5 else ""
     plural = "s" if len(sessions) > 1 else ""
     summary = f"{len(sessions)} session{plural}{short} · {len(traded)} symbols: {', '.join(counted)}"
-    splits = {symbol: day for symbol, day, _, _ in independent.SPLITS if monday <= day <= saturday}
+    splits = {symbol: day for symbol, day, _, _ in oracle.SPLITS if monday <= day <= saturday}
     unlisted = [symbol for symbol, listed in LISTED.items() if listed > sessions[-1]]
     for said in (" ".join(text.split()), words(page)):
         assert summary in said

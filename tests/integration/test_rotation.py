@@ -13,13 +13,13 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 from sqlalchemy import make_url, text
+from tests.test_mailer import PASSWORD, Box, smtp_server
 
 from config import settings
-from connection import open_engine
-from errors import ConfigError, CredentialsError
+from domain.errors import ConfigError, CredentialsError
 from lambda_main import handler
-from sandbox.market import MarketServer
-from tests.test_mailer import PASSWORD, Box, smtp_server
+from sandbox.server import MarketServer
+from storage.engine import open_engine
 
 DAILY = {"job_type": "daily_update", "as_of": "2013-03-02"}
 

@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy import Engine
 
 from config import settings
-from errors import DeliveryError
+from domain.errors import DeliveryError
 from lambda_main import handler
-from sandbox.market import Fault, MarketServer
-from sandbox.prices import Split
+from sandbox.history import Split
 from sandbox.renderer import Renderer, RendererUnavailable
+from sandbox.server import Fault, MarketServer
 from tests.conftest import Job
-from tests.database_rows import rows
+from tests.support.tables import rows
 
 SUBJECT = "Weekly Market Report - Best: FB: 2.3% | Worst: AAPL: -5.2%"
 

@@ -1,0 +1,1 @@
+"""What the field knows: sessions, bars, splits and the plan of calls. Pure; imports nothing of ours."""

@@ -1,0 +1,168 @@
+"""Which bars are accepted, and which are rejected and why.
+
+What comes in: bars as the provider sent them. What goes out: a frame of the accepted ones, with the session of each,
+and a list of the rejected ones with a reason a person understands. No bar disappears here, and none is repaired.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from domain.calendar import session_dates
+
+SYMBOL = re.compile(r"[\x21-\x7e]{1,10}")  # stock_data.symbol is VARCHAR(10)
+SYMBOLS = re.compile(rf"{SYMBOL.pattern}(?:\n{SYMBOL.pattern})*")  # one a line
+MIN_PRICE, MAX_PRICE = 1e-9, 1e15  # dollars; seven reverse splits have made 4e13, and beyond is no price
+MAX_VOLUME = 2.0**63  # stock_data.volume is BIGINT
+MAX_MILLISECONDS = 4e12  # the year 2096; beyond, a timestamp is nonsense rather than a date
+PRICES = {"open": "o", "high": "h", "low": "l", "close": "c"}
+NUMBERS = {**PRICES, "volume": "v", "stamp": "t"}
+COLUMNS = ["symbol", "date", "open", "high", "low", "close", "volume"]
+
+Floats = npt.NDArray[np.float64]
+Grid = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class RejectedBar:
+    """A bar that was not stored: the bar as received (JSON), and why."""
+
+    symbol: str
+    date: date | None
+    reason: str
+    bar: str
+
+
+def judge(
+    bars: Sequence[Any], wanted: Iterable[date], *, symbol: str | None = None
+) -> tuple[pd.DataFrame, list[RejectedBar]]:
+    """Tell the bars that can be stored from those that cannot.
+
+    Parameters
+    ----------
+    bars : sequence of dict
+        Bars of one response as the provider sent them: ``o, h, l, c`` prices in dollars, ``v`` shares, ``t``
+        milliseconds, and ``T`` the symbol where the response holds many.
+    wanted : iterable of date
+        The sessions that were asked for.
+    symbol : str, optional
+        The symbol of all bars, where the response holds one.
+
+    Returns
+    -------
+    accepted : pandas.DataFrame, shape (n, 7)
+        Columns ``symbol`` (str), ``date`` (datetime64[s], the session at midnight), ``open, high, low, close, volume``
+        (float64), in the order received.
+    rejected : list of RejectedBar
+        All others. Of two bars of the same symbol and session the later one counts.
+    """
+    symbols = [symbol] * len(bars) if symbol is not None else _field(bars, "T")
+    numbers = {name: _numbers(_field(bars, key)) for name, key in NUMBERS.items()}
+    stamp_ok = (numbers["stamp"] >= 0) & (numbers["stamp"] <= MAX_MILLISECONDS)
+    dates = session_dates(np.where(stamp_ok, numbers["stamp"], 0).astype("int64"))
+    named = _named(symbols)
+    reasons = _reasons(
+        np.array(named, dtype=bool), numbers, stamp_ok, dates, np.array(sorted(wanted), dtype="datetime64[D]")
+    )
+
+    names = [name if valid else "" for name, valid in zip(symbols, named, strict=True)]
+    frame = pd.DataFrame({"symbol": names, "date": dates.astype("datetime64[s]"), **numbers})
+    accepted = frame.loc[[not reason for reason in reasons], COLUMNS] if any(reasons) else frame[COLUMNS]
+    repeated = accepted.duplicated(["symbol", "date"], keep="last")
+    if repeated.any():
+        for position in accepted.index[repeated]:
+            reasons[position] = "the provider sent another bar of this symbol and session after it"
+        accepted = accepted[~repeated]
+    rejected = [
+        RejectedBar(
+            symbol=names[position] or json.dumps(symbols[position]),
+            date=dates[position].item() if stamp_ok[position] else None,
+            reason=reason,
+            bar=json.dumps(bars[position], sort_keys=True),
+        )
+        for position, reason in enumerate(reasons)
+        if reason
+    ]
+    return accepted.reset_index(drop=True), rejected
+
+
+def _field(bars: Sequence[Any], key: str) -> list[Any]:
+    """One field of all bars; None where it is absent, or where the bar is no object at all."""
+    try:
+        return list(map(itemgetter(key), bars))
+    except (KeyError, TypeError):
+        return [bar.get(key) if isinstance(bar, dict) else None for bar in bars]
+
+
+def _named(symbols: Sequence[Any]) -> list[bool]:
+    """Whether each symbol is one that can be stored; all at once where they are, as nearly always."""
+    if set(map(type, symbols)) == {str}:
+        lines = "\n".join(symbols)
+        if lines.count("\n") == len(symbols) - 1 and SYMBOLS.fullmatch(lines):
+            return [True] * len(symbols)
+    return [isinstance(name, str) and SYMBOL.fullmatch(name) is not None for name in symbols]
+
+
+def _numbers(values: Sequence[Any]) -> Floats:
+    """One field of all bars as float64; NaN where it is absent or not a JSON number."""
+    if set(map(type, values)) <= {int, float}:
+        with suppress(OverflowError):  # an integer of more than 308 digits
+            return np.array(values, dtype=np.float64)
+    return np.array([_number(value) for value in values], dtype=np.float64)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return np.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf
+
+
+def _reasons(
+    named: Grid, numbers: dict[str, Floats], stamp_ok: npt.NDArray[np.bool_], dates: Any, wanted: Any
+) -> list[str]:
+    """Why each bar is rejected, ``""`` for accepted ones; the first rule that a bar breaks is its reason."""
+    open_, high, low, close = (numbers[name] for name in PRICES)
+    volume = numbers["volume"]
+    reasons = [""] * len(named)
+
+    def reject(broken: Any, text: str, **shown: Any) -> None:
+        for position in np.flatnonzero(broken):
+            values = {name: array[position] for name, array in shown.items()}
+            reasons[position] = reasons[position] or text.format(**values)
+
+    reject(~named, "its symbol is not text of 1 to 10 ASCII characters")
+    reject(~stamp_ok, "its timestamp is missing or not milliseconds since 1970")
+    reject(~np.isin(dates, wanted), "{session} is not a session that was asked for", session=dates)
+    for name in PRICES:
+        reject(np.isnan(numbers[name]), f"its {name} is missing or not a number")
+        reject(
+            ~np.isfinite(numbers[name]) | (numbers[name] <= 0),
+            f"its {name} {{price}} is not above 0",
+            price=numbers[name],
+        )
+        reject(
+            (numbers[name] < MIN_PRICE) | (numbers[name] > MAX_PRICE),
+            f"its {name} {{price}} is not from {MIN_PRICE:g} to {MAX_PRICE:g}",
+            price=numbers[name],
+        )
+    top, bottom = np.fmax(open_, close), np.fmin(open_, close)
+    reject(high < low, "its high {high} is below its low {low}", high=high, low=low)
+    reject(high < top, "its high {high} is below its open or close {top}", high=high, top=top)
+    reject(low > bottom, "its low {low} is above its open or close {bottom}", low=low, bottom=bottom)
+    reject(np.isnan(volume), "its volume is missing or not a number")
+    reject((volume < 0) | (volume >= MAX_VOLUME), "its volume {volume} is not a count of shares", volume=volume)
+    return reasons

@@ -1,0 +1,1 @@
+"""The jobs, and the only place that knows the order of their steps."""

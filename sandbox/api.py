@@ -1,0 +1,222 @@
+"""The provider's HTTP interface as a function: a path with its query in, a JSON document out.
+
+It answers the three calls this project makes (daily bars of one symbol, daily bars of every symbol, splits) with the
+provider's envelopes, limits and paging. This module never opens a socket, checks no key and counts nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from fractions import Fraction
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode
+
+from sandbox.history import NEW_YORK, PriceHistory, Split
+
+RANGE = re.compile(r"/v2/aggs/ticker/([^/]+)/range/1/day/([^/]+)/([^/]+)")
+GROUPED = re.compile(r"/v2/aggs/grouped/locale/us/market/stocks/([^/]+)")
+SPLITS = re.compile(r"/stocks/v1/splits")
+
+Query = Mapping[str, str]
+Document = dict[str, Any]
+
+
+class BadRequestError(ValueError):
+    """The provider would answer 400 with this message."""
+
+
+class NoSuchPathError(LookupError):
+    """The provider would answer 404."""
+
+
+@dataclass(frozen=True)
+class Market:
+    """Everything an answer depends on.
+
+    Parameters
+    ----------
+    history : PriceHistory
+    today : date
+        The day it is at the provider's.
+    origin : str
+        What ``next_url`` starts with: scheme, host and port.
+    """
+
+    history: PriceHistory
+    today: date
+    origin: str
+
+    def answer(self, target: str) -> tuple[str, Document]:
+        """Answer one GET.
+
+        Parameters
+        ----------
+        target : str
+            Path and query, percent-encoded, without the key.
+
+        Returns
+        -------
+        kind : str
+            ``range``, ``grouped`` or ``splits``.
+        document : dict
+            The envelope, without ``request_id``.
+
+        Raises
+        ------
+        BadRequestError
+            If a part of the path or of the query is malformed.
+        NoSuchPathError
+            If the path is none of the three.
+        """
+        path, _, text = target.partition("?")
+        query = dict(parse_qsl(text, keep_blank_values=True))
+        if "cursor" in query:
+            query = _from_cursor(query["cursor"])
+        if match := RANGE.fullmatch(path):
+            return "range", self._range(match[1], match[2], match[3], query)
+        if match := GROUPED.fullmatch(path):
+            return "grouped", self._grouped(match[1], query)
+        if SPLITS.fullmatch(path):
+            return "splits", self._splits(query)
+        raise NoSuchPathError(path)
+
+    def _range(self, encoded: str, start: str, end: str, query: Query) -> Document:
+        adjusted = _one_of(query, "adjusted", "true", "false") == "true"
+        order = _one_of(query, "sort", "asc", "desc")
+        limit = _limit(query, default=5_000, maximum=50_000)
+        symbol, first, last = unquote(encoded), _day("from", start), _day("to", end)
+        if first > last:
+            raise BadRequestError(f"'from' ({start}) is after 'to' ({end})")
+        bars = self.history.range_bars(symbol, first, last, adjusted=adjusted, today=self.today)
+        if order == "desc":
+            bars.reverse()
+        document = {"ticker": symbol, **_envelope(bars[:limit], adjusted=adjusted)}
+        if len(bars) > limit:
+            rest = str(bars[limit]["t"])
+            start, end = (rest, end) if order == "asc" else (start, rest)
+            cursor = _to_cursor({"adjusted": str(adjusted).lower(), "sort": order, "limit": str(limit)})
+            path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/1/day/{start}/{end}"
+            document["next_url"] = f"{self.origin}{path}?cursor={cursor}"
+        return document
+
+    def _grouped(self, day: str, query: Query) -> Document:
+        adjusted = _one_of(query, "adjusted", "true", "false") == "true"
+        _one_of(query, "include_otc", "false", "true")  # no recorded symbol trades over the counter
+        bars = self.history.grouped_bars(_day("date", day), adjusted=adjusted, today=self.today)
+        return _envelope(bars, adjusted=adjusted)
+
+    def _splits(self, query: Query) -> Document:
+        order = _one_of(query, "sort", "execution_date.desc", "execution_date.asc")
+        limit = _limit(query, default=100, maximum=5_000)
+        offset = _offset(query)
+        splits = self.history.splits_between(*_execution_dates(query), today=self.today, symbols=_tickers(query))
+        if order == "execution_date.desc":
+            splits.reverse()
+        page = splits[offset : offset + limit]
+        document: Document = {"status": "OK", "results": [self._split(split) for split in page]}
+        if len(splits) > offset + limit:
+            cursor = _to_cursor({**query, "offset": str(offset + limit)})
+            document["next_url"] = f"{self.origin}/stocks/v1/splits?cursor={cursor}"
+        return document
+
+    def _split(self, split: Split) -> Document:
+        """One result; the factor brings a price from before this split to today's scale, over every later split too."""
+        factor = Fraction(1)
+        for later in self.history.splits_between(
+            split.execution_date, self.today, today=self.today, symbols={split.symbol}
+        ):
+            factor *= Fraction(later.split_from, later.split_to)
+        return {
+            "id": "E" + hashlib.sha256(repr(split).encode()).hexdigest(),
+            "ticker": split.symbol,
+            "execution_date": split.execution_date.isoformat(),
+            "split_from": split.split_from,
+            "split_to": split.split_to,
+            "adjustment_type": "forward_split" if split.split_to > split.split_from else "reverse_split",
+            "historical_adjustment_factor": float(factor),
+        }
+
+
+def _envelope(bars: list[Document], *, adjusted: bool) -> Document:
+    document: Document = {"queryCount": len(bars), "resultsCount": len(bars), "adjusted": adjusted}
+    if bars:
+        document["results"] = bars
+    return {**document, "status": "OK", "count": len(bars)}
+
+
+def _one_of(query: Query, name: str, *valid: str) -> str:
+    """The value of a parameter; the first valid one is the default."""
+    value = query.get(name, valid[0])
+    if value not in valid:
+        raise BadRequestError(f"{name} is {value!r}; valid is {' or '.join(valid)}")
+    return value
+
+
+def _limit(query: Query, *, default: int, maximum: int) -> int:
+    value = query.get("limit", str(default))
+    if not re.fullmatch(r"[0-9]{1,9}", value) or not 1 <= int(value) <= maximum:
+        raise BadRequestError(f"limit is {value!r}; valid is 1 to {maximum}")
+    return int(value)
+
+
+def _offset(query: Query) -> int:
+    """How many results earlier pages held; only a cursor carries it."""
+    value = query.get("offset", "0")
+    if not re.fullmatch(r"[0-9]{1,9}", value):
+        raise BadRequestError(f"offset is {value!r}; follow next_url instead")
+    return int(value)
+
+
+def _day(name: str, text: str) -> date:
+    """A date from ``YYYY-MM-DD``, or from milliseconds as the date that they fall on in New York."""
+    try:
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+            return date.fromisoformat(text)
+        if re.fullmatch(r"[0-9]+", text):
+            return datetime.fromtimestamp(int(text) / 1000, NEW_YORK).date()
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise BadRequestError(f"{name} is {text!r}; valid is YYYY-MM-DD or milliseconds")
+
+
+def _execution_dates(query: Query) -> tuple[date, date]:
+    """The first and last execution date that every filter of the query lets through."""
+    day = timedelta(days=1)
+    first, last = date.min, date.max - day
+    for name, text in query.items():
+        if name in {"execution_date", "execution_date.gte"}:
+            first = max(first, _day(name, text))
+        if name in {"execution_date", "execution_date.lte"}:
+            last = min(last, _day(name, text))
+        if name == "execution_date.gt":
+            first = max(first, min(_day(name, text), last) + day)
+        if name == "execution_date.lt":
+            last = min(last, max(_day(name, text), date.min + day) - day)
+    return first, last
+
+
+def _tickers(query: Query) -> set[str] | None:
+    """The symbols asked for, None for all: with both filters, those that pass both."""
+    asked: set[str] | None = None
+    if "ticker.any_of" in query:
+        asked = set(query["ticker.any_of"].split(","))
+    if "ticker" in query:
+        asked = {query["ticker"]} if asked is None else asked & {query["ticker"]}
+    return asked
+
+
+def _to_cursor(query: Query) -> str:
+    return base64.urlsafe_b64encode(urlencode(query).encode()).decode().rstrip("=")
+
+
+def _from_cursor(cursor: str) -> dict[str, str]:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        return dict(parse_qsl(text, strict_parsing=True))
+    except ValueError:
+        raise BadRequestError(f"cursor is {cursor!r}, which no next_url ever held") from None

@@ -1,0 +1,260 @@
+"""The market's history: unadjusted bars, splits, and what of both is visible as of a given today.
+
+What comes in: a tape (recorded or synthetic) and, from tests, corrections and splits. What goes out: bars in the
+provider's wire form, raw or adjusted for splits. This module never opens a socket and never reads the clock: today
+is an argument of every question.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from zoneinfo import ZoneInfo
+
+from sandbox.bars import Bar, Tape, recorded_tape, synthetic_tape
+
+NEW_YORK = ZoneInfo("America/New_York")
+_OPENING, _CLOSING = time(0), time(16)
+_MICRO = Decimal("0.000001")
+_EXACT = Context(prec=350, rounding=ROUND_HALF_EVEN)  # holds any finite float with 6 decimals
+_PRICES = ("o", "h", "l", "c", "vw")
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split: from ``execution_date`` on, ``split_from`` old shares trade as ``split_to`` new ones."""
+
+    symbol: str
+    execution_date: date
+    split_from: int
+    split_to: int
+
+    def __post_init__(self) -> None:
+        if self.split_from <= 0 or self.split_to <= 0:
+            raise ValueError(f"a split of {self.split_from} into {self.split_to}: both must be positive")
+
+
+RECORDED_SPLITS = (
+    Split("AAPL", date(2000, 6, 21), split_from=1, split_to=2),
+    Split("MSFT", date(2003, 2, 18), split_from=1, split_to=2),
+    Split("AAPL", date(2005, 2, 28), split_from=1, split_to=2),
+)
+
+
+def exists(session: date, today: date) -> bool:
+    """Whether the bar of a session can be had yet: the data is end-of-day, so only sessions before today.
+
+    This is the one rule of visibility: the bar of today's own session does not exist, whatever the hour.
+    """
+    return session < today
+
+
+class PriceHistory:
+    """Unadjusted bars and splits, changed only through the methods below.
+
+    Instances made from the same tape share its arrays and hold only their own changes, so that making one is free.
+
+    Parameters
+    ----------
+    tape : Tape
+        The bars to start from.
+    splits : iterable of Split, optional
+        The splits to start from.
+    """
+
+    def __init__(self, tape: Tape, splits: Iterable[Split] = ()) -> None:
+        self._tape = tape
+        self._splits = _in_order(splits)
+        self._changes: dict[date, dict[str, Bar | None]] = {}  # None is a bar that was removed
+
+    @classmethod
+    def recorded(cls) -> PriceHistory:
+        """Real prices of AAPL, FB, GOOG, IBM and MSFT to 2013-03-01, and their three splits."""
+        return cls(recorded_tape(), RECORDED_SPLITS)
+
+    @classmethod
+    def synthetic(cls, symbols: int, sessions: int, *, seed: int = 0, end: date | None = None) -> PriceHistory:
+        """Made-up prices of SYN00000, SYN00001, …; see :func:`sandbox.bars.synthetic_tape`."""
+        return cls(synthetic_tape(symbols, sessions, seed=seed, end=end))
+
+    @property
+    def symbols(self) -> list[str]:
+        """Every symbol that has, or had, a bar; sorted."""
+        return sorted(set(self._tape.symbols).union(*self._changes.values()))
+
+    @property
+    def splits(self) -> list[Split]:
+        """Every split, whatever the day; by execution date, then symbol."""
+        return list(self._splits)
+
+    @property
+    def first(self) -> date:
+        """The first session that any symbol has, or had, a bar in."""
+        return min([self._tape.sessions[0], *self._changes])
+
+    @property
+    def last(self) -> date:
+        """The last session that any symbol has, or had, a bar in."""
+        return max([self._tape.sessions[-1], *self._changes])
+
+    def put_bar(
+        self,
+        symbol: str,
+        session: date,
+        *,
+        open: object,  # noqa: A002 - a word of the field
+        high: object,
+        low: object,
+        close: object,
+        volume: object,
+    ) -> None:
+        """Add a bar or correct one; ``vw`` and ``n``, which the provider may leave out, are left out.
+
+        Parameters
+        ----------
+        symbol : str
+        session : date
+        open, high, low, close, volume : object
+            Numbers, or anything else that JSON can say (None, "abc", -1): a consumer must bear it.
+        """
+        values = {"v": volume, "o": open, "c": close, "h": high, "l": low}
+        bar = {key: float(value) if isinstance(value, Decimal) else value for key, value in values.items()}
+        self._changes.setdefault(session, {})[symbol] = bar
+
+    def remove_bar(self, symbol: str, session: date) -> None:
+        """Make a symbol not have traded in a session; nothing happens if it had not."""
+        self._changes.setdefault(session, {})[symbol] = None
+
+    def add_split(self, split: Split) -> None:
+        """Announce a split; it is listed and restates earlier history from its execution date on."""
+        self._splits = _in_order([*self._splits, split])
+
+    def splits_between(
+        self, first: date, last: date, *, today: date, symbols: Collection[str] | None = None
+    ) -> list[Split]:
+        """The splits executed from ``first`` to ``last``, both included, and not after today.
+
+        Parameters
+        ----------
+        first, last, today : date
+        symbols : collection of str, optional
+            Only these; default all.
+
+        Returns
+        -------
+        list of Split
+            By execution date, then symbol.
+        """
+        return [
+            split
+            for split in self._splits
+            if first <= split.execution_date <= min(last, today) and (symbols is None or split.symbol in symbols)
+        ]
+
+    def range_bars(self, symbol: str, first: date, last: date, *, adjusted: bool, today: date) -> list[Bar]:
+        """The bars of one symbol from ``first`` to ``last``, both included, as far as they exist today.
+
+        Parameters
+        ----------
+        symbol : str
+            Case matters; an unknown one has no bars.
+        first, last, today : date
+        adjusted : bool
+            Whether prices before a split are put on today's scale.
+
+        Returns
+        -------
+        list of dict
+            ``v, vw, o, c, h, l, t, n``, ascending; ``t`` is the start of the session's day, midnight New York, in ms.
+        """
+        found: dict[date, Bar | None] = {}
+        if (column := self._tape.columns.get(symbol)) is not None:
+            sessions = self._tape.sessions
+            rows = slice(bisect_left(sessions, first), bisect_right(sessions, last))
+            found = dict(zip(sessions[rows], self._tape.bars(rows, column), strict=True))
+        for session, changed in self._changes.items():
+            if first <= session <= last and symbol in changed:
+                found[session] = changed[symbol]
+        splits = self.splits_between(date.min, date.max, today=today, symbols={symbol}) if adjusted else []
+        return [
+            _wire(bar, session, splits, t=_milliseconds(session, _OPENING))
+            for session, bar in sorted(found.items())
+            if bar is not None and exists(session, today)
+        ]
+
+    def grouped_bars(self, session: date, *, adjusted: bool, today: date) -> list[Bar]:
+        """The bars of every symbol that traded in a session, if it exists today.
+
+        Parameters
+        ----------
+        session, today : date
+        adjusted : bool
+            Whether prices before a split are put on today's scale.
+
+        Returns
+        -------
+        list of dict
+            As of :meth:`range_bars` with ``T``, the symbol, by symbol; ``t`` is the end of the session, 16:00 New York.
+        """
+        if not exists(session, today):
+            return []
+        found: dict[str, Bar | None] = {}
+        row = bisect_left(self._tape.sessions, session)
+        if self._tape.sessions[row : row + 1] == (session,):
+            found = dict(zip(self._tape.symbols, self._tape.bars(row, slice(None)), strict=True))
+        if changed := self._changes.get(session):
+            found = dict(sorted({**found, **changed}.items()))
+        splits: dict[str, list[Split]] = {}
+        for split in self.splits_between(date.min, date.max, today=today) if adjusted else []:
+            splits.setdefault(split.symbol, []).append(split)
+        t = _milliseconds(session, _CLOSING)
+        return [
+            _wire(bar, session, splits.get(symbol), T=symbol, t=t) for symbol, bar in found.items() if bar is not None
+        ]
+
+
+def _in_order(splits: Iterable[Split]) -> list[Split]:
+    return sorted(splits, key=lambda split: (split.execution_date, split.symbol))
+
+
+def _milliseconds(session: date, at: time) -> int:
+    return int(datetime.combine(session, at, tzinfo=NEW_YORK).timestamp()) * 1000
+
+
+def _wire(bar: Bar, session: date, splits: Iterable[Split] | None, **stamps: object) -> Bar:
+    """A copy of the bar, stamped, on the scale after those of ``splits`` that came after its session."""
+    wire = {**bar, **stamps}
+    old = new = 1
+    for split in splits or ():
+        if session < split.execution_date:
+            old, new = old * split.split_from, new * split.split_to
+    if old != new:
+        wire.update({key: scaled(wire[key], old, new) for key in _PRICES if key in wire}, v=scaled(wire["v"], new, old))
+    return wire
+
+
+def scaled(value: object, numerator: int, denominator: int) -> object:
+    """``value * numerator / denominator``, computed in decimal and rounded half to even to 6 places.
+
+    Parameters
+    ----------
+    value : object
+        A number is taken for the decimal that it prints as; anything else, NaN included, comes back as it is.
+    numerator, denominator : int
+
+    Returns
+    -------
+    object
+        An int if the number is whole, else a float.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    decimal = Decimal(str(value))
+    if not decimal.is_finite():
+        return value
+    exact = _EXACT.divide(_EXACT.multiply(decimal, numerator), denominator)
+    rounded = exact.quantize(_MICRO, context=_EXACT)
+    return int(rounded) if rounded == rounded.to_integral_value() else float(rounded)

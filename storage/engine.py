@@ -1,0 +1,241 @@
+"""Connections: the engine for a ``DATABASE_URL``, its TLS, and transactions.
+
+What comes in: a URL. What goes out: transactions that commit as a whole, one writer at a time. Nothing here knows a
+table, and no message holds a password.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from domain.errors import ConfigError, CredentialsError, DataError, StockTrackerError
+
+CONNECT_SECONDS = 10
+LOCAL_HOSTS = ("", "localhost", "127.0.0.1", "::1")
+SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
+WRITE_LOCK = 0x53544F434B01  # arbitrary, but the same for every process of this project
+LOGIN_REFUSED = "28"  # class of SQLSTATE: invalid authorization specification
+
+
+@lru_cache(maxsize=4)
+def open_engine(url: str) -> Engine:
+    """The engine for a ``DATABASE_URL``; made once, connected at first use, alive between warm invocations.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:///file.db`` or ``postgresql://user:password@host:port/database``. For PostgreSQL the query may hold
+        libpq's ``sslmode`` (default: ``verify-full``, but ``prefer`` on this machine), ``sslrootcert`` (a CA file) and
+        ``host`` (the folder of a Unix socket).
+
+    Returns
+    -------
+    sqlalchemy.Engine
+
+    Raises
+    ------
+    ConfigError
+        If the URL is malformed or names another kind of database.
+    """
+    try:
+        parsed = make_url(url)
+        parsed.port  # noqa: B018 - a malformed port shows here
+    except (ArgumentError, ValueError):
+        raise ConfigError("DATABASE_URL is not a database URL; valid is sqlite:///file.db or postgresql://…") from None
+    if "@" in f"{parsed.host}{parsed.database}" and parsed.host:
+        raise ConfigError("DATABASE_URL has an @ in its password or name: percent-encode it as %40")
+    kind = parsed.drivername
+    if kind in ("sqlite", "sqlite+pysqlite"):
+        return _sqlite_engine(parsed)
+    if kind in ("postgres", "postgresql", "postgresql+pg8000"):
+        return _postgresql_engine(parsed)
+    raise ConfigError(f"DATABASE_URL names {kind!r}; valid is sqlite:///file.db or postgresql://…")
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    import sqlite3
+
+    if url.query or not url.database or url.database.startswith((":memory:", "file:")):
+        raise ConfigError(
+            "DATABASE_URL names no file; valid is sqlite:///file.db, as every run starts from what is stored"
+        )
+    engine = create_engine(url, connect_args={"timeout": 60})
+
+    @event.listens_for(engine, "connect")
+    def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        if connection.execute("PRAGMA page_count").fetchone() == (0,):  # a new file: readers need not wait for writers
+            # The first two connections may try at once, and SQLite refuses one without waiting; the mode is the file's.
+            with suppress(sqlite3.OperationalError):
+                connection.execute("PRAGMA journal_mode = WAL")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # IMMEDIATE takes the write lock at once: waiting for it later could fail with "database is locked".
+        write = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    query = dict(url.query)
+    mode, authority = query.pop("sslmode", None), query.pop("sslrootcert", None)
+    folder = query.pop("host", None)
+    query.pop("channel_binding", None)  # hosted services put it into their URLs; pg8000 binds by itself
+    if query.keys() - {"unix_sock", "application_name"}:
+        unknown = ", ".join(sorted(query))
+        raise ConfigError(f"DATABASE_URL has the option {unknown}; valid are host, sslmode, sslrootcert, unix_sock")
+    port = url.port or 5432
+    if folder:
+        query["unix_sock"] = f"{folder}/.s.PGSQL.{port}"
+    host, local = url.host or "", "unix_sock" in query or (url.host or "") in LOCAL_HOSTS
+    context = _ssl_context(str(mode or ("prefer" if local else "verify-full")), authority)
+    url = url.set(
+        drivername="postgresql+pg8000",
+        query=query,
+        username=url.username or "postgres",
+        host=host or "localhost",
+        port=port,
+    )
+    engine = create_engine(url, pool_pre_ping=True, pool_recycle=600, connect_args={"ssl_context": context})
+
+    if "unix_sock" not in query:
+
+        @event.listens_for(engine, "do_connect")
+        def _connect_within_bounds(_dialect: Any, record: Any, _args: Any, params: dict[str, Any]) -> Any:
+            import pg8000
+
+            with ExitStack() as on_failure:
+                connection = on_failure.enter_context(_open_socket(host or "localhost", port))
+                connected = pg8000.Connection(sock=connection, **params)
+                record.info["socket"] = connection
+                on_failure.pop_all()
+            return connected
+
+        @event.listens_for(engine, "invalidate")
+        def _close_socket(_connection: Any, record: Any, _error: Any) -> None:
+            # The driver does not close the socket of a connection that died; the pool would report that it failed to.
+            if dead := record.info.pop("socket", None):
+                dead.close()
+
+        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
+
+    return engine
+
+
+def _open_socket(host: str, port: int) -> socket.socket:
+    """A TCP connection that gives up on a host that is gone, at connecting and afterwards."""
+    connection = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
+    connection.settimeout(None)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small messages need not wait for each other
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # a warm container's connection may have died without a word
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, CONNECT_SECONDS * 1000)
+    return connection
+
+
+def _ssl_context(mode: str, authority: str | tuple[str, ...] | None) -> ssl.SSLContext | bool | None:
+    """Translate libpq's ``sslmode`` into pg8000's terms: False is without TLS, None is TLS where the server has it."""
+    if mode not in SSL_MODES:
+        raise ConfigError(f"DATABASE_URL has sslmode={mode!r}; valid are {', '.join(SSL_MODES)}")
+    if mode in ("disable", "prefer"):
+        return False if mode == "disable" else None
+    try:
+        context = ssl.create_default_context(cafile=str(authority) if authority else None)
+    except OSError as error:
+        raise ConfigError(f"DATABASE_URL has sslrootcert={authority!r}, which cannot be read: {error}") from None
+    if mode != "verify-full":
+        context.check_hostname = False
+    if mode == "require" and not authority:  # libpq, too, verifies under "require" when it has a CA file
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def describe(engine: Engine) -> str:
+    """Where the database is, without user or password."""
+    url = engine.url
+    if url.get_backend_name() == "sqlite":
+        return f"SQLite file {url.database}"
+    return f"PostgreSQL at {url.query.get('unix_sock') or f'{url.host}:{url.port}'}/{url.database or url.username}"
+
+
+@contextmanager
+def transaction(engine: Engine, *, write: bool = True) -> Iterator[Connection]:
+    """One transaction: all of it is committed, or none.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+    write : bool
+        Take the write lock first, so that writers follow one another and each sees all that the one before wrote.
+
+    Raises
+    ------
+    DataError
+        If the database cannot be reached or refuses; one line, with its place and without a password.
+    CredentialsError
+        If it refuses the login.
+    """
+    with ExitStack() as stack:
+        with connecting(engine):
+            connection = stack.enter_context(engine.connect())
+        stack.enter_context(_one_line_errors(engine))
+        with connection.execution_options(write=write).begin():
+            if write and engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
+            yield connection
+
+
+def exists(engine: Engine) -> bool:
+    """Whether there is a database to connect to: connecting to a SQLite file that is not there would make it."""
+    return engine.dialect.name != "sqlite" or Path(str(engine.url.database)).exists()
+
+
+@contextmanager
+def _one_line_errors(engine: Engine) -> Iterator[None]:
+    """Turn what the database refuses into one line; COPY goes past SQLAlchemy, so its errors are the driver's own."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _refusal(engine, error.orig) from None
+    except engine.dialect.loaded_dbapi.Error as error:
+        raise _refusal(engine, error) from None
+
+
+def _refusal(engine: Engine, error: BaseException | None) -> StockTrackerError:
+    message = f"{describe(engine)}: {reason(error)}"
+    if _detail(error).get("C", "").startswith(LOGIN_REFUSED):
+        return CredentialsError(f"{message}; check the user and the password in DATABASE_URL")
+    return DataError(message)
+
+
+@contextmanager
+def connecting(engine: Engine) -> Iterator[None]:
+    """Turn what goes wrong on the way to the database into a DataError, or a CredentialsError, of one line."""
+    try:
+        with _one_line_errors(engine):
+            yield
+    except (OSError, UnicodeError) as error:
+        raise DataError(f"{describe(engine)} cannot be reached: {error}") from None
+
+
+def reason(error: BaseException | None) -> str:
+    """The driver's message in one line; pg8000 gives the server's as a dictionary with M for the message."""
+    said = error.args[0] if error and error.args else error
+    return " ".join((_detail(error).get("M") or str(said)).split())
+
+
+def _detail(error: BaseException | None) -> dict[str, str]:
+    said = error.args[0] if error and error.args else None
+    return said if isinstance(said, dict) else {}

@@ -1,0 +1,368 @@
+from collections import Counter
+from datetime import date
+from itertools import product
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from domain.calendar import last_sessions, sessions_between
+from domain.planner import GroupedCall, RangeCall, merge_ranges, minimum_cover, missing_pairs, plan_calls
+
+AS_OF = date(2013, 3, 2)
+SYMBOLS = [f"S{number:05d}" for number in range(11_000)]
+SESSIONS = last_sessions(500, AS_OF)
+
+
+def day(text):
+    return date.fromisoformat(text)
+
+
+def all_missing(symbols, sessions):
+    return SYMBOLS[:symbols], SESSIONS[-sessions:], np.ones((symbols, sessions), dtype=bool)
+
+
+def kinds(calls):
+    counted = Counter(type(call) for call in calls)
+    return counted[RangeCall], counted[GroupedCall]
+
+
+def brought(calls, symbols, sessions):
+    """Which pairs the calls bring."""
+    grid = np.zeros((len(symbols), len(sessions)), dtype=bool)
+    for call in calls:
+        columns = [call.first <= session <= call.last for session in sessions]
+        if isinstance(call, GroupedCall):
+            grid[:, columns] = True
+        else:
+            grid[symbols.index(call.symbol), columns] = True
+    return grid
+
+
+def matching_size(edges):
+    """The size of a maximum matching by networkx: by Kőnig's theorem, that of a minimum vertex cover."""
+    rows, columns = np.nonzero(edges)
+    if not len(rows):
+        return 0
+    top = {("row", row) for row in rows.tolist()}
+    graph = nx.Graph()
+    graph.add_edges_from(
+        (("row", row), ("column", column)) for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
+    )
+    return len(nx.bipartite.hopcroft_karp_matching(graph, top)) // 2
+
+
+def smallest_covers(edges):
+    """By trying them all: the size of the smallest covers, and the most rows that one of them has."""
+    covers = []
+    for chosen in product([False, True], repeat=edges.shape[0]):
+        rows = np.array(chosen, dtype=bool)
+        columns = edges[~rows].any(axis=0)  # what the rows leave, columns must cover
+        covers.append((int(rows.sum() + columns.sum()), int(rows.sum())))
+    size = min(size for size, _ in covers)
+    return size, max(rows for total, rows in covers if total == size)
+
+
+def random_grids(count, *, largest, seed):
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        shape = random.integers(0, largest + 1, 2)
+        yield random.random(shape) < random.random()
+
+
+def assert_covers(edges, rows, columns):
+    assert (rows.shape, columns.shape) == (edges.shape[:1], edges.shape[1:])
+    assert (rows.dtype, columns.dtype) == (bool, bool)
+    assert not edges[~rows][:, ~columns].any()
+
+
+class TestMinimumCover:
+    def test_it_is_the_smallest_with_the_most_rows_of_all_that_exist_on_thousands_of_grids(self):
+        for edges in random_grids(2_000, largest=5, seed=1):
+            rows, columns = minimum_cover(edges)
+            assert_covers(edges, rows, columns)
+            assert (rows.sum() + columns.sum(), rows.sum()) == smallest_covers(edges)
+
+    def test_it_is_as_large_as_a_maximum_matching_on_ten_thousand_grids(self):
+        for edges in random_grids(10_000, largest=8, seed=2):
+            rows, columns = minimum_cover(edges)
+            assert_covers(edges, rows, columns)
+            assert rows.sum() + columns.sum() == matching_size(edges)
+
+    def test_it_is_as_large_as_a_maximum_matching_on_sparse_grids_with_long_paths(self):
+        random = np.random.default_rng(3)
+        for _ in range(60):
+            shape = random.integers(20, 90, 2)
+            edges = random.random(shape) < random.uniform(0.5, 4) / shape.max()
+            rows, columns = minimum_cover(edges)
+            assert_covers(edges, rows, columns)
+            assert rows.sum() + columns.sum() == matching_size(edges)
+
+    @given(edges=npst.arrays(bool, npst.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=7)))
+    def test_it_is_the_same_size_whichever_way_the_grid_lies(self, edges):
+        upright, lying = minimum_cover(edges), minimum_cover(edges.T)
+        assert sum(part.sum() for part in upright) == sum(part.sum() for part in lying)
+
+    @pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0), (3, 3)])
+    def test_nothing_needs_no_cover(self, shape):
+        rows, columns = minimum_cover(np.zeros(shape, dtype=bool))
+        assert (rows.tolist(), columns.tolist()) == ([False] * shape[0], [False] * shape[1])
+
+    def test_a_single_cell_is_covered_by_its_row(self):
+        edges = np.zeros((4, 3), dtype=bool)
+        edges[2, 1] = True
+        rows, columns = minimum_cover(edges)
+        assert (np.flatnonzero(rows).tolist(), columns.any()) == ([2], False)
+
+    def test_the_grid_is_left_as_it_was(self):
+        edges = np.eye(4, dtype=bool)
+        minimum_cover(edges)
+        assert (edges == np.eye(4, dtype=bool)).all()
+
+
+class TestPlan:
+    @pytest.mark.parametrize(
+        ("symbols", "sessions", "ranges", "grouped"),
+        [
+            (5, 70, 5, 0),
+            (5, 1, 0, 1),
+            (1, 1, 1, 0),
+            (1, 70, 1, 0),
+            (70, 70, 70, 0),
+            (71, 70, 0, 70),
+            (11_000, 500, 0, 500),
+            (11_000, 1, 0, 1),
+            (0, 70, 0, 0),
+            (5, 0, 0, 0),
+        ],
+    )
+    def test_a_full_grid_takes_as_many_calls_as_its_shorter_side(self, symbols, sessions, ranges, grouped):
+        assert kinds(plan_calls(*all_missing(symbols, sessions))) == (ranges, grouped)
+
+    def test_a_range_reaches_from_the_first_to_the_last_missing_session(self):
+        missing = np.zeros((1, 70), dtype=bool)
+        missing[0, [10, 20, 40]] = True
+        sessions = SESSIONS[-70:]
+        assert plan_calls(["GOOG"], sessions, missing) == [RangeCall("GOOG", sessions[10], sessions[40])]
+
+    def test_a_range_does_not_reach_over_what_grouped_calls_bring_at_its_ends(self):
+        symbols, sessions = SYMBOLS[:5], SESSIONS[-70:]
+        missing = np.zeros((5, 70), dtype=bool)
+        missing[:, [0, 69]] = True
+        missing[0] = True
+        assert plan_calls(symbols, sessions, missing) == [
+            GroupedCall(sessions[0]),
+            RangeCall(symbols[0], sessions[1], sessions[68]),
+            GroupedCall(sessions[69]),
+        ]
+
+    def test_a_new_symbol_and_a_new_session_take_two_calls(self):
+        symbols, sessions = SYMBOLS[:6], SESSIONS[-70:]
+        missing = np.zeros((6, 70), dtype=bool)
+        missing[:, -1] = True
+        missing[3] = True
+        assert plan_calls(symbols, sessions, missing) == [
+            RangeCall(symbols[3], sessions[0], sessions[-2]),
+            GroupedCall(sessions[-1]),
+        ]
+
+    def test_a_missed_week_of_five_symbols_is_asked_by_symbol_as_that_is_smaller(self):
+        assert kinds(plan_calls(*all_missing(5, 5))) == (5, 0)
+        assert kinds(plan_calls(*all_missing(5, 4))) == (0, 4)
+
+    def test_nothing_missing_is_no_call(self):
+        symbols, sessions, missing = all_missing(5, 70)
+        assert plan_calls(symbols, sessions, ~missing) == []
+
+    def test_the_whole_market_is_asked_by_session(self):
+        sessions = SESSIONS[-3:]
+        missing = np.array([[True, False, True]])
+        assert plan_calls(["*"], sessions, missing) == [GroupedCall(sessions[0]), GroupedCall(sessions[2])]
+
+    def test_the_whole_market_for_one_session_is_never_a_range(self):
+        assert plan_calls(["*"], SESSIONS[-1:], np.array([[True]])) == [GroupedCall(SESSIONS[-1])]
+
+    def test_what_the_whole_market_brings_is_not_asked_again(self):
+        sessions = SESSIONS[-4:]
+        missing = np.array([[True, True, False, False], [True, True, True, True], [False, True, False, False]])
+        assert plan_calls(["*", "GOOG", "MSFT"], sessions, missing) == [
+            GroupedCall(sessions[0]),
+            GroupedCall(sessions[1]),
+            RangeCall("GOOG", sessions[2], sessions[3]),
+        ]
+
+    def test_calls_go_from_the_oldest_session_on(self):
+        for missing in random_grids(200, largest=8, seed=4):
+            calls = plan_calls(SYMBOLS[: len(missing)], SESSIONS[: missing.shape[1]], missing)
+            assert [call.first for call in calls] == sorted(call.first for call in calls)
+
+    def test_the_plan_is_the_same_each_time(self):
+        missing = np.random.default_rng(5).random((40, 40)) < 0.1
+        plan = plan_calls(SYMBOLS[:40], SESSIONS[:40], missing)
+        assert plan == plan_calls(SYMBOLS[:40], SESSIONS[:40], missing.copy())
+
+    @settings(max_examples=200)
+    @given(
+        missing=npst.arrays(bool, npst.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=7)),
+        whole_market=st.booleans(),
+    )
+    def test_a_plan_brings_every_missing_pair_by_the_fewest_calls(self, missing, whole_market):
+        symbols, sessions = SYMBOLS[: len(missing)], SESSIONS[: missing.shape[1]]
+        if whole_market:
+            symbols = ["*", *symbols[1:]]
+        calls = plan_calls(symbols, sessions, missing)
+        assert len(set(calls)) == len(calls)
+        assert not (missing & ~brought(calls, symbols, sessions)).any()
+        assert "*" not in {call.symbol for call in calls if isinstance(call, RangeCall)}
+        forced = missing[0] if whole_market else np.zeros(len(sessions), dtype=bool)
+        assert len(calls) == forced.sum() + matching_size(missing & ~forced)
+
+    def test_what_a_call_brings_can_be_told(self):
+        assert str(RangeCall("GOOG", day("2013-02-25"), day("2013-03-01"))) == "GOOG from 2013-02-25 to 2013-03-01"
+        assert str(GroupedCall(day("2013-03-01"))) == "all symbols on 2013-03-01"
+
+
+def weighted_matching_size(missing):
+    """The size of a maximum matching by networkx' maximum flow, equal rows and equal columns taken together."""
+    _, place, many = np.unique(missing, axis=0, return_index=True, return_counts=True)
+    missing, row_capacity = missing[place], many
+    _, place, many = np.unique(missing, axis=1, return_index=True, return_counts=True)
+    missing, column_capacity = missing[:, place], many
+    graph = nx.DiGraph()
+    graph.add_nodes_from(["source", "sink"])
+    for row, capacity in enumerate(row_capacity.tolist()):
+        graph.add_edge("source", ("row", row), capacity=capacity)
+    for column, capacity in enumerate(column_capacity.tolist()):
+        graph.add_edge(("column", column), "sink", capacity=capacity)
+    graph.add_edges_from(
+        (("row", row), ("column", column)) for row, column in zip(*map(np.ndarray.tolist, np.nonzero(missing)))
+    )
+    return nx.maximum_flow_value(graph, "source", "sink")
+
+
+class TestWholeMarket:
+    """11,000 symbols over 500 sessions, each symbol with one of a few hundred histories."""
+
+    def planned(self, missing):
+        calls = plan_calls(SYMBOLS, SESSIONS, missing)
+        rows = {call.symbol for call in calls if isinstance(call, RangeCall)}
+        columns = {call.session for call in calls if isinstance(call, GroupedCall)}
+        lacking = missing[[symbol not in rows for symbol in SYMBOLS]][:, [day not in columns for day in SESSIONS]]
+        assert not lacking.any(), "every missing pair is brought"
+        return len(calls)
+
+    def test_listings_over_time_take_the_fewest_calls(self):
+        random = np.random.default_rng(6)
+        known_since = random.choice(random.integers(1, 501, 300), 11_000)
+        missing = np.arange(500) < known_since[:, None]
+        missing[random.random(11_000) < 0.9] = False
+        assert self.planned(missing) == weighted_matching_size(missing)
+
+    def test_symbols_that_lack_a_few_sessions_each_take_the_fewest_calls(self):
+        random = np.random.default_rng(7)
+        histories = random.random((250, 500)) < 0.004
+        histories[random.random(250) < 0.1] = True
+        missing = histories[random.integers(0, 250, 11_000)]
+        missing[random.random(11_000) < 0.97] = False
+        assert self.planned(missing) == weighted_matching_size(missing)
+
+    def test_rare_histories_take_the_fewest_calls(self):
+        random = np.random.default_rng(8)
+        missing = np.zeros((11_000, 500), dtype=bool)
+        missing[random.choice(11_000, 400, replace=False)] = random.random((400, 500)) < 0.003
+        assert self.planned(missing) == weighted_matching_size(missing)
+
+
+class TestMissingPairs:
+    days = sessions_between(day("2013-02-25"), day("2013-03-08"))
+
+    def shown(self, symbols, coverage, sessions=None):
+        grid = missing_pairs(symbols, self.days if sessions is None else sessions, coverage)
+        assert grid.dtype == bool
+        return ["".join("x" if cell else "." for cell in row) for row in grid]
+
+    def test_without_coverage_everything_is_missing(self):
+        assert self.shown(["GOOG", "MSFT"], {}) == ["xxxxxxxxxx", "xxxxxxxxxx"]
+
+    def test_both_ends_of_a_range_are_covered(self):
+        coverage = {"GOOG": [(day("2013-02-26"), day("2013-02-28"))]}
+        assert self.shown(["GOOG", "MSFT"], coverage) == ["x...xxxxxx", "xxxxxxxxxx"]
+
+    def test_ranges_may_be_many_and_reach_beyond(self):
+        coverage = {
+            "GOOG": [
+                (day("2012-01-03"), day("2013-02-25")),
+                (day("2013-03-01"), day("2013-03-01")),
+                (day("2013-03-07"), day("2013-12-31")),
+            ]
+        }
+        assert self.shown(["GOOG"], coverage) == [".xxx.xxx.."]
+
+    def test_ranges_elsewhere_cover_nothing(self):
+        coverage = {"GOOG": [(day("2012-01-03"), day("2013-02-22")), (day("2013-03-11"), day("2013-03-28"))]}
+        assert self.shown(["GOOG"], coverage) == ["xxxxxxxxxx"]
+
+    def test_a_range_may_end_between_sessions(self):
+        coverage = {"GOOG": [(day("2013-02-24"), day("2013-03-03"))]}
+        assert self.shown(["GOOG"], coverage) == [".....xxxxx"]
+
+    def test_what_the_whole_market_covers_is_covered_for_every_symbol(self):
+        coverage = {
+            "*": [(day("2013-02-27"), day("2013-02-28"))],
+            "GOOG": [(day("2013-03-08"), day("2013-03-08"))],
+        }
+        assert self.shown(["GOOG", "MSFT", "*"], coverage) == ["xx..xxxxx.", "xx..xxxxxx", "xx..xxxxxx"]
+
+    def test_what_a_symbol_covers_is_not_covered_for_the_whole_market(self):
+        coverage = {"GOOG": [(day("2013-01-02"), day("2013-12-31"))]}
+        assert self.shown(["*", "GOOG"], coverage) == ["xxxxxxxxxx", ".........."]
+
+    def test_symbols_differ_by_case(self):
+        assert self.shown(["KIMpL"], {"KIMPL": [(self.days[0], self.days[-1])]}) == ["xxxxxxxxxx"]
+
+    @pytest.mark.parametrize(("symbols", "sessions"), [([], 3), (["GOOG"], 0), ([], 0)])
+    def test_nothing_wanted_is_nothing_missing(self, symbols, sessions):
+        coverage = {"GOOG": [(self.days[0], self.days[-1])], "*": [(self.days[0], self.days[-1])]}
+        assert missing_pairs(symbols, self.days[:sessions], coverage).shape == (len(symbols), sessions)
+
+
+class TestMergeRanges:
+    @pytest.mark.parametrize(
+        ("ranges", "merged"),
+        [
+            ("", ""),
+            ("2013-02-25:2013-02-26", "2013-02-25:2013-02-26"),
+            ("2013-02-25:2013-02-26 2013-02-27:2013-02-28", "2013-02-25:2013-02-28"),  # next to each other
+            ("2013-02-25:2013-02-27 2013-02-26:2013-02-28", "2013-02-25:2013-02-28"),  # overlapping
+            ("2013-02-25:2013-03-08 2013-02-26:2013-02-28", "2013-02-25:2013-03-08"),  # one inside the other
+            ("2013-02-25:2013-02-25 2013-02-25:2013-02-25", "2013-02-25:2013-02-25"),  # the same
+            ("2013-03-04:2013-03-08 2013-02-25:2013-03-01", "2013-02-25:2013-03-08"),  # over a weekend, unsorted
+            ("2013-02-11:2013-02-15 2013-02-19:2013-02-22", "2013-02-11:2013-02-22"),  # over Presidents' Day
+            ("2012-10-22:2012-10-26 2012-10-31:2012-11-02", "2012-10-22:2012-11-02"),  # over Hurricane Sandy
+            ("2009-12-31:2009-12-31 2010-01-04:2010-01-05", "2009-12-31:2010-01-05"),  # over a decade's end
+            ("2013-02-25:2013-02-25 2013-02-27:2013-02-27", "2013-02-25:2013-02-25 2013-02-27:2013-02-27"),
+            ("2013-03-01:2013-03-01 2013-03-05:2013-03-05", "2013-03-01:2013-03-01 2013-03-05:2013-03-05"),
+            (
+                "2013-02-25:2013-02-25 2013-02-26:2013-02-26 2013-02-27:2013-02-27 2013-03-04:2013-03-04",
+                "2013-02-25:2013-02-27 2013-03-04:2013-03-04",
+            ),
+        ],
+    )
+    def test_ranges_merge_when_no_session_lies_between_them(self, ranges, merged):
+        def parsed(text):
+            return [tuple(day(end) for end in part.split(":")) for part in text.split()]
+
+        assert merge_ranges(parsed(ranges)) == parsed(merged)
+
+    @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12)), max_size=8))
+    def test_merged_ranges_hold_the_same_sessions_and_a_session_lies_between_any_two(self, spans):
+        ranges = [(SESSIONS[start], SESSIONS[start + length]) for start, length in spans]
+        merged = merge_ranges(iter(ranges))
+        held = [session for first, last in merged for session in sessions_between(first, last)]
+        assert held == sorted({session for first, last in ranges for session in sessions_between(first, last)})
+        assert merge_ranges(merged) == merged
+        for (_, last), (first, _) in zip(merged, merged[1:], strict=False):
+            assert set(sessions_between(last, first)) - set(held), f"{last} and {first} are apart"

@@ -1,0 +1,374 @@
+import email
+import email.policy
+import json
+import socket
+import threading
+import time
+from email.message import EmailMessage
+from pathlib import Path
+
+import boto3
+import pytest
+from aiosmtpd.smtp import SMTP
+from moto import mock_aws
+
+from config import Settings
+from domain.errors import ConfigError, CredentialsError, DeliveryError
+from report.delivery import send
+from sandbox.local_http import LocalServer, Reply
+from tests.support.mail_server import PASSWORD, Box, make_certificate, server_context, smtp_server
+
+ONE, TWO = "one@example.com", "two@example.com"
+
+
+def message(name="weekly-report-2013-03-01", subject="Best: A: 2.0%"):
+    mail = EmailMessage(policy=email.policy.SMTP)
+    mail["Subject"], mail["From"], mail["To"] = subject, "from@example.com", f"{ONE}, {TWO}"
+    mail["Message-ID"] = f"<{name}@example.com>"
+    mail.set_content("Grüße\n.\n.dot\n")
+    return mail
+
+
+def settings(port=25, **changes):
+    values = {
+        "mail_transport": "smtp",
+        "mail_from": "from@example.com",
+        "mail_to": (ONE, TWO),
+        "smtp_host": "127.0.0.1",
+        "smtp_port": port,
+        "smtp_security": "none",
+    }
+    return Settings(_env_file=None, **values | changes)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def server_side(certificate):
+    return server_context(certificate)
+
+
+@pytest.fixture
+def trusted(certificate, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+
+
+# SMTP
+
+
+def test_a_mail_reaches_all_recipients_unchanged():
+    box, mail = Box(), message()
+    with smtp_server(box) as port:
+        delivery = send(mail, settings(port))
+    assert (delivery.transport, delivery.recipients, delivery.refused) == ("smtp", (ONE, TWO), {})
+    [(sender, recipients, content)] = box.mails
+    assert (sender, recipients) == ("from@example.com", [ONE, TWO])
+    assert content == mail.as_bytes()
+
+
+def test_a_recipient_named_twice_gets_one_mail():
+    box = Box()
+    with smtp_server(box) as port:
+        send(message(), settings(port, mail_to=(ONE, ONE)))
+    assert box.mails[0][1] == [ONE]
+
+
+@pytest.mark.usefixtures("trusted")
+def test_starttls_and_login(server_side):
+    box = Box()
+    options = {"tls_context": server_side, "require_starttls": True, "authenticator": box.log_in, "auth_required": True}
+    with smtp_server(box, **options) as port:
+        send(message(), settings(port, smtp_security="starttls", smtp_user="me", smtp_password=PASSWORD))
+    assert (len(box.mails), box.logins) == (1, [("me", PASSWORD)])
+
+
+@pytest.mark.usefixtures("trusted")
+def test_tls_from_the_first_byte(server_side):
+    box = Box()
+    with smtp_server(box, ssl_context=server_side) as port:
+        send(message(), settings(port, smtp_security="tls"))
+    assert len(box.mails) == 1
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(server_side):
+    box = Box()
+    with smtp_server(box, tls_context=server_side) as port, pytest.raises(DeliveryError, match="CERTIFICATE_VERIFY"):
+        send(message(), settings(port, smtp_security="starttls"))
+    assert box.mails == []
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_a_server_without_encryption_never_sees_the_password(security):
+    box = Box()
+    wanted = {"smtp_security": security, "smtp_user": "me", "smtp_password": PASSWORD}
+    with smtp_server(box) as port, pytest.raises(DeliveryError, match=rf"check SMTP_SECURITY \({security}\)") as caught:
+        send(message(), settings(port, **wanted), timeout=1)
+    assert box.logins == []
+    assert PASSWORD not in str(caught.value)
+
+
+def test_a_refused_login_is_said_once_and_without_the_password():
+    box = Box()
+    options = {"authenticator": box.log_in, "auth_require_tls": False}
+    wanted = {"smtp_user": "me", "smtp_password": "wrong-secret"}
+    with smtp_server(box, **options) as port, pytest.raises(CredentialsError) as caught:
+        send(message(), settings(port, **wanted))
+    text = str(caught.value)
+    assert text.startswith(f"the mail server 127.0.0.1:{port} refused the login of 'me': 535 ")
+    assert text.endswith("check SMTP_USER and SMTP_PASSWORD")
+    assert "wrong-secret" not in text
+    assert "\n" not in text
+
+
+def test_a_refused_recipient_does_not_keep_the_mail_from_the_others():
+    box = Box({TWO: ["550 no such mailbox"]})
+    with smtp_server(box) as port:
+        delivery = send(message(), settings(port))
+    assert delivery.recipients == (ONE,)
+    assert delivery.refused == {TWO: "550 no such mailbox"}
+    assert [recipients for _, recipients, _ in box.mails] == [[ONE]]
+
+
+def test_a_recipient_who_is_asked_to_wait_gets_the_mail_later_and_the_other_only_once():
+    box = Box({TWO: ["451 greylisted, come back"]})
+    with smtp_server(box) as port:
+        delivery = send(message(), settings(port))
+    assert (delivery.recipients, delivery.refused) == ((ONE, TWO), {})
+    assert [recipients for _, recipients, _ in box.mails] == [[ONE], [TWO]]
+
+
+def test_when_all_recipients_are_refused_nobody_is_told_otherwise():
+    box = Box({ONE: ["550 unknown"], TWO: ["550 blocked"]})
+    with smtp_server(box) as port, pytest.raises(DeliveryError) as caught:
+        send(message(), settings(port))
+    assert f"took the mail for nobody: {ONE}: 550 unknown; {TWO}: 550 blocked" in str(caught.value)
+    assert box.mails == []
+
+
+def test_a_temporary_failure_is_tried_again():
+    box = Box(accept=lambda box: "250 OK" if box.attempts == 2 else "451 try later")
+    with smtp_server(box) as port:
+        assert send(message(), settings(port)).recipients == (ONE, TWO)
+    assert (box.attempts, len(box.mails)) == (2, 1)
+
+
+def test_a_lasting_failure_is_not_tried_again():
+    box = Box(accept=lambda box: "554 looks like spam")
+    with smtp_server(box) as port, pytest.raises(DeliveryError, match="refused the mail: 554 looks like spam"):
+        send(message(), settings(port))
+    assert box.attempts == 1
+
+
+def test_a_failure_that_does_not_pass_ends_within_the_time():
+    box, started = Box(accept=lambda box: "451 try later"), time.monotonic()
+    with smtp_server(box) as port, pytest.raises(DeliveryError, match="451 try later"):
+        send(message(), settings(port), timeout=2)
+    assert time.monotonic() - started < 3
+    assert box.attempts >= 2
+
+
+def test_a_server_that_starts_late_is_waited_for():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    box, deliveries = Box(), []
+    sender = threading.Thread(target=lambda: deliveries.append(send(message(), settings(port))))
+    sender.start()
+    time.sleep(0.2)
+    with smtp_server(box, port=port):
+        sender.join()
+    assert deliveries[0].recipients == (ONE, TWO)
+
+
+def test_a_server_that_hangs_up_after_taking_the_mail_is_not_sent_it_twice():
+    class Rude(SMTP):
+        async def smtp_QUIT(self, arg):  # noqa: N802
+            self.transport.abort()
+
+    box = Box()
+    with smtp_server(box, server_class=Rude) as port:
+        assert send(message(), settings(port)).recipients == (ONE, TWO)
+    assert len(box.mails) == 1
+
+
+def test_a_server_that_says_nothing_is_given_up():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.monotonic()
+        with pytest.raises(DeliveryError, match=r"no connection \(.*timed out\)"):
+            send(message(), settings(silent.getsockname()[1]), timeout=1)
+    assert time.monotonic() - started < 2
+
+
+def test_a_reply_that_repeats_the_password_is_shown_without_it():
+    box = Box(accept=lambda box: f"554 I know {PASSWORD}")
+    with smtp_server(box) as port, pytest.raises(DeliveryError, match=r"554 I know \*\*\*$"):
+        send(message(), settings(port, smtp_password=PASSWORD))
+
+
+def test_a_login_that_smtp_cannot_carry_is_an_error_of_one_line():
+    box = Box()
+    options = {"authenticator": box.log_in, "auth_require_tls": False}
+    wanted = {"smtp_user": "mé", "smtp_password": PASSWORD}
+    with smtp_server(box, **options) as port, pytest.raises(DeliveryError, match="takes only ASCII") as caught:
+        send(message(), settings(port, **wanted))
+    assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("missing", "setting"), [("mail_from", "MAIL_FROM"), ("mail_to", "MAIL_TO"), ("smtp_host", "SMTP_HOST")]
+)
+def test_what_is_not_set_is_named_before_anything_is_opened(missing, setting):
+    wanted = settings().model_copy(update={missing: type(getattr(settings(), missing))()})
+    with pytest.raises(ConfigError, match=f"{setting} is not set, which mail by SMTP needs"):
+        send(message(), wanted)
+
+
+# Amazon SES
+
+
+@pytest.fixture
+def aws(monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        yield boto3.client("sesv2")
+
+
+def ses_settings():
+    return settings(mail_transport="ses", smtp_host="")
+
+
+def test_ses_gets_the_whole_mail(aws):
+    from moto.ses.models import ses_backends
+
+    aws.create_email_identity(EmailIdentity="from@example.com")
+    delivery = send(message(), ses_settings())
+    assert (delivery.transport, delivery.recipients) == ("ses", (ONE, TWO))
+    [sent] = next(iter(ses_backends.values()))["us-east-1"].sent_messages
+    assert set(sent.destinations) == {ONE, TWO}
+    assert "Message-ID: <weekly-report-2013-03-01@example.com>" in sent.raw_data
+
+
+def test_ses_says_why_it_refuses(aws):
+    with pytest.raises(DeliveryError, match=r"Amazon SES took the mail for nobody: .*MessageRejected") as caught:
+        send(message(), ses_settings())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def strict_ses(monkeypatch):
+    """SES as it answers an account that may write to verified addresses only; gives the lists of recipients it took."""
+    taken = []
+
+    def respond(request):
+        recipients = json.loads(request.body)["Destination"]["ToAddresses"]
+        if unverified := [recipient for recipient in recipients if recipient != ONE]:
+            body = {"message": f"Email address is not verified: {', '.join(unverified)}"}
+            return Reply(400, json.dumps(body).encode(), {"x-amzn-ErrorType": "MessageRejected"})
+        taken.append(recipients)
+        return Reply(200, b'{"MessageId": "1"}', {"Content-Type": "application/json"})
+
+    server = LocalServer(respond)
+    server.start()
+    for name, value in {
+        "AWS_ENDPOINT_URL_SESV2": server.url,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+    }.items():
+        monkeypatch.setenv(name, value)
+    yield taken
+    server.stop()
+
+
+def test_a_recipient_that_ses_rejects_does_not_keep_the_mail_from_the_others(strict_ses):
+    delivery = send(message(), ses_settings())
+    assert (delivery.recipients, strict_ses) == ((ONE,), [[ONE]])
+    assert list(delivery.refused) == [TWO]
+    assert f"not verified: {TWO}" in delivery.refused[TWO]
+
+
+def test_when_ses_rejects_all_recipients_each_is_named(strict_ses):
+    with pytest.raises(DeliveryError, match=r"took the mail for nobody.*three@example.com.*two@example.com"):
+        send(message(), ses_settings().model_copy(update={"mail_to": ("three@example.com", TWO)}))
+    assert strict_ses == []
+
+
+def test_ses_needs_a_region_and_says_so(monkeypatch, tmp_path):
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(DeliveryError, match="You must specify a region"):
+        send(message(), ses_settings())
+
+
+# The outbox
+
+
+def outbox_settings(folder):
+    return Settings(_env_file=None, mail_transport="outbox", outbox=folder)
+
+
+def test_the_outbox_keeps_the_mail_and_the_page_under_the_name_of_the_week(tmp_path):
+    folder = tmp_path / "new" / "outbox"
+    delivery = send(message(), outbox_settings(folder), page="<p>Grüße</p>")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "index.html",
+        "weekly-report-2013-03-01.eml",
+        "weekly-report-2013-03-01.html",
+    ]
+    assert delivery.location == str(folder / "weekly-report-2013-03-01.eml")
+    assert (delivery.transport, delivery.recipients) == ("outbox", (ONE, TWO))
+    assert (folder / "weekly-report-2013-03-01.html").read_text(encoding="utf-8") == "<p>Grüße</p>"
+    raw = (folder / "weekly-report-2013-03-01.eml").read_bytes()
+    assert b"\n" not in raw.replace(b"\r\n", b"")
+    parsed = email.message_from_bytes(raw, policy=email.policy.strict + email.policy.SMTP)
+    assert parsed["Subject"] == "Best: A: 2.0%"
+
+
+def test_the_same_week_again_replaces_its_files(tmp_path):
+    for subject in ("first", "second"):
+        send(message(subject=subject), outbox_settings(tmp_path), page=subject)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert (tmp_path / "weekly-report-2013-03-01.html").read_text() == "second"
+    assert (tmp_path / "index.html").read_text().count("<li>") == 1
+
+
+def test_the_index_lists_past_reports_newest_first_and_links_them(tmp_path):
+    for day in ("2013-02-22", "2013-03-01", "2013-02-15"):
+        send(message(f"weekly-report-{day}", f"<b>{day} é"), outbox_settings(tmp_path), page=f"page of {day}")
+    index = (tmp_path / "index.html").read_text(encoding="utf-8")
+    pages = ["2013-03-01", "2013-02-22", "2013-02-15"]
+    places = [index.index(f'<a href="weekly-report-{day}.html">&lt;b&gt;{day} é</a>') for day in pages]
+    assert places == sorted(places)
+    assert 'href="weekly-report-2013-03-01.eml"' in index
+
+
+def test_a_name_cannot_leave_the_outbox(tmp_path):
+    folder = tmp_path / "outbox"
+    send(message("../../etc/passwd"), outbox_settings(folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["outbox"]
+    assert len(list(folder.glob("*.eml"))) == 1
+
+
+def test_an_outbox_that_is_no_folder_is_named(tmp_path):
+    taken = tmp_path / "outbox"
+    taken.write_text("a file")
+    with pytest.raises(DeliveryError, match=r"the outbox '.*outbox' cannot be written: File exists; set OUTBOX"):
+        send(message(), outbox_settings(taken))
+
+
+def test_an_outbox_that_cannot_be_made_is_named():
+    with pytest.raises(DeliveryError, match="the outbox '/dev/null/outbox' cannot be written: Not a directory"):
+        send(message(), outbox_settings(Path("/dev/null/outbox")))
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path):
+    send(message(subject="old"), outbox_settings(tmp_path), page="old")
+    (tmp_path / "index.html").unlink()
+    (tmp_path / "index.html").mkdir()
+    with pytest.raises(DeliveryError, match="Is a directory"):
+        send(message(subject="old"), outbox_settings(tmp_path), page="old")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]

@@ -1,0 +1,91 @@
+from datetime import date, timedelta
+
+import pandas as pd
+import pytest
+
+from api_client import Split
+from report.notices import absences, closures, rejections, splits
+
+WEEK = [date(2013, 2, 25) + timedelta(days=n) for n in range(5)]
+HURRICANE = [date(2012, 10, 31), date(2012, 11, 1), date(2012, 11, 2)]
+MONDAY, TUESDAY, FRIDAY = WEEK[0], WEEK[1], WEEK[4]
+
+
+def history(**sessions):
+    """Stored rows of symbols: a letter, which stands for its sessions."""
+    pairs = [(symbol, day) for symbol, days in sessions.items() for day in days]
+    return pd.DataFrame(pairs, columns=["symbol", "date"]).astype({"symbol": "str", "date": "datetime64[s]"})
+
+
+@pytest.mark.parametrize(
+    ("sessions", "sentences"),
+    [
+        (WEEK, []),
+        (WEEK[1:], ["The exchange was closed on Monday."]),
+        (
+            [date(2012, 10, 31), date(2012, 11, 1), date(2012, 11, 2)],
+            ["The exchange was closed on Monday and Tuesday."],
+        ),
+        ([date(2001, 9, 10)], ["The exchange was closed on Tuesday, Wednesday, Thursday and Friday."]),
+    ],
+)
+def test_a_short_week_says_when_the_exchange_was_closed(sessions, sentences):
+    assert closures(sessions) == sentences
+
+
+def test_a_complete_week_needs_no_words():
+    assert absences(WEEK, ["A", "B"], history(A=WEEK, B=WEEK)) == []
+
+
+def test_symbols_that_lack_the_same_bars_share_a_sentence_and_the_worst_comes_first():
+    stored = history(A=WEEK[:4], B=WEEK[:4], C=WEEK[2:], D=WEEK)
+    assert absences(WEEK, ["A", "B", "C", "D", "E"], stored) == [
+        "E has no bar in this week.",
+        "C has no bar of Monday and Tuesday.",
+        "A and B have no bar of Friday.",
+    ]
+
+
+def test_a_symbol_that_stopped_trading_says_when():
+    assert absences(WEEK, ["A"], history(A=[date(2013, 2, 14), date(2013, 2, 15)])) == [
+        "A has no bar in this week; its last is of 15 February 2013."
+    ]
+
+
+def test_a_rejected_bar_is_not_missing_as_well():
+    assert absences(WEEK, ["A"], history(A=WEEK[:3]), [("A", FRIDAY)]) == ["A has no bar of Thursday."]
+    assert rejections([("A", FRIDAY, "its high 1 is below its low 2")]) == [
+        "A bar of A of Friday was rejected: its high 1 is below its low 2."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("split", "restated", "sentence"),
+    [
+        (Split(MONDAY, "AAPL", 1, 2), True, "AAPL split 2 for 1 on Monday; its prices are all in the new shares."),
+        (Split(TUESDAY, "X", 10, 1), True, "X split 1 for 10 on Tuesday; its prices are all in the new shares."),
+        (Split(TUESDAY, "Y", 2, 3.5), False, "Y split 3.5 for 2 on Tuesday; its prices are in the old shares, "),
+    ],
+)
+def test_a_split_says_in_which_shares_the_prices_are(split, restated, sentence):
+    (said,) = splits([(split, restated)])
+    assert said.startswith(sentence)
+
+
+def test_however_many_symbols_the_sentences_are_few_and_short():
+    symbols = [f"S{n:04}" for n in range(3000)]
+    many = [
+        *absences(WEEK, symbols, history(**dict.fromkeys(symbols, WEEK[:4]))),
+        *rejections([(symbol, MONDAY, "x" * 5000) for symbol in symbols]),
+        *splits([(Split(MONDAY, symbol, 1, 2), True) for symbol in symbols]),
+    ]
+    assert many[0] == "S0000, S0001, S0002, S0003, S0004, S0005, S0006 and 2,993 more have no bar of Friday."
+    assert many[11] == "2,990 more bars were rejected."
+    assert many[-1] == "2,990 more symbols split in this week."
+    assert len(many) == 23
+    assert max(map(len, many)) < 300
+
+
+def test_one_more_is_not_several():
+    assert rejections([("A", MONDAY, "r")] * 11)[-1] == "1 more bar was rejected."
+    assert splits([(Split(MONDAY, "A", 1, 2), True)] * 11)[-1] == "1 more symbol split in this week."

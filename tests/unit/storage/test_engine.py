@@ -1,0 +1,95 @@
+"""Connections over TCP and TLS settings, against a real PostgreSQL behind a relay that a test can cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from domain.errors import ConfigError, DataError
+from storage.engine import describe, open_engine, transaction
+from tests.support.tcp_proxy import Relay
+
+
+def test_a_server_is_reached_over_tcp(tcp_url: str) -> None:
+    with transaction(open_engine(tcp_url)) as connection:
+        assert connection.execute(text("SELECT 1")).scalar() == 1
+
+
+def test_a_connection_that_died_while_the_container_slept_is_replaced(tcp_url: str, relay: Relay) -> None:
+    with transaction(open_engine(tcp_url)) as connection:
+        first = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+    relay.cut()
+
+    with transaction(open_engine(tcp_url)) as connection:
+        assert connection.execute(text("SELECT pg_backend_pid()")).scalar() != first
+
+
+def test_a_connection_that_dies_inside_a_transaction_is_one_line(tcp_url: str, relay: Relay) -> None:
+    with pytest.raises(DataError, match=r"^PostgreSQL at 127\.0\.0\.1:\d+/") as caught:
+        with transaction(open_engine(tcp_url)) as connection:
+            connection.execute(text("SELECT 1"))
+            relay.cut()
+            connection.execute(text("SELECT 1"))
+    assert "\n" not in str(caught.value)
+
+
+def test_tls_is_demanded_when_the_url_says_so(tcp_url: str) -> None:
+    with pytest.raises(DataError, match=r"SSL|TLS"), transaction(open_engine(f"{tcp_url}?sslmode=require")):
+        raise AssertionError("an unencrypted connection was made")
+
+
+def test_a_wrong_password_is_not_in_the_message() -> None:
+    url = "postgresql://someone:hidden-word@127.0.0.1:9/prices"
+    with pytest.raises(DataError, match=r"^PostgreSQL at 127.0.0.1:9/prices cannot be reached") as caught:
+        with transaction(open_engine(url)):
+            raise AssertionError("connected to nothing")
+    assert "hidden-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "DATABASE_URL is not a database URL"),
+        ("postgresql://u:hidden-word@host:port/db", "DATABASE_URL is not a database URL"),
+        ("mysql://u:hidden-word@host/db", "DATABASE_URL names 'mysql'"),
+        ("sqlite://", "DATABASE_URL names no file"),
+        (
+            "postgresql://u:hidden-word@host/db?sslmode=maybe",
+            "DATABASE_URL has sslmode='maybe'; valid",
+        ),
+        ("postgresql://u:hidden-word@host/db?color=red", "DATABASE_URL has the option color; valid are"),
+        ("postgresql://u:hidden-word@host/db?sslrootcert=nowhere.pem", "DATABASE_URL has sslrootcert='nowhere.pem'"),
+    ],
+)
+def test_a_bad_url_is_one_line_that_names_what_is_valid(url: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_engine(url)
+    assert str(caught.value).startswith(message)
+    assert "hidden-word" not in str(caught.value)
+
+
+def test_a_place_is_described_without_user_and_password() -> None:
+    assert (
+        describe(open_engine("postgresql://me:hidden@db.example.com/prices"))
+        == "PostgreSQL at db.example.com:5432/prices"
+    )
+
+
+def test_a_transaction_is_all_or_nothing(database_url: str) -> None:
+    engine = open_engine(database_url)
+    with transaction(engine) as connection:
+        connection.execute(text("CREATE TABLE kept (n INTEGER)"))
+    with pytest.raises(ZeroDivisionError), transaction(engine) as connection:
+        connection.execute(text("INSERT INTO kept VALUES (1)"))
+        raise ZeroDivisionError
+    with transaction(engine, write=False) as connection:
+        assert connection.execute(text("SELECT count(*) FROM kept")).scalar() == 0
+
+
+def test_a_sqlite_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path}/no-such-folder/prices.db")
+    with pytest.raises(DataError, match=r"^SQLite file .*no-such-folder/prices.db: unable to open database file$"):
+        with transaction(engine):
+            raise AssertionError("opened nothing")

@@ -1,0 +1,514 @@
+import json
+import socket
+import threading
+from contextlib import contextmanager
+from datetime import date, timedelta
+from itertools import pairwise
+
+import pytest
+
+from api_client import ATTEMPTS, BACKOFF_MAX, LONGEST_PAUSE, PolygonClient, RateLimiter, Split
+from domain.calendar import session_dates
+from domain.clock import Deadline
+from domain.errors import ApiError, CredentialsError, TimeUpError
+from sandbox.history import PriceHistory
+from sandbox.local_http import LocalServer, Reply
+from sandbox.server import Fault, MarketServer
+from tests.support.clocks import StillClock
+
+KEY = "hunter2-do-not-tell"
+FRIDAY = date(2013, 3, 1)
+MONDAY = date(2013, 2, 25)
+
+
+@pytest.fixture
+def clock():
+    return StillClock(1000.0)
+
+
+@pytest.fixture
+def client_of(clock):
+    """A function that makes a client of a server."""
+
+    def make(url, *, key="sandbox", calls_per_minute=0, seconds=None):
+        deadline = Deadline(seconds, clock, reserve=0)
+        return PolygonClient(base_url=url, api_key=key, calls_per_minute=calls_per_minute, deadline=deadline)
+
+    return make
+
+
+@pytest.fixture
+def client(market, client_of):
+    """A client of the recorded market."""
+    return client_of(market.url)
+
+
+@contextmanager
+def provider(*answers):
+    """A provider that gives these answers one after the other, the last one ever after; gives URL and requests."""
+    requests = []
+
+    def respond(request):
+        requests.append(request)
+        answer = answers[min(len(requests), len(answers)) - 1]
+        if callable(answer):
+            answer = answer(server.url)
+        if isinstance(answer, Reply) or answer is None:
+            return answer
+        return Reply(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
+    server = LocalServer(respond)
+    server.start()
+    try:
+        yield server.url, requests
+    finally:
+        server.stop()
+
+
+def refusal(client, kind=ApiError):
+    """The message with which a call fails."""
+    with pytest.raises(kind) as caught:
+        client.range_bars("GOOG", MONDAY, FRIDAY)
+    message = str(caught.value)
+    assert message.isprintable(), "a message is one line"
+    assert caught.value.__cause__ is None
+    assert KEY not in message
+    assert "sandbox" not in message
+    return message
+
+
+class TestBars:
+    def test_range_bars_are_those_of_one_symbol_oldest_first(self, client, market):
+        bars = client.range_bars("GOOG", MONDAY, FRIDAY)
+        assert [bar["c"] for bar in bars] == [790.77, 790.13, 799.78, 801.2, 806.19]
+        assert session_dates([bar["t"] for bar in bars]).tolist() == [MONDAY + timedelta(days=n) for n in range(5)]
+        assert set(bars[0]) >= {"o", "h", "l", "c", "v", "t"}
+        assert client.calls == 1
+        ((kind, target),) = market.requests
+        assert (kind, target.partition("?")[0]) == ("range", "/v2/aggs/ticker/GOOG/range/1/day/2013-02-25/2013-03-01")
+        assert sorted(target.partition("?")[2].split("&")) == ["adjusted=true", "limit=50000", "sort=asc"]
+
+    def test_thirteen_years_are_one_call(self, client, market):
+        assert len(client.range_bars("IBM", date(2000, 3, 1), FRIDAY)) == 3270
+        assert market.calls == {"range": 1}
+
+    def test_range_bars_can_be_asked_as_they_were_traded(self, client):
+        day = date(2005, 2, 25)  # the session before Apple's split
+        (raw,) = client.range_bars("AAPL", day, day, adjusted=False)
+        (adjusted,) = client.range_bars("AAPL", day, day)
+        assert raw["c"] == 2 * adjusted["c"]
+
+    def test_grouped_bars_are_those_of_every_symbol_in_a_session(self, client, market):
+        bars = client.grouped_bars(FRIDAY)
+        assert [bar["T"] for bar in bars] == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
+        assert set(session_dates([bar["t"] for bar in bars]).tolist()) == {FRIDAY}
+        ((kind, target),) = market.requests
+        assert (kind, target.partition("?")[0]) == ("grouped", "/v2/aggs/grouped/locale/us/market/stocks/2013-03-01")
+        assert sorted(target.partition("?")[2].split("&")) == ["adjusted=true", "include_otc=false"]
+
+    @pytest.mark.parametrize("symbol", ["NOSUCH", "goog"])
+    def test_a_symbol_that_the_provider_does_not_know_has_no_bars(self, client, symbol):
+        assert client.range_bars(symbol, MONDAY, FRIDAY) == []
+
+    def test_a_holiday_has_no_bars(self, client):
+        assert client.grouped_bars(date(2012, 12, 25)) == []
+        assert client.range_bars("GOOG", date(2012, 10, 29), date(2012, 10, 30)) == []
+
+    def test_bars_come_exactly_as_the_provider_sent_them(self, client, market):
+        market.history.put_bar("GOOG", FRIDAY, open=None, high="x", low=-1, close=True, volume=0.5)
+        (bar,) = client.range_bars("GOOG", FRIDAY, FRIDAY)
+        assert (bar["o"], bar["h"], bar["l"], bar["c"], bar["v"]) == (None, "x", -1, True, 0.5)
+
+    @pytest.mark.parametrize(
+        ("symbol", "encoded"), [("BRK.B", "BRK.B"), ("KIMpL", "KIMpL"), ("BF/B", "BF%2FB"), ("A-B", "A-B")]
+    )
+    def test_a_symbol_travels_unchanged_whatever_its_letters(self, client, market, symbol, encoded):
+        market.history.put_bar(symbol, FRIDAY, open=1, high=2, low=1, close=2, volume=5)
+        assert [bar["c"] for bar in client.range_bars(symbol, FRIDAY, FRIDAY)] == [2]
+        assert market.requests[0][1].startswith(f"/v2/aggs/ticker/{encoded}/range/1/day/")
+
+    @pytest.mark.parametrize("symbol", ["A?b=c", "A#B", "../../x", "A B", "Ä", "A%2FB", "A&B"])
+    def test_a_symbol_cannot_lead_to_another_path(self, client, market, symbol):
+        assert client.range_bars(symbol, FRIDAY, FRIDAY) == []
+        ((kind, target),) = market.requests
+        assert kind == "range"
+        assert target.partition("?")[0].count("/") == 9
+
+
+class TestSplits:
+    def test_splits_are_those_of_all_symbols_oldest_first(self, client, market):
+        assert client.splits(date(2000, 1, 1), FRIDAY) == [
+            Split(date(2000, 6, 21), "AAPL", 1, 2),
+            Split(date(2003, 2, 18), "MSFT", 1, 2),
+            Split(date(2005, 2, 28), "AAPL", 1, 2),
+        ]
+        assert market.calls == {"splits": 1}
+        assert "ticker" not in market.requests[0][1]
+
+    def test_splits_can_be_asked_of_some_symbols(self, client):
+        assert [split.symbol for split in client.splits(date(2000, 1, 1), FRIDAY, ["MSFT", "GOOG"])] == ["MSFT"]
+
+    def test_both_ends_are_included(self, client):
+        assert len(client.splits(date(2003, 2, 18), date(2003, 2, 18))) == 1
+        assert client.splits(date(2003, 2, 19), date(2005, 2, 27)) == []
+
+    def test_a_split_says_what_became_of_a_share(self):
+        assert str(Split(date(2005, 2, 28), "AAPL", 1, 2)) == "AAPL 2:1 on 2005-02-28"
+        assert str(Split(date(2020, 1, 2), "X", 10, 1.5)) == "X 1.5:10 on 2020-01-02"
+
+    def test_fractions_are_kept(self, client_of):
+        item = {"ticker": "X", "execution_date": "2013-03-01", "split_from": 2.5, "split_to": "1"}
+        with provider({"status": "OK", "results": [item]}) as (url, _):
+            assert client_of(url).splits(MONDAY, FRIDAY) == [Split(FRIDAY, "X", 2.5, 1.0)]
+
+    @pytest.mark.parametrize(
+        "item",
+        [
+            {},
+            None,
+            "AAPL",
+            [],
+            {"ticker": "X", "execution_date": "soon", "split_from": 1, "split_to": 2},
+            {"ticker": "X", "execution_date": None, "split_from": 1, "split_to": 2},
+            {"ticker": "X", "execution_date": "2013-03-01", "split_from": None, "split_to": 2},
+            {"ticker": "X", "execution_date": "2013-03-01", "split_from": "one", "split_to": 2},
+        ],
+    )
+    def test_a_split_that_cannot_be_read_is_an_error(self, client_of, item):
+        with provider({"status": "OK", "results": [item]}) as (url, _):
+            with pytest.raises(ApiError, match="a split that cannot be read") as caught:
+                client_of(url).splits(MONDAY, FRIDAY)
+        assert str(caught.value).isprintable()
+
+    def test_more_splits_than_a_page_holds_are_all_read(self, client_of):
+        item = {"execution_date": "2013-03-01", "split_from": 1, "split_to": 2}
+        first, second = {**item, "ticker": "B"}, {**item, "ticker": "A"}
+        pages = [lambda url: {"status": "OK", "results": [first], "next_url": f"{url}/next"}]
+        with provider(*pages, {"status": "OK", "results": [second]}) as (url, requests):
+            assert [split.symbol for split in client_of(url).splits(MONDAY, FRIDAY)] == ["A", "B"]
+        assert "limit=5000" in requests[0].target
+        assert len(requests) == 2
+
+
+class TestPaging:
+    def test_every_page_is_read_in_order(self, client_of):
+        pages = [
+            lambda url: {"status": "OK", "results": [{"t": 1}, {"t": 2}], "next_url": f"{url}/next?cursor=a"},
+            lambda url: {"status": "OK", "next_url": f"{url}/next?cursor=b"},
+            lambda url: {"status": "OK", "results": [{"t": 3}]},
+        ]
+        with provider(*pages) as (url, requests):
+            client = client_of(url, key=KEY)
+            assert client.range_bars("GOOG", MONDAY, FRIDAY) == [{"t": 1}, {"t": 2}, {"t": 3}]
+        assert client.calls == 3
+        assert [request.target for request in requests[1:]] == ["/next?cursor=a", "/next?cursor=b"]
+        assert {request.headers["Authorization"] for request in requests} == {f"Bearer {KEY}"}
+
+    def test_each_page_counts_against_the_plan(self, client_of, clock):
+        pages = [lambda url: {"status": "OK", "results": [1], "next_url": f"{url}/next"}] * 2 + [{"status": "OK"}]
+        with provider(*pages) as (url, _):
+            client_of(url, calls_per_minute=2).range_bars("GOOG", MONDAY, FRIDAY)
+        assert clock.slept == [60]
+
+    @pytest.mark.parametrize(
+        "elsewhere",
+        ["http://127.0.0.1:9/next", "https://example.com/next", "//example.com/next", "/next", "file:///etc/hosts", 5],
+    )
+    def test_a_page_at_another_host_is_not_asked_for(self, client_of, elsewhere):
+        with provider({"status": "OK", "results": [], "next_url": elsewhere}) as (url, requests):
+            assert "goes on at another host" in refusal(client_of(url, key=KEY))
+        assert len(requests) == 1
+
+    def test_a_page_on_the_same_host_by_another_scheme_is_not_asked_for(self, client_of):
+        answer = lambda url: {"status": "OK", "next_url": url.replace("http:", "https:")}  # noqa: E731
+        with provider(answer) as (url, requests):
+            assert "goes on at another host" in refusal(client_of(url, key=KEY))
+        assert len(requests) == 1
+
+
+class TestAnswers:
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {"status": "OK"},
+            {"status": "OK", "results": None},
+            {"status": "OK", "results": []},
+            {"status": "OK", "resultsCount": 0, "next_url": None},
+            {"status": "DELAYED"},
+        ],
+    )
+    def test_an_answer_without_results_has_no_bars(self, client_of, answer):
+        with provider(answer) as (url, _):
+            assert client_of(url).range_bars("GOOG", MONDAY, FRIDAY) == []
+
+    def test_delayed_data_is_usable(self, client_of):
+        with provider({"status": "DELAYED", "results": [{"c": 1}]}) as (url, _):
+            assert client_of(url).range_bars("GOOG", MONDAY, FRIDAY) == [{"c": 1}]
+
+    @pytest.mark.parametrize(
+        ("body", "said"),
+        [
+            (b"<html>\n<b>no", "is not a JSON object: '<html>\\n<b>no'"),
+            (b"", "is not a JSON object: ''"),
+            (b"{", "is not a JSON object"),
+            (b"[]", "is not a JSON object: '[]'"),
+            (b"null", "is not a JSON object"),
+            (b'"OK"', "is not a JSON object"),
+            (b"\xff\xfe", "is not a JSON object"),
+            (b"x" * 10_000, "is not a JSON object"),
+            (b"[" * 200_000, "is not a JSON object"),
+            (b'{"status": "OK", "results": {"c": 1}}', "has results that are not a list"),
+            (b'{"status": "OK", "results": "none"}', "has results that are not a list"),
+            (b'{"status": "ERROR", "error": "broken\\nfor now"}', "with ERROR: broken for now"),
+            (b'{"status": "NOT_AUTHORIZED", "message": "buy more"}', "with NOT_AUTHORIZED: buy more"),
+            (b'{"results": []}', "with None: no explanation"),
+            (b'{"status": ["OK"]}', "no explanation"),
+        ],
+    )
+    def test_an_answer_that_is_not_usable_is_an_error_at_once(self, client_of, body, said):
+        with provider(Reply(200, body, {"Content-Type": "application/json"})) as (url, requests):
+            message = refusal(client_of(url, key=KEY))
+        assert said in message
+        assert "/v2/aggs/ticker/GOOG/range/1/day/2013-02-25/2013-03-01" in message
+        assert len(message) < 500
+        assert len(requests) == 1
+
+    @pytest.mark.parametrize(
+        ("status", "said"),
+        [
+            (400, "the provider failed on /v2/aggs/ticker/GOOG/range/1/day/2013-02-25/2013-03-01 (400, "),
+            (401, "the provider refused the key in POLYGON_API_KEY (401, "),
+            (403, "the plan of this POLYGON_API_KEY does not include /v2/aggs/ticker/GOOG"),
+            (404, "check POLYGON_BASE_URL"),
+            (501, "(501, "),
+        ],
+    )
+    def test_a_refusal_is_told_at_once_with_what_to_do(self, client_of, clock, status, said):
+        body = json.dumps({"status": "ERROR", "error": "so\nit is"}).encode()
+        with provider(Reply(status, body, {"Content-Type": "application/json"})) as (url, requests):
+            message = refusal(client_of(url, key=KEY), CredentialsError if status == 401 else ApiError)
+        assert said in message
+        assert "ERROR: so it is" in message
+        assert (len(requests), clock.slept) == (1, [])
+
+    @pytest.mark.parametrize("body", [b"", b"Forbidden", b"[]", b"{"])
+    def test_a_refusal_without_an_envelope_has_no_explanation(self, client_of, body):
+        with provider(Reply(403, body)) as (url, _):
+            assert "(403, no explanation)" in refusal(client_of(url, key=KEY))
+
+    @pytest.mark.parametrize("status", [301, 302, 307])
+    def test_the_key_follows_no_redirection(self, client_of, status):
+        with provider({"status": "OK", "results": [{"c": 1}]}) as (elsewhere, seen):
+            with provider(Reply(status, b"", {"Location": elsewhere})) as (url, _):
+                assert f"({status}, no explanation)" in refusal(client_of(url, key=KEY))
+        assert seen == []
+
+    def test_a_wrong_key_is_refused_by_the_market_too(self, market, client_of):
+        message = refusal(client_of(market.url, key=KEY), CredentialsError)
+        assert message == "the provider refused the key in POLYGON_API_KEY (401, ERROR: Unknown API Key)"
+        assert market.calls == {"refused": 1}
+
+
+class TestKey:
+    def test_the_key_travels_in_a_header_only(self, client_of):
+        with provider({"status": "OK", "results": []}) as (url, requests):
+            client = client_of(url, key=KEY)
+            client.range_bars("GOOG", MONDAY, FRIDAY)
+            client.grouped_bars(FRIDAY)
+            client.splits(MONDAY, FRIDAY, ["GOOG"])
+        assert len(requests) == 3
+        for request in requests:
+            assert request.headers["Authorization"] == f"Bearer {KEY}"
+            assert KEY not in request.target
+            assert request.body == b""
+            assert [name for name, value in request.headers.items() if KEY in value] == ["Authorization"]
+
+    def test_a_netrc_of_the_machine_does_not_replace_the_key(self, client_of, monkeypatch, tmp_path):
+        (tmp_path / "netrc").write_text("default login somebody password else\n")
+        (tmp_path / "netrc").chmod(0o600)
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        with provider({"status": "OK"}) as (url, requests):
+            client_of(url, key=KEY).range_bars("GOOG", MONDAY, FRIDAY)
+        assert requests[0].headers["Authorization"] == f"Bearer {KEY}"
+
+
+class TestRetries:
+    @pytest.mark.parametrize("status", [413, 429, 499, 500, 502, 503, 504])
+    def test_a_passing_failure_is_overcome(self, client, market, clock, status):
+        market.fail_next(*[Fault(status=status)] * (ATTEMPTS - 1))
+        assert len(client.range_bars("GOOG", MONDAY, FRIDAY)) == 5
+        assert market.calls == {"failed": ATTEMPTS - 1, "range": 1}
+        assert len(clock.slept) == ATTEMPTS - 1
+
+    def test_a_dropped_connection_is_overcome(self, client, market, clock):
+        market.fail_next(Fault(disconnect=True), Fault(disconnect=True))
+        assert len(client.grouped_bars(FRIDAY)) == 5
+        assert market.calls == {"failed": 2, "grouped": 1}
+
+    def test_a_connection_that_was_dropped_while_idle_is_overcome(self, client, market):
+        client.grouped_bars(FRIDAY)
+        market.fail_next(Fault(disconnect=True))
+        assert len(client.grouped_bars(FRIDAY)) == 5
+
+    @pytest.mark.parametrize(
+        ("status", "said"),
+        [
+            (429, "the provider's limit of calls a minute is used up, 5 attempts in a row (429, "),
+            (500, "the provider failed on /v2/aggs/ticker/GOOG"),
+            (503, "(503, ERROR: a fault that was asked for)"),
+        ],
+    )
+    def test_attempts_are_bounded(self, client, market, clock, status, said):
+        market.fail_next(*[Fault(status=status)] * (ATTEMPTS + 3))
+        assert said in refusal(client)
+        assert market.calls == {"failed": ATTEMPTS}
+        assert len(clock.slept) == ATTEMPTS - 1
+
+    def test_attempts_to_connect_are_bounded(self, client, market):
+        market.fail_next(*[Fault(disconnect=True)] * (ATTEMPTS + 3))
+        message = refusal(client)
+        assert message.startswith(f"the provider at {market.url.removeprefix('http://')} did not answer /v2/aggs/")
+        assert f"after {ATTEMPTS} attempts" in message
+        assert market.calls == {"failed": ATTEMPTS}
+
+    def test_a_provider_that_is_not_there_is_named(self, client_of, clock):
+        with provider() as (url, _):
+            pass
+        message = refusal(client_of(url, key=KEY))
+        assert url.removeprefix("http://") in message
+        assert len(clock.slept) == ATTEMPTS - 1
+
+    def test_an_answer_that_breaks_off_is_an_error_in_one_line(self, client_of):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def answer():
+                while True:
+                    try:
+                        connection, _ = server.accept()
+                    except OSError:
+                        return
+                    with connection:
+                        connection.recv(65536)
+                        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"status"')
+
+            threading.Thread(target=answer, daemon=True).start()
+            url = f"http://127.0.0.1:{server.getsockname()[1]}"
+            message = refusal(client_of(url, key=KEY))
+            server.shutdown(socket.SHUT_RDWR)
+        assert "did not answer /v2/aggs/ticker/GOOG" in message
+
+    def test_pauses_grow_but_not_for_ever(self, client, market, clock):
+        for _ in range(30):
+            market.fail_next(*[Fault(status=500)] * (ATTEMPTS - 1))
+            client.grouped_bars(FRIDAY)
+        pauses = [clock.slept[attempt :: ATTEMPTS - 1] for attempt in range(ATTEMPTS - 1)]
+        assert all(0 < pause <= BACKOFF_MAX for pause in clock.slept)
+        assert all(max(pause) < max(later) for pause, later in pairwise(pauses))
+        assert len(set(pauses[0])) > 20, "pauses are random, so that many clients do not return at once"
+
+    def test_the_provider_says_how_long_to_wait(self, client, market, clock):
+        market.fail_next(Fault(status=429, headers={"Retry-After": "13"}))
+        client.grouped_bars(FRIDAY)
+        assert clock.slept == [13]
+
+    def test_the_provider_is_not_believed_too_long_a_wait(self, client, market, clock):
+        market.fail_next(Fault(status=429, headers={"Retry-After": "86400"}))
+        client.grouped_bars(FRIDAY)
+        assert clock.slept == [LONGEST_PAUSE]
+
+    def test_a_wait_until_a_moment_that_has_passed_is_none(self, client, market, clock):
+        market.fail_next(Fault(status=503, headers={"Retry-After": "Fri, 01 Mar 2013 21:00:00 GMT"}))
+        client.grouped_bars(FRIDAY)
+        assert clock.slept == []
+
+    @pytest.mark.parametrize("pause", ["soon", "-5", "1.5", "", "9" * 400])
+    def test_a_wait_that_cannot_be_read_is_a_usual_one(self, client, market, clock, pause):
+        market.fail_next(Fault(status=503, headers={"Retry-After": pause}))
+        client.grouped_bars(FRIDAY)
+        (slept,) = clock.slept
+        assert 0 < slept <= LONGEST_PAUSE
+
+    def test_attempts_after_a_429_reach_into_the_next_minute(self, client, market, clock):
+        market.fail_next(*[Fault(status=429)] * (ATTEMPTS - 1))
+        client.grouped_bars(FRIDAY)
+        assert sum(clock.slept) >= 60
+
+    def test_each_attempt_counts_against_the_plan(self, market, client_of, clock):
+        client = client_of(market.url, calls_per_minute=3)
+        market.fail_next(*[Fault(status=503, headers={"Retry-After": "0"})] * 3)
+        client.grouped_bars(FRIDAY)
+        assert clock.slept == [60]
+
+    def test_a_refused_call_is_asked_again_when_the_plan_allows_it(self, client_of, clock):
+        history = PriceHistory.recorded()
+        with MarketServer(history, today=date(2013, 3, 2), calls_per_minute=5, clock=clock.monotonic) as market:
+            client = client_of(market.url)  # thinks that it has no limit
+            for _ in range(12):
+                assert len(client.grouped_bars(FRIDAY)) == 5
+        assert market.calls["grouped"] == 12
+        assert clock.now - 1000 == pytest.approx(120, abs=5)
+
+
+class TestDeadline:
+    def test_no_pause_reaches_past_the_deadline(self, market, client_of, clock):
+        client = client_of(market.url, seconds=30)
+        market.fail_next(Fault(status=429, headers={"Retry-After": "31"}))
+        with pytest.raises(TimeUpError, match="needs 31 s, and 30 s are left"):
+            client.grouped_bars(FRIDAY)
+        assert clock.slept == []
+
+    def test_no_wait_for_the_plan_reaches_past_the_deadline(self, market, client_of, clock):
+        client = client_of(market.url, calls_per_minute=5, seconds=59)
+        for _ in range(5):
+            client.grouped_bars(FRIDAY)
+        with pytest.raises(TimeUpError, match="the plan's limit of 5 calls a minute needs 60 s, and 59 s are left"):
+            client.grouped_bars(FRIDAY)
+        assert clock.slept == []
+        assert market.calls == {"grouped": 5}
+
+    def test_attempts_end_when_time_is_up(self, market, client_of, clock):
+        client = client_of(market.url, seconds=20)
+        market.fail_next(*[Fault(status=503, headers={"Retry-After": "9"})] * 5)
+        with pytest.raises(TimeUpError):
+            client.grouped_bars(FRIDAY)
+        assert clock.slept == [9, 9]
+
+    def test_the_client_can_be_used_after_a_refused_wait(self, market, client_of):
+        client = client_of(market.url, seconds=30)
+        market.fail_next(Fault(status=429, headers={"Retry-After": "31"}))
+        with pytest.raises(TimeUpError):
+            client.grouped_bars(FRIDAY)
+        assert len(client.grouped_bars(FRIDAY)) == 5
+
+
+class TestRateLimiter:
+    def taken(self, clock, calls, calls_per_minute, *, between=0.0):
+        """The moments at which calls are let through."""
+        limiter = RateLimiter(calls_per_minute, Deadline(None, clock))
+        moments = []
+        for _ in range(calls):
+            limiter.take()
+            moments.append(clock.now - 1000)
+            clock.now += between
+        return moments
+
+    def test_a_run_starts_with_a_burst_and_then_keeps_the_pace(self, clock):
+        assert self.taken(clock, 12, 5) == [0] * 5 + [60] * 5 + [120] * 2
+
+    def test_zero_is_unlimited(self, clock):
+        assert self.taken(clock, 1000, 0) == [0] * 1000
+        assert clock.slept == []
+
+    def test_five_hundred_calls_at_five_a_minute_take_at_most_a_hundred_minutes(self, clock):
+        assert self.taken(clock, 500, 5)[-1] <= 100 * 60
+
+    @pytest.mark.parametrize("calls_per_minute", [1, 2, 5, 7, 100])
+    @pytest.mark.parametrize("between", [0.0, 0.1, 3.7, 11.9, 12.1, 59.9, 61.0])
+    def test_no_sixty_seconds_ever_hold_more_calls_than_the_plan_allows(self, clock, calls_per_minute, between):
+        moments = self.taken(clock, 350, calls_per_minute, between=between)
+        for first, after in zip(moments, moments[calls_per_minute:], strict=False):
+            assert after - first >= 60 - 1e-6
+
+    def test_who_is_slower_than_the_plan_never_waits(self, clock):
+        self.taken(clock, 50, 5, between=12.5)
+        assert clock.slept == []

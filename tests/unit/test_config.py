@@ -1,0 +1,507 @@
+import json
+import re
+from pathlib import Path
+
+import boto3
+import pytest
+from aws_lambda_powertools.utilities import parameters
+from moto import mock_aws
+from pydantic import SecretStr
+
+import config
+from config import Settings, load_settings, parse_symbols, read_secret, settings
+from domain.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+SECRET_FIELDS = {"database_url", "polygon_api_key", "smtp_password"}
+HIDDEN = "hunter2-do-not-tell"
+
+DEFAULTS = {
+    "database_url": "sqlite:///stock_tracker.db",
+    "polygon_api_key": "",
+    "polygon_base_url": "https://api.massive.com",
+    "polygon_calls_per_minute": 5,
+    "symbols": ("GOOG", "MSFT", "NVDA", "QUBT", "RKLB"),
+    "history_sessions": 70,
+    "quickchart_url": "https://quickchart.io/chart",
+    "chart_symbols": (),
+    "mail_transport": "auto",
+    "mail_from": None,
+    "mail_to": (),
+    "mail_unsubscribe": None,
+    "outbox": Path("outbox"),
+    "smtp_host": "",
+    "smtp_port": 587,
+    "smtp_security": "starttls",
+    "smtp_user": "",
+    "smtp_password": "",
+    "secret_id": "",
+    "log_level": "INFO",
+}
+
+
+def plain(value):
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def refused(monkeypatch, name, value):
+    """The message with which a value of the environment is refused."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    message = str(caught.value)
+    assert message.isprintable(), "a message is one line"
+    assert name in message
+    return message
+
+
+@pytest.fixture
+def secrets_manager(monkeypatch):
+    """Secrets Manager without an account, as a function that stores a secret."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
+        monkeypatch.setenv(name, "us-east-1")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    parameters.clear_caches()
+    with mock_aws():
+        client = boto3.client("secretsmanager")
+
+        def store(name, value):
+            client.create_secret(Name=name, SecretString=value if isinstance(value, str) else json.dumps(value))
+
+        yield store
+    parameters.clear_caches()
+
+
+class TestDefaults:
+    def test_without_any_configuration_every_setting_has_its_default(self):
+        assert {name: plain(value) for name, value in load_settings()} == DEFAULTS
+
+    def test_settings_cannot_be_changed(self):
+        with pytest.raises(ValueError, match="frozen"):
+            load_settings().log_level = "DEBUG"
+
+    @pytest.mark.parametrize("name", DEFAULTS)
+    def test_an_empty_variable_counts_as_unset(self, monkeypatch, name):
+        monkeypatch.setenv(name.upper(), "")
+        assert plain(getattr(load_settings(), name)) == DEFAULTS[name]
+
+    @pytest.mark.parametrize("name", DEFAULTS)
+    def test_an_empty_entry_of_the_env_file_counts_as_unset(self, name):
+        Path(".env").write_text(f"{name.upper()}=\n")
+        assert plain(getattr(load_settings(), name)) == DEFAULTS[name]
+
+    def test_an_empty_variable_does_not_hide_the_env_file(self, monkeypatch):
+        Path(".env").write_text("LOG_LEVEL=DEBUG\n")
+        monkeypatch.setenv("LOG_LEVEL", "")
+        assert load_settings().log_level == "DEBUG"
+
+    def test_a_variable_of_somebody_else_is_left_alone(self, monkeypatch):
+        monkeypatch.setenv("SOMETHING_ELSE", "1")
+        Path(".env").write_text("ANOTHER_THING=1\n")
+        assert {name: plain(value) for name, value in load_settings()} == DEFAULTS
+
+
+class TestParsing:
+    @pytest.mark.parametrize(
+        ("name", "text", "value"),
+        [
+            ("database_url", "postgresql://u:p@h/d", "postgresql://u:p@h/d"),
+            ("polygon_api_key", "abc123", "abc123"),
+            ("polygon_base_url", "http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("polygon_base_url", "https://api.polygon.io/", "https://api.polygon.io"),
+            ("polygon_calls_per_minute", "0", 0),
+            ("polygon_calls_per_minute", "100", 100),
+            ("symbols", "AAPL", ("AAPL",)),
+            ("symbols", "*", ("*",)),
+            ("history_sessions", "1", 1),
+            ("history_sessions", "10000", 10_000),
+            ("quickchart_url", "http://localhost:3400/chart", "http://localhost:3400/chart"),
+            ("mail_transport", "outbox", "outbox"),
+            ("mail_transport", "smtp", "smtp"),
+            ("mail_transport", "ses", "ses"),
+            ("mail_from", "me@example.com", "me@example.com"),
+            ("mail_to", "a@example.com", ("a@example.com",)),
+            ("mail_to", " a@example.com, b@example.com ,", ("a@example.com", "b@example.com")),
+            ("mail_unsubscribe", "mailto:stop@example.com?subject=stop", "mailto:stop@example.com?subject=stop"),
+            ("mail_unsubscribe", "https://example.com/stop", "https://example.com/stop"),
+            ("chart_symbols", "NVDA, GOOG,", ("NVDA", "GOOG")),
+            ("outbox", "/tmp/letters", Path("/tmp/letters")),
+            ("smtp_host", "smtp.example.com", "smtp.example.com"),
+            ("smtp_port", "25", 25),
+            ("smtp_port", "65535", 65_535),
+            ("smtp_security", "tls", "tls"),
+            ("smtp_security", "none", "none"),
+            ("smtp_user", "me", "me"),
+            ("smtp_password", "p w=#!", "p w=#!"),
+            ("log_level", "DEBUG", "DEBUG"),
+            ("log_level", "ERROR", "ERROR"),
+        ],
+    )
+    def test_a_variable_sets_its_setting(self, monkeypatch, name, text, value):
+        monkeypatch.setenv(name.upper(), text)
+        assert plain(getattr(load_settings(), name)) == value
+
+    @pytest.mark.parametrize(
+        ("name", "value", "valid"),
+        [
+            ("POLYGON_BASE_URL", "api.massive.com", "http:// or https://"),
+            ("POLYGON_BASE_URL", "ftp://api.massive.com", "http:// or https://"),
+            ("POLYGON_BASE_URL", "https://", "http:// or https://"),
+            ("POLYGON_BASE_URL", "https://a b", "http:// or https://"),
+            ("QUICKCHART_URL", "quickchart.io/chart", "http:// or https://"),
+            ("POLYGON_CALLS_PER_MINUTE", "-1", "0"),
+            ("POLYGON_CALLS_PER_MINUTE", "five", "integer"),
+            ("POLYGON_CALLS_PER_MINUTE", "2.5", "integer"),
+            ("SYMBOLS", "GO OG", "1 to 10 letters"),
+            ("SYMBOLS", "GOOG,*", "'*' alone"),
+            ("SYMBOLS", "TOOLONGNAME", "1 to 10 letters"),
+            ("HISTORY_SESSIONS", "0", "1"),
+            ("HISTORY_SESSIONS", "10001", "10000"),
+            ("HISTORY_SESSIONS", "many", "integer"),
+            ("MAIL_TRANSPORT", "pigeon", "'auto', 'outbox', 'smtp' or 'ses'"),
+            ("MAIL_FROM", "nobody", "name@example.com"),
+            ("MAIL_FROM", "Me <me@example.com>", "name@example.com"),
+            ("MAIL_FROM", "me@example.com\nBcc: x@example.com", "name@example.com"),
+            ("MAIL_TO", "nobody", "name@example.com"),
+            ("MAIL_UNSUBSCRIBE", "stop@example.com", "mailto:name@example.com"),
+            ("MAIL_UNSUBSCRIBE", "https://example.com/stop\nBcc: x@example.com", "https://"),
+            ("MAIL_UNSUBSCRIBE", "https://example.com/>,<http://example.org", "https://"),
+            ("MAIL_UNSUBSCRIBE", f"https://example.com/{'x' * 60}", "70 characters"),
+            ("CHART_SYMBOLS", "*", "up to 10 symbols"),
+            ("CHART_SYMBOLS", "A,B,C,D,E,F,G,H,I,J,K", "up to 10 symbols"),
+            ("CHART_SYMBOLS", "<b>", "1 to 10 letters"),
+            ("SMTP_PORT", "0", "1"),
+            ("SMTP_PORT", "65536", "65535"),
+            ("SMTP_SECURITY", "ssl", "'starttls', 'tls' or 'none'"),
+            ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ],
+    )
+    def test_a_wrong_value_is_refused_naming_variable_value_and_what_is_valid(self, monkeypatch, name, value, valid):
+        message = refused(monkeypatch, name, value)
+        assert repr(value) in message or repr(value).strip("'") in message
+        assert valid in message
+
+    def test_only_the_wrong_one_of_several_addresses_is_named(self, monkeypatch):
+        message = refused(monkeypatch, "MAIL_TO", "a@example.com,nobody")
+        assert "'nobody'" in message
+        assert "a@example.com" not in message
+
+    def test_everything_that_is_wrong_is_told_at_once(self, monkeypatch):
+        monkeypatch.setenv("SMTP_PORT", "0")
+        message = refused(monkeypatch, "LOG_LEVEL", "loud")
+        assert "SMTP_PORT" in message
+
+    def test_a_wrong_value_of_the_env_file_is_refused_too(self):
+        Path(".env").write_text("SMTP_PORT=none\n")
+        with pytest.raises(ConfigError, match=r"^SMTP_PORT is 'none': "):
+            load_settings()
+
+    @pytest.mark.parametrize(
+        ("environment", "transport"),
+        [
+            ({}, "outbox"),
+            ({"SMTP_HOST": "smtp.example.com"}, "smtp"),
+            ({"SMTP_HOST": "smtp.example.com", "MAIL_TRANSPORT": "outbox"}, "outbox"),
+            ({"SMTP_HOST": "smtp.example.com", "MAIL_TRANSPORT": "ses"}, "ses"),
+            ({"MAIL_TRANSPORT": "smtp"}, "smtp"),
+            ({"MAIL_TRANSPORT": "auto"}, "outbox"),
+        ],
+    )
+    def test_mail_leaves_by_smtp_as_soon_as_a_host_is_set_unless_told_otherwise(
+        self, monkeypatch, environment, transport
+    ):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert load_settings().transport == transport
+
+
+class TestSymbols:
+    @pytest.mark.parametrize(
+        ("value", "symbols"),
+        [
+            (["GOOG", "MSFT"], ("GOOG", "MSFT")),
+            (("GOOG",), ("GOOG",)),
+            ("GOOG,MSFT", ("GOOG", "MSFT")),
+            (" GOOG ,\n MSFT,, ", ("GOOG", "MSFT")),
+            ("GOOG\nMSFT", ("GOOG", "MSFT")),
+            ("MSFT,GOOG,MSFT", ("MSFT", "GOOG")),
+            ("BRK.B,KIMpL,AACT.WS,BF/B,X-Y", ("BRK.B", "KIMpL", "AACT.WS", "BF/B", "X-Y")),
+            ("goog,GOOG", ("goog", "GOOG")),
+            ("0123456789", ("0123456789",)),
+            ("*", ("*",)),
+            (" * ", ("*",)),
+            (["*"], ("*",)),
+        ],
+    )
+    def test_a_list_and_text_name_symbols_in_order_without_repetition(self, value, symbols):
+        assert parse_symbols(value) == symbols
+
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            ("", "''"),
+            (" , ", "' , '"),
+            ([], "[]"),
+            (None, "None"),
+            (5, "5"),
+            (True, "True"),
+            ({"GOOG": 1}, "{'GOOG': 1}"),
+            (["GOOG", 5], "5"),
+            (["GOOG", None], "None"),
+            (["GOOG", ["MSFT"]], "['MSFT']"),
+            (["GOOG", ""], "''"),
+            (["GOOG", " MSFT"], "' MSFT'"),
+            (["GOOG\n"], r"'GOOG\n'"),
+            (["*", "GOOG"], "'*'"),
+            ("**", "'**'"),
+            (".GOOG", "'.GOOG'"),
+            ("ABCDEFGHIJK", "'ABCDEFGHIJK'"),
+            ("GÖÖG", "'GÖÖG'"),
+            ("GOOG?x=1", "'GOOG?x=1'"),
+        ],
+    )
+    def test_anything_else_is_refused_naming_it_in_one_line(self, value, shown):
+        with pytest.raises(ValueError, match=r"valid is|is not a list|names no symbol") as caught:
+            parse_symbols(value)
+        assert str(caught.value).startswith(shown)
+        assert str(caught.value).isprintable()
+
+    @pytest.fixture
+    def folder(self, monkeypatch, tmp_path):
+        """A folder in the place of the project's."""
+        (tmp_path / "project").mkdir()
+        monkeypatch.setattr(config, "__file__", str(tmp_path / "project" / "config.py"))
+        return tmp_path / "project"
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"# the big ones\nGOOG # Alphabet\n\nMSFT, NVDA\nGOOG\n",
+            b"GOOG\r\nMSFT\r\nNVDA",
+            b"GOOG,MSFT,NVDA",
+        ],
+    )
+    def test_a_long_list_is_a_file_beside_the_code(self, monkeypatch, folder, content):
+        (folder / "symbols.txt").write_bytes(content)
+        monkeypatch.setenv("SYMBOLS", "@symbols.txt")
+        assert load_settings().symbols == ("GOOG", "MSFT", "NVDA")
+
+    def test_a_symbols_file_may_name_the_whole_market(self, folder):
+        (folder / "symbols.txt").write_text("*\n")
+        assert parse_symbols("@symbols.txt", files=True) == ("*",)
+
+    def test_a_file_is_read_only_where_files_are_trusted(self, folder):
+        (folder / "symbols.txt").write_text("GOOG\n")
+        with pytest.raises(ValueError, match=r"^'@symbols.txt' is not a symbol"):
+            parse_symbols("@symbols.txt")
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("nowhere.txt", "FileNotFoundError"),
+            ("folder.txt", "IsADirectoryError"),
+            ("binary.txt", "UnicodeDecodeError"),
+        ],
+    )
+    def test_a_symbols_file_that_cannot_be_read_is_named(self, monkeypatch, folder, name, said):
+        (folder / "binary.txt").write_bytes(b"\xff\xfe")
+        (folder / "folder.txt").mkdir()
+        message = refused(monkeypatch, "SYMBOLS", f"@{name}")
+        assert f"the symbols file {name!r} " in message
+        assert said in message
+
+    def test_a_symbols_file_of_comments_only_names_no_symbol(self, monkeypatch, folder):
+        (folder / "symbols.txt").write_text("# nothing yet\n")
+        assert "names no symbol" in refused(monkeypatch, "SYMBOLS", "@symbols.txt")
+
+    def test_a_symbols_file_does_not_name_another(self, monkeypatch, folder):
+        (folder / "symbols.txt").write_text("@symbols.txt")
+        assert "'@symbols.txt' is not a symbol" in refused(monkeypatch, "SYMBOLS", "@symbols.txt")
+
+    def test_a_symbol_far_too_long_does_not_fill_the_log(self):
+        with pytest.raises(ValueError, match="is not a symbol") as caught:
+            parse_symbols("A" * 100_000)
+        assert len(str(caught.value)) < 1000
+
+
+class TestPrecedence:
+    def test_the_environment_comes_before_the_env_file(self, monkeypatch):
+        Path(".env").write_text("LOG_LEVEL=DEBUG\nSMTP_PORT=25\n")
+        monkeypatch.setenv("LOG_LEVEL", "ERROR")
+        loaded = load_settings()
+        assert (loaded.log_level, loaded.smtp_port) == ("ERROR", 25)
+
+    def test_environment_then_secret_then_env_file_then_default(self, monkeypatch, secrets_manager):
+        secrets_manager("all", {"DATABASE_URL": "sqlite:///secret.db", "POLYGON_API_KEY": "from-secret"})
+        Path(".env").write_text("DATABASE_URL=sqlite:///file.db\nPOLYGON_API_KEY=from-file\nSMTP_PASSWORD=from-file\n")
+        monkeypatch.setenv("SECRET_ID", "all")
+        monkeypatch.setenv("DATABASE_URL", "sqlite:///environment.db")
+        loaded = load_settings()
+        assert plain(loaded.database_url) == "sqlite:///environment.db"
+        assert plain(loaded.polygon_api_key) == "from-secret"
+        assert plain(loaded.smtp_password) == "from-file"
+        assert loaded.smtp_port == 587
+
+    def test_the_env_file_is_that_of_the_working_directory(self, monkeypatch, tmp_path):
+        Path(".env").write_text("LOG_LEVEL=DEBUG\n")
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert load_settings().log_level == "INFO"
+
+
+class TestSecretsManager:
+    def test_a_secret_named_in_the_environment_is_read(self, monkeypatch, secrets_manager):
+        values = {"POLYGON_API_KEY": "k", "DATABASE_URL": "sqlite:///s.db", "SMTP_PASSWORD": "p"}
+        secrets_manager("stock-tracker", values)
+        monkeypatch.setenv("SECRET_ID", "stock-tracker")
+        loaded = load_settings()
+        assert {name: plain(getattr(loaded, name.lower())) for name in values} == values
+
+    def test_a_secret_named_in_the_env_file_is_read(self, secrets_manager):
+        secrets_manager("stock-tracker", {"POLYGON_API_KEY": "from-secret"})
+        Path(".env").write_text("SECRET_ID=stock-tracker\nPOLYGON_API_KEY=from-file\n")
+        assert plain(load_settings().polygon_api_key) == "from-secret"
+
+    def test_a_secret_may_be_named_by_its_arn(self, monkeypatch, secrets_manager):
+        secrets_manager("stock-tracker", {"POLYGON_API_KEY": "k"})
+        arn = boto3.client("secretsmanager").describe_secret(SecretId="stock-tracker")["ARN"]
+        monkeypatch.setenv("SECRET_ID", arn)
+        assert plain(load_settings().polygon_api_key) == "k"
+
+    def test_an_empty_value_in_a_secret_counts_as_unset(self, monkeypatch, secrets_manager):
+        secrets_manager("stock-tracker", {"DATABASE_URL": "", "POLYGON_API_KEY": ""})
+        Path(".env").write_text("POLYGON_API_KEY=from-file\n")
+        monkeypatch.setenv("SECRET_ID", "stock-tracker")
+        loaded = load_settings()
+        assert plain(loaded.database_url) == DEFAULTS["database_url"]
+        assert plain(loaded.polygon_api_key) == "from-file"
+
+    def test_an_empty_secret_sets_nothing(self, secrets_manager):
+        secrets_manager("stock-tracker", {})
+        assert read_secret("stock-tracker") == {}
+
+    @pytest.mark.parametrize(
+        ("secret", "said"),
+        [
+            (HIDDEN, "is not JSON"),
+            ("{" + HIDDEN, "is not JSON"),
+            (f'["{HIDDEN}"]', "not an object"),
+            (f'"{HIDDEN}"', "not an object"),
+            ({"PASSWORD": HIDDEN}, "'PASSWORD'"),
+            ({"polygon_api_key": HIDDEN}, "'polygon_api_key'"),
+            ({"POLYGON_API_KEY": [HIDDEN]}, "'POLYGON_API_KEY'"),
+            ({"POLYGON_API_KEY": None}, "'POLYGON_API_KEY'"),
+        ],
+    )
+    def test_a_malformed_secret_is_refused_without_telling_it(self, monkeypatch, secrets_manager, secret, said):
+        secrets_manager("stock-tracker", secret)
+        monkeypatch.setenv("SECRET_ID", "stock-tracker")
+        with pytest.raises(ConfigError) as caught:
+            load_settings()
+        message = str(caught.value)
+        assert "'stock-tracker'" in message
+        assert said in message
+        assert "POLYGON_API_KEY, DATABASE_URL, SMTP_PASSWORD" in message
+        assert message.isprintable()
+        assert HIDDEN not in message
+
+    def test_a_missing_secret_is_named(self, monkeypatch, secrets_manager):
+        monkeypatch.setenv("SECRET_ID", "nowhere")
+        with pytest.raises(
+            ConfigError, match=r"^SECRET_ID is 'nowhere', which Secrets Manager in us-east-1 does not give out: "
+        ) as e:
+            load_settings()
+        assert str(e.value).isprintable()
+
+    def test_a_secret_without_a_region_to_look_in_is_a_configuration_error(self, monkeypatch, tmp_path):
+        for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        monkeypatch.setenv("SECRET_ID", "stock-tracker")
+        parameters.clear_caches()
+        monkeypatch.delitem(parameters.base.DEFAULT_PROVIDERS, "secrets", raising=False)
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+        with pytest.raises(ConfigError, match=r"^SECRET_ID is 'stock-tracker'"):
+            load_settings()
+
+    def test_without_a_name_no_secret_is_asked_for(self, monkeypatch):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nothing listens there
+        monkeypatch.setenv("SECRET_ID", "")
+        load_settings()
+
+
+class TestSecrets:
+    def test_no_secret_is_shown(self, monkeypatch):
+        for name in SECRET_FIELDS:
+            monkeypatch.setenv(name.upper(), HIDDEN)
+        loaded = load_settings()
+        assert all(plain(getattr(loaded, name)) == HIDDEN for name in SECRET_FIELDS)
+        for shown in (repr(loaded), str(loaded), loaded.model_dump_json(), str(loaded.model_dump())):
+            assert HIDDEN not in shown
+
+    @pytest.mark.parametrize("name", ["POLYGON_API_KEY", "SMTP_PASSWORD"])
+    @pytest.mark.parametrize("value", [f"{HIDDEN}\n", f"{HIDDEN}\r\nX: y", f"{HIDDEN}é", f"{HIDDEN}\t"])
+    def test_a_key_that_no_header_can_hold_is_refused_without_telling_it(self, monkeypatch, name, value):
+        message = refused(monkeypatch, name, value)
+        assert message == f"{name} is not usable: valid is printable ASCII text in one line"
+
+    def test_an_error_of_another_setting_does_not_tell_a_secret(self, monkeypatch):
+        for name in SECRET_FIELDS:
+            monkeypatch.setenv(name.upper(), HIDDEN)
+        assert HIDDEN not in refused(monkeypatch, "LOG_LEVEL", "loud")
+
+    def test_the_error_has_no_cause_that_a_traceback_would_print(self, monkeypatch):
+        monkeypatch.setenv("POLYGON_API_KEY", f"{HIDDEN}\n")
+        with pytest.raises(ConfigError) as caught:
+            load_settings()
+        assert caught.value.__suppress_context__
+        assert caught.value.__cause__ is None
+
+
+def test_settings_are_read_once(monkeypatch):
+    first = settings()
+    monkeypatch.setenv("LOG_LEVEL", "DEBUG")
+    assert settings() is first
+    settings.cache_clear()
+    assert settings().log_level == "DEBUG"
+
+
+def test_a_configuration_error_is_not_remembered(monkeypatch):
+    refused(monkeypatch, "LOG_LEVEL", "loud")
+    with pytest.raises(ConfigError):
+        settings()
+    monkeypatch.setenv("LOG_LEVEL", "INFO")
+    assert settings().log_level == "INFO"
+
+
+class TestExample:
+    """``.env.example`` is the list of settings that people copy."""
+
+    @pytest.fixture
+    def shown(self):
+        """The value that ``.env.example`` shows for each variable, commented or not."""
+        lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+        found = [match.groups() for line in lines if (match := re.fullmatch(r"(?:# ?)?([A-Z][A-Z0-9_]*)=(.*)", line))]
+        assert len(dict(found)) == len(found), "a setting is shown once"
+        return dict(found)
+
+    def test_it_names_exactly_the_settings(self, shown):
+        assert sorted(shown) == sorted(name.upper() for name in Settings.model_fields)
+
+    def test_it_shows_every_default(self, shown, monkeypatch):
+        defaults = Settings()
+        assert {name for name, value in shown.items() if not value} == {
+            name.upper() for name, value in defaults if not plain(value)
+        }
+        for name, value in shown.items():
+            if value:
+                monkeypatch.setenv(name, value.strip("\"'"))
+        assert load_settings() == defaults
+
+    def test_copied_as_it_is_it_changes_nothing(self, shown):
+        Path(".env").write_bytes((ROOT / ".env.example").read_bytes())
+        assert {name: plain(value) for name, value in load_settings()} == DEFAULTS
+        assert set(config.SECRET_KEYS) <= set(shown)

@@ -1,0 +1,366 @@
+"""The template: what is deployed is valid, allows no more than it needs, and fits the code that it runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from cfnlint.api import lint_file
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonata import Jsonata
+
+from config import SECRET_KEYS, Settings
+from domain.clock import Deadline, SystemClock
+from lambda_main import parse_payload
+from layer.wheels import CERTIFICATES, PLATFORMS
+from storage.engine import open_engine
+from tests.support.template import TEMPLATE_FILE, every_mapping, resources, state_machine, template, transformed
+
+METRICS = {
+    "RunSucceeded",
+    "RunFailed",
+    "RunPartial",
+    "SessionsLoaded",
+    "RowsInserted",
+    "RowsUpdated",
+    "RowsRejected",
+    "ApiCalls",
+    "DurationSeconds",
+    "PeakMemoryMB",
+    "FreshnessSessions",
+}  # in the namespace StockTracker, by job and in all
+# The service authorization reference knows no narrower resource for these.
+WITHOUT_RESOURCES = {"ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"}
+PARTS = {"FunctionArn": "arn:aws:lambda:eu-west-1:1:function:f", "Partition": "aws", "MapConcurrency": "3"}
+ALARMS = resources("AWS::CloudWatch::Alarm")
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def statements() -> list[dict[str, Any]]:
+    """Every statement of every policy, wherever it stands."""
+    return [
+        statement
+        for mapping in every_mapping(transformed()["Resources"])
+        for statement in as_list(mapping.get("Statement", []))
+    ]
+
+
+class TestValidity:
+    def test_cfn_lint_finds_nothing(self):
+        assert [str(match) for match in lint_file(TEMPLATE_FILE)] == []
+
+    def test_sam_turns_it_into_plain_resources(self):
+        kinds = {resource["Type"] for resource in transformed()["Resources"].values()}
+        assert not {kind for kind in kinds if kind.startswith("AWS::Serverless")}
+        assert {"AWS::Lambda::Function", "AWS::Events::Rule", "AWS::StepFunctions::StateMachine"} <= kinds
+
+    def test_every_parameter_has_a_default_and_is_used(self):
+        body = json.dumps([template()[part] for part in ("Resources", "Conditions", "Rules")])
+        for name, parameter in template()["Parameters"].items():
+            assert "Default" in parameter
+            assert f'"Ref": "{name}"' in body or f"${{{name}}}" in body
+        shown = template()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+        assert {name for group in shown for name in group["Parameters"]} == set(template()["Parameters"])
+
+
+class TestPolicies:
+    def test_no_policy_allows_every_action(self):
+        allowed = [action for statement in statements() for action in as_list(statement["Action"])]
+        assert len(allowed) > 10
+        assert not [action for action in allowed if "*" in action]
+
+    def test_no_policy_is_for_every_resource_unless_the_service_knows_none(self):
+        for statement in statements():
+            if "*" in as_list(statement.get("Resource", [])):
+                assert set(as_list(statement["Action"])) <= WITHOUT_RESOURCES
+
+    def test_no_policy_is_for_everyone(self):
+        for statement in statements():
+            principal = statement.get("Principal", {"Service": "lambda.amazonaws.com"})
+            assert list(principal) == ["Service"]
+            assert "*" not in principal["Service"]
+
+    def test_no_role_takes_a_policy_that_is_not_in_the_template(self):
+        for role in resources("AWS::IAM::Role").values():
+            assert "ManagedPolicyArns" not in role
+
+    def test_only_our_own_rules_may_invoke_the_function(self):
+        permissions = resources("AWS::Lambda::Permission")
+        assert len(permissions) == 2
+        for permission in permissions.values():
+            assert permission["Principal"] == "events.amazonaws.com"
+            assert permission["SourceArn"]["Fn::GetAtt"][0] in resources("AWS::Events::Rule")
+
+    def test_no_secret_is_in_the_environment_or_an_output(self):
+        hidden = {name for name, parameter in template()["Parameters"].items() if parameter.get("NoEcho")}
+        assert hidden == {"PolygonApiKey", "DatabaseUrl", "SmtpPassword"}
+        function = resources("AWS::Lambda::Function")["Function"]
+        for text in (json.dumps(function), json.dumps(template()["Outputs"])):
+            assert not [name for name in hidden if name in text]
+
+
+class TestFunction:
+    FUNCTION = resources("AWS::Lambda::Function")["Function"]
+    VARIABLES = FUNCTION["Environment"]["Variables"]
+
+    def test_it_is_what_the_design_says(self):
+        shown = (self.FUNCTION["Runtime"], self.FUNCTION["MemorySize"], self.FUNCTION["Timeout"])
+        assert shown == ("python3.13", 256, 300)
+        assert template()["Parameters"]["Architecture"]["AllowedValues"] == list(PLATFORMS)
+        assert len(self.FUNCTION["Layers"]) == 2
+
+    def test_its_variables_are_settings_with_the_defaults_of_the_code(self):
+        defaults = Settings()
+        for name, value in self.VARIABLES.items():
+            assert name.lower() in Settings.model_fields
+            if isinstance(value, dict) and "Ref" in value:
+                parameter = template()["Parameters"][value["Ref"]]["Default"]
+                field = getattr(defaults, name.lower())
+                shown = ",".join(field) if isinstance(field, tuple) else "" if field is None else str(field)
+                assert str(parameter) == shown
+        left_out = set(Settings.model_fields) - {name.lower() for name in self.VARIABLES}
+        assert left_out == {name.lower() for name in SECRET_KEYS}
+
+    def test_what_it_writes_goes_where_lambda_lets_it(self):
+        assert self.VARIABLES["OUTBOX"].startswith("/tmp/")
+
+    def test_the_defaults_leave_room_for_a_list_of_symbols(self):
+        parameters = template()["Parameters"]
+        sizes = [
+            len(name) + len(str(parameters[v["Ref"]]["Default"])) for name, v in self.VARIABLES.items() if "Ref" in v
+        ]
+        assert sum(sizes) < 1024  # of 4096
+
+    def test_the_secret_is_json_of_the_keys_that_the_code_reads(self):
+        texts = resources("AWS::SecretsManager::Secret")["Secret"]["SecretString"]["Fn::If"]
+        for text in (texts[1]["Fn::Sub"][0], texts[2]["Fn::Sub"]):
+            filled = json.loads(re.sub(r"\$\{[\w.]+\}", "5432", text))
+            assert set(filled) == set(SECRET_KEYS)
+
+    def test_the_url_of_its_own_database_verifies_the_server(self):
+        text = resources("AWS::SecretsManager::Secret")["Secret"]["SecretString"]["Fn::If"][1]["Fn::Sub"][0]
+        url = json.loads(re.sub(r"\$\{[\w.]+\}", "5432", text))["DATABASE_URL"]
+        assert url.endswith(f"?sslmode=verify-full&sslrootcert=/opt/{CERTIFICATES}")
+        here = url.replace("/opt/", f"{TEMPLATE_FILE.parent}/layer/")
+        open_engine.__wrapped__(here).dispose()
+
+
+class TestSchedules:
+    RULES = resources("AWS::Events::Rule")
+
+    @pytest.mark.parametrize("rule", RULES)
+    def test_an_input_is_a_payload_that_the_function_takes(self, rule):
+        (target,) = self.RULES[rule]["Targets"]
+        assert parse_payload(json.loads(target["Input"]), Settings(), date(2026, 11, 24)).payload == target["Input"]
+
+    @pytest.mark.parametrize("rule", RULES)
+    def test_what_cannot_be_delivered_is_tried_again_and_then_kept(self, rule):
+        (target,) = self.RULES[rule]["Targets"]
+        assert target["RetryPolicy"]["MaximumRetryAttempts"] > 0
+        assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["DeadLetters", "Arn"]}}
+
+    def test_the_times_are_those_of_the_local_scheduler(self):
+        times = {
+            json.loads(rule["Targets"][0]["Input"])["job_type"]: rule["ScheduleExpression"]
+            for rule in self.RULES.values()
+        }
+        assert times == {"daily_update": "cron(0 13 ? * TUE-SAT *)", "weekly_report": "cron(0 16 ? * SAT *)"}
+        assert "daily_update at 13:00 UTC, Tuesday to Saturday; weekly_report at 16:00 UTC on Saturday" in (
+            TEMPLATE_FILE.with_name("README.md").read_text(encoding="utf-8")
+        )
+
+    def test_the_dead_letters_take_from_the_rules_by_their_names(self):
+        (policy,) = resources("AWS::SQS::QueuePolicy").values()
+        (statement,) = policy["PolicyDocument"]["Statement"]
+        sources = statement["Condition"]["ArnEquals"]["aws:SourceArn"]
+        names = [rule["Name"]["Fn::Sub"] for rule in self.RULES.values()]
+        assert [source["Fn::Sub"].rpartition("rule/")[2] for source in sources] == names
+
+    def test_a_failed_run_is_tried_again_and_then_kept(self):
+        (config,) = resources("AWS::Lambda::EventInvokeConfig").values()
+        assert config["MaximumRetryAttempts"] == 2
+        assert config["DestinationConfig"]["OnFailure"]["Destination"] == {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+
+
+class TestAlarms:
+    def test_every_kind_of_trouble_has_one(self):
+        watched = {(alarm["Namespace"], alarm["MetricName"]) for alarm in ALARMS.values()}
+        assert watched == {
+            ("StockTracker", "RunSucceeded"),
+            ("StockTracker", "FreshnessSessions"),
+            ("AWS/Lambda", "Errors"),
+            ("AWS/Lambda", "Throttles"),
+            ("AWS/Lambda", "Duration"),
+            ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+            ("AWS/States", "ExecutionsFailed"),
+        }
+
+    @pytest.mark.parametrize("name", ALARMS)
+    def test_it_tells_the_topic_and_what_to_do(self, name):
+        assert ALARMS[name]["AlarmActions"] == [{"Ref": "Alarms"}]
+        assert len(ALARMS[name]["AlarmDescription"]) > 40
+
+    @pytest.mark.parametrize("name", ALARMS)
+    def test_cloudwatch_takes_its_window(self, name):
+        period, window = ALARMS[name]["Period"], ALARMS[name]["Period"] * ALARMS[name]["EvaluationPeriods"]
+        assert period % 60 == 0
+        assert window <= (7 * 86_400 if period >= 3_600 else 86_400)
+
+    def test_the_duration_alarm_is_between_a_run_that_stops_in_time_and_the_timeout(self):
+        reserve = 300 - Deadline(300, SystemClock()).remaining
+        threshold = ALARMS["DurationAlarm"]["Threshold"] / 1000
+        assert 300 - reserve < threshold < TestFunction.FUNCTION["Timeout"]
+
+    def test_logs_do_not_stay_for_ever(self):
+        groups = resources("AWS::Logs::LogGroup")
+        assert groups
+        assert all("RetentionInDays" in group for group in groups.values())
+
+
+BODY = json.loads(resources("AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"]["Fn::Sub"])
+SHOWN = [metric for widget in BODY["widgets"] for metric in widget["properties"].get("metrics", [])]
+
+
+class TestDashboard:
+    def test_it_shows_every_metric(self):
+        assert {metric[1] for metric in SHOWN if metric[0] == "StockTracker"} == METRICS
+
+    def test_it_shows_every_alarm(self):
+        (widget,) = [widget for widget in BODY["widgets"] if widget["type"] == "alarm"]
+        assert {alarm.strip("${}").removesuffix(".Arn") for alarm in widget["properties"]["alarms"]} == set(ALARMS)
+
+    def test_a_dimension_is_a_job(self):
+        jobs = {metric[3] for metric in SHOWN if metric[0] == "StockTracker" and metric[2:3] == ["job"]}
+        assert jobs == {"initialize", "daily_update", "weekly_report"}
+
+    def test_no_widget_lies_on_another(self):
+        cells = [
+            (x, y)
+            for widget in BODY["widgets"]
+            for x in range(widget["x"], widget["x"] + widget["width"])
+            for y in range(widget["y"], widget["y"] + widget["height"])
+        ]
+        assert len(cells) == len(set(cells))
+        assert max(x for x, _ in cells) == 23
+
+
+class TestDatabase:
+    DATABASE = resources("AWS::RDS::DBInstance")["Database"]
+
+    def test_it_is_small_private_encrypted_kept_and_backed_up(self):
+        assert template()["Parameters"]["DatabaseClass"]["Default"] == "db.t4g.micro"
+        assert self.DATABASE["StorageEncrypted"] is True
+        assert self.DATABASE["PubliclyAccessible"] is False
+        assert self.DATABASE["DeletionProtection"] is True
+        assert self.DATABASE["BackupRetentionPeriod"] >= 7
+        assert transformed()["Resources"]["Database"]["DeletionPolicy"] == "Snapshot"
+
+    def test_nothing_of_it_is_there_unless_it_is_asked_for(self):
+        for name, resource in transformed()["Resources"].items():
+            if resource["Type"].startswith(("AWS::RDS::", "AWS::EC2::")) or name == "DatabasePassword":
+                assert resource["Condition"] in ("WithDatabase", "InVpc")
+
+    def test_only_the_function_reaches_it(self):
+        (rule,) = resources("AWS::EC2::SecurityGroup")["DatabaseSecurityGroup"]["SecurityGroupIngress"]
+        assert (rule["FromPort"], rule["ToPort"]) == (5432, 5432)
+        assert rule["SourceSecurityGroupId"] == {"Fn::GetAtt": ["FunctionSecurityGroup", "GroupId"]}
+
+
+class TestStateMachine:
+    MACHINE = state_machine(**PARTS)
+    EACH = MACHINE["States"]["Each range"]["ItemProcessor"]
+
+    def test_the_template_puts_in_what_it_leaves_open(self):
+        (machine,) = resources("AWS::StepFunctions::StateMachine").values()
+        assert set(machine["DefinitionSubstitutions"]) == set(PARTS)
+
+    @pytest.mark.parametrize("machine", [MACHINE, EACH], ids=["machine", "range"])
+    def test_every_state_leads_to_one_that_exists_and_is_reached(self, machine):
+        states = machine["States"]
+        led = {
+            m[key]
+            for state in states.values()
+            for m in outside_of_map(state)
+            for key in ("Next", "Default")
+            if key in m
+        }
+        assert {*led, machine["StartAt"]} == set(states)
+        for state in states.values():
+            assert state["Type"] in ("Choice", "Fail", "Succeed") or "Next" in state
+
+    def test_the_map_is_distributed_and_its_concurrency_is_a_number(self):
+        assert self.EACH["ProcessorConfig"] == {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
+        assert self.MACHINE["States"]["Each range"]["MaxConcurrency"] == 3
+
+    def test_a_wrong_payload_or_setting_is_not_tried_again(self):
+        tried = {name for retry in self.EACH["States"]["Run"]["Retry"] for name in retry["ErrorEquals"]}
+        assert {"ApiError", "DataError", "Lambda.TooManyRequestsException"} <= tried
+        assert not {"PayloadError", "ConfigError", "States.ALL"} & tried
+
+    def test_a_run_that_stays_partial_is_given_up(self):
+        bound, again = [choice["Condition"] for choice in self.EACH["States"]["Is it done"]["Choices"]]
+        for runs, expected in ((99, False), (100, True)):
+            assert evaluate(bound, {"status": "partial"}, runs=runs) is expected
+        assert evaluate(again, {"status": "partial"}, runs=99) is True
+        assert evaluate(again, {"status": "ok"}, runs=1) is False
+
+    def test_any_failed_range_fails_the_execution(self):
+        (choice,) = self.MACHINE["States"]["Has any failed"]["Choices"]
+        assert evaluate(choice["Condition"], [{"status": "ok"}, {"status": "failed"}]) is True
+        assert evaluate(choice["Condition"], [{"status": "failed"}]) is True
+        assert evaluate(choice["Condition"], [{"status": "ok"}, {"status": "nothing_to_do"}]) is False
+
+
+def outside_of_map(state: dict[str, Any]) -> list[dict[str, Any]]:
+    """A state, its choices and what it catches, but not the machine inside of a map."""
+    return list(every_mapping({key: value for key, value in state.items() if key != "ItemProcessor"}))
+
+
+def evaluate(expression: str, given: Any, **variables: Any) -> Any:
+    """What Step Functions makes of ``{% … %}``."""
+    parsed = Jsonata(re.fullmatch(r"\s*\{%(.*)%\}\s*", expression, re.DOTALL)[1])
+    frame = parsed.create_frame()
+    for name, value in {"states": {"input": given}, **variables}.items():
+        frame.bind(name, value)
+    return parsed.evaluate(None, frame)
+
+
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")  # in the library
+class TestRanges:
+    CUT = TestStateMachine.MACHINE["States"]["Cut into ranges"]["Output"]
+
+    def cut(self, payload: dict[str, Any]) -> list[dict[str, Any]]:
+        return evaluate(self.CUT, payload)["payloads"]
+
+    def test_a_payload_without_a_start_is_run_as_it_is(self):
+        payload = {"job_type": "daily_update", "symbols": "*"}
+        assert self.cut(payload) == [payload]
+
+    def test_an_open_end_is_yesterday(self):
+        start = datetime.now(UTC).date() - timedelta(days=60)
+        ranges = self.cut({"job_type": "initialize", "start": str(start)})
+        assert ranges[-1]["end"] in {str(datetime.now(UTC).date() - timedelta(days=n)) for n in (1, 2)}
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.dates(date(2003, 9, 10), date(2030, 1, 1)), st.integers(0, 800), st.integers(1, 90))
+    def test_every_day_is_in_one_range(self, start, days, width):
+        payload = {"job_type": "initialize", "symbols": "*", "start": str(start), "range_days": width}
+
+        ranges = self.cut({**payload, "end": str(start + timedelta(days=days))})
+
+        covered = [
+            date.fromisoformat(each["start"]) + timedelta(days=n)
+            for each in ranges
+            for n in range((date.fromisoformat(each["end"]) - date.fromisoformat(each["start"])).days + 1)
+        ]
+        assert covered == [start + timedelta(days=n) for n in range(days + 1)]
+        for each in ranges:
+            assert set(each) == {"job_type", "symbols", "start", "end"}
+            parse_payload(each, Settings(), date(2099, 1, 1))
