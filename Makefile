@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-deep bench lint pictures clean help package lock deploy invoke start logs destroy e2e
+.PHONY: run test test-deep bench lint imports pictures clean help package lock deploy invoke start logs destroy e2e
 
 run: $(VENV)/.run ## Load real prices, update them by a day, and leave a weekly report to open
 	@$(BIN)/python main.py run
@@ -22,10 +22,17 @@ bench: $(VENV)/.bench ## Measure every claim of docs/benchmarks.md (about 4 minu
 		echo "== benchmarks/$$script.py"; $(BIN)/python benchmarks/$$script.py $(ARGS) || exit 1; \
 	done
 
-lint: $(VENV)/.test ## Check style (ruff) and types (mypy --strict)
+lint: imports ## Check style (ruff), the direction of imports and types (mypy --strict)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+TOP_LEVEL := main lambda_main reporting database utils config api_client transformations
+imports: $(VENV)/.test ## Check that imports point down only (import-linter)
+	@for module in $(TOP_LEVEL); do \
+		mkdir -p build/imports/$$module && ln -sf ../../../$$module.py build/imports/$$module/__init__.py; \
+	done
+	@cd build/imports && PYTHONPATH=$(CURDIR) $(CURDIR)/$(BIN)/lint-imports --no-logo --no-cache $(CURDIR)/pyproject.toml
 
 pictures: $(VENV)/.test ## Take the README's pictures of the report again, in a headless Chromium
 	@$(BIN)/python -m tests.browser.pictures

@@ -8,12 +8,10 @@ never computes on one, and never waits past the invocation's deadline.
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -28,6 +26,7 @@ from urllib3.util.retry import Retry
 
 from domain.clock import Deadline
 from domain.errors import ApiError, CredentialsError
+from domain.models import Split
 
 PAGE_LIMIT = 50_000  # the provider's maximum for bars
 SPLITS_PAGE_LIMIT = 5_000  # and for splits
@@ -41,19 +40,6 @@ USABLE_STATUSES = ("OK", "DELAYED")
 MINUTE = 60.0
 
 Bar = dict[str, Any]
-
-
-@dataclass(frozen=True, order=True)
-class Split:
-    """A share split: `split_from` old shares became `split_to` new ones before the open of `execution_date`."""
-
-    execution_date: date
-    symbol: str
-    split_from: float
-    split_to: float
-
-    def __str__(self) -> str:
-        return f"{self.symbol} {self.split_to:g}:{self.split_from:g} on {self.execution_date}"
 
 
 class RateLimiter:
@@ -203,7 +189,7 @@ class PolygonClient:
         if symbols:
             query["ticker.any_of"] = ",".join(symbols)
         items = self._pages("/stocks/v1/splits", {**query, "limit": str(SPLITS_PAGE_LIMIT)})
-        return sorted(_split(item) for item in items)
+        return sorted(map(_split, items), key=lambda split: (split.execution_date, split.symbol))
 
     @property
     def is_ready(self) -> bool:
@@ -250,7 +236,9 @@ class PolygonClient:
         envelope = None
         try:
             envelope = orjson.loads(response.content)
-        except orjson.JSONDecodeError:  # perhaps for one number beyond a double's range, which is for the judge to say
+        except (
+            orjson.JSONDecodeError
+        ):  # perhaps for one number beyond a double's range, which is for the validate_bars to say
             with suppress(ValueError, RecursionError):
                 envelope = json.loads(response.content)
         if response.status_code != requests.codes.ok:
@@ -271,10 +259,9 @@ def _split(item: Any) -> Split:
             split_from=float(item["split_from"]),
             split_to=float(item["split_to"]),
         )
-        ratio = split.split_to / split.split_from
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ApiError(f"the provider sent a split that cannot be read: {error!r}") from None
-    if not isinstance(split.symbol, str) or not 0 < ratio < math.inf:
+    if not isinstance(split.symbol, str):
         raise ApiError(f"the provider sent a split that cannot be: {str(item)[:120]}")
     return split
 

@@ -18,8 +18,8 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from domain.errors import ConfigError
+from domain.models import EVERY_SYMBOL
 
-EVERY_SYMBOL = "*"
 MAX_CHARTS = 10  # in a report
 SECRET_KEYS = ("POLYGON_API_KEY", "DATABASE_URL", "SMTP_PASSWORD")
 SECRETS_TIMEOUT = 5.0  # seconds to connect, and to answer; without a way to AWS, an invocation must not wait in vain

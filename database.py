@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date, datetime, time
 from typing import Any
 
@@ -17,8 +17,7 @@ import pandas as pd
 from sqlalchemy import Connection, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from api_client import Split
-from domain.validation import RejectedBar
+from domain.models import Counts, RejectedBar, Split
 from storage.bulk import drop_stage, insert_frame, stage
 from storage.schema import COVERAGE, JOB_RUNS, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
 
@@ -26,21 +25,6 @@ VALUES = ["open", "high", "low", "close", "volume", "volatility", "rolling_avg",
 COLUMNS = ["date", "symbol", *VALUES]
 SYMBOL_LENGTH = 10  # of a symbol in all tables
 RESTATED = ["rolling_avg", "daily_pct_change"]
-
-
-@dataclass
-class Counts:
-    """Rows of ``stock_data`` by what a load did to them, and bars that were rejected."""
-
-    inserted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    rejected: int = 0
-
-    def add(self, other: Counts) -> None:
-        """Add another load's counts to these."""
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
 
 
 def load_bars(connection: Connection, rows: pd.DataFrame, restated: pd.DataFrame, present: int) -> Counts:

@@ -18,8 +18,9 @@ from config import Settings, parse_symbols, read_again, settings
 from domain.calendar import FIRST_YEAR, today
 from domain.clock import Deadline, SystemClock
 from domain.errors import ConfigError, CredentialsError, PayloadError
+from domain.models import JOB_TYPES, JobType, Request, no_progress
 from pipeline import jobs
-from pipeline.run import Request, Tools, no_progress
+from pipeline.run import RunContext
 from storage.engine import open_engine
 
 if TYPE_CHECKING:
@@ -87,12 +88,12 @@ def _run(event: Any, context: Any, watch: Telemetry | None) -> dict[str, Any]:
 
 
 def _attempt(event: Any, context: Any, watch: Telemetry | None) -> dict[str, Any]:
-    tools = tools_for(context)
+    tools = run_context(context)
     request = parse_payload(event, tools.settings, today(tools.now()))
     if watch:
         watch.started(request, tools)
         _refuse_local_files(request, tools.settings)
-    return jobs.run(request, tools)
+    return jobs.run_job(request, tools)
 
 
 def _secret_has_changed(used: Settings, refused: CredentialsError) -> bool:
@@ -118,7 +119,7 @@ def _refuse_local_files(request: Request, configured: Settings) -> None:
         )
 
 
-def tools_for(context: Any) -> Tools:
+def run_context(context: Any) -> RunContext:
     """What a job works with in this process: settings, database, deadline and progress.
 
     Parameters
@@ -128,7 +129,7 @@ def tools_for(context: Any) -> Tools:
 
     Returns
     -------
-    Tools
+    RunContext
 
     Raises
     ------
@@ -137,7 +138,7 @@ def tools_for(context: Any) -> Tools:
     """
     configured = settings()
     remaining = getattr(context, "get_remaining_time_in_millis", None)
-    return Tools(
+    return RunContext(
         settings=configured,
         engine=open_engine(configured.database_url.get_secret_value()),
         deadline=Deadline(remaining() / 1000 if remaining else None, SystemClock()),
@@ -160,9 +161,9 @@ def _count(value: object) -> int:
     return value
 
 
-def _job_type(value: object) -> str:
-    if not isinstance(value, str) or value not in jobs.JOBS:
-        raise ValueError(f"valid are {', '.join(jobs.JOBS)}")
+def _job_type(value: object) -> object:
+    if value not in JOB_TYPES:
+        raise ValueError(f"valid are {', '.join(JOB_TYPES)}")
     return value
 
 
@@ -170,7 +171,7 @@ def _job_type(value: object) -> str:
 Symbols = Annotated[tuple[str, ...] | None, BeforeValidator(parse_symbols)]
 IsoDate = Annotated[date | None, BeforeValidator(_iso_date)]
 Count = Annotated[int | None, BeforeValidator(_count)]
-JobType = Annotated[str, BeforeValidator(_job_type)]
+KnownJob = Annotated[JobType, BeforeValidator(_job_type)]
 
 
 class Payload(BaseModel):
@@ -178,7 +179,7 @@ class Payload(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    job_type: JobType
+    job_type: KnownJob
     symbols: Symbols = None
     as_of: IsoDate = None
     sessions: Count = None
@@ -224,7 +225,7 @@ def parse_payload(event: Any, configured: Settings, now: date) -> Request:
     """
     if not isinstance(event, dict) or "job_type" not in event:
         shown = _short(json.dumps(event, default=str)) + _sender(event)
-        raise PayloadError(f"the event {shown} has no job_type: valid are {', '.join(jobs.JOBS)}")
+        raise PayloadError(f"the event {shown} has no job_type: valid are {', '.join(JOB_TYPES)}")
     try:
         payload = Payload.model_validate(event)
     except ValidationError as error:

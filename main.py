@@ -168,12 +168,14 @@ def status(symbols: Symbols = None, as_of: AsOf = None, as_json: AsJson = False)
     """Show what is stored, covered and missing, and the last runs."""
     from entrypoints.console import show_status
     from entrypoints.status import read_status
-    from lambda_main import parse_payload, tools_for
+    from lambda_main import parse_payload, run_context
 
-    tools = tools_for(None)
-    request = parse_payload(_payload("daily_update", symbols, as_of, True, False), tools.settings, today(tools.now()))
+    context = run_context(None)
+    request = parse_payload(
+        _payload("daily_update", symbols, as_of, True, False), context.settings, today(context.now())
+    )
     width = max(min(console.width - 60, 70), 10)
-    state = read_status(tools, request.symbols, request.as_of, strip=width)
+    state = read_status(context, request.symbols, request.as_of, strip=width)
     if as_json:
         print(json.dumps(state))
     else:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ import pandas as pd
 
 from config import MAX_CHARTS
 from report import formatting
+from report.model import Report, Week, content_id
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -32,49 +31,6 @@ FULL_WEEK = 5  # sessions
 NO_PRICES = "-no-prices"  # at the end of a report's name
 
 _VERBS: dict[formatting.Way, str] = {"rise": "rose", "fall": "fell", "flat": "unchanged"}
-
-
-@dataclass(frozen=True)
-class Week:
-    """A trading week: its first and last session, and how many it has; fewer than 5 in a short week."""
-
-    first: date
-    last: date
-    sessions: int
-
-    @property
-    def name(self) -> str:
-        """What its mail and files are called: ``weekly-report-2013-03-01``."""
-        return f"weekly-report-{self.last}"
-
-    def __str__(self) -> str:
-        """The dates as a reader says them: ``25 February – 1 March 2013``."""
-        first, last = self.first, self.last
-        if first == last:
-            start = ""
-        elif first.year != last.year:
-            start = f"{first.day} {first:%B} {first.year} – "
-        else:
-            start = f"{first.day} – " if first.month == last.month else f"{first.day} {first:%B} – "
-        return f"{start}{last.day} {last:%B} {last.year}"
-
-
-@dataclass(frozen=True)
-class Report:
-    """A rendered report; ``csv`` is there when the table in it is only a part of the list.
-
-    Its name is that of its mail and its files. The week's, but for a report without any price: that one is not yet the
-    week's report, and a mailbox that has it must not take the report that follows for a copy.
-    """
-
-    name: str
-    empty: bool
-    subject: str
-    html: str
-    text: str
-    csv: str | None
-    charts: tuple[Chart, ...]
-    week: Week
 
 
 def subject(performance: pd.DataFrame) -> str:
@@ -187,11 +143,6 @@ def page(report: Report) -> str:
         link = f'<a download="{name}" href="data:text/csv;base64,{inside}" style="color:inherit">{name}</a>'
         html = html.replace(f"<span>{name}</span>", link)
     return html
-
-
-def content_id(n: int, week: Week) -> str:
-    """What the HTML calls its picture number `n`, counted from 0, wherever the picture is."""
-    return f"chart-{n + 1}.{week.last}@stock-tracker"
 
 
 @lru_cache(maxsize=1)

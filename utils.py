@@ -15,10 +15,9 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, Engine, func, inspect, select, text
 
-from api_client import Split
-from config import EVERY_SYMBOL
+from domain.models import EVERY_SYMBOL, Split
 from storage.bulk import drop_stage, frame_of, read_frame, stage, stamps
-from storage.engine import exists, transaction
+from storage.engine import database_exists, transaction
 from storage.schema import COVERAGE, JOB_RUNS, METADATA, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
 from transformations import ROLLING_SESSIONS
 
@@ -33,7 +32,7 @@ FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary tabl
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection | None]:
     """A transaction to read in, or None where there is no database, or none with these tables, yet."""
-    if not exists(engine):
+    if not database_exists(engine):
         yield None
         return
     with transaction(engine, write=False) as connection:
@@ -184,7 +183,7 @@ def read_splits(connection: Connection, symbols: Sequence[str], first: date, las
     """The known splits executed in these days, oldest first, each with whether the stored history has its scale."""
     columns = SPLITS.c
     query = select(
-        columns.execution_date, columns.symbol, columns.split_from, columns.split_to, columns.restated_at.is_not(None)
+        columns.symbol, columns.execution_date, columns.split_from, columns.split_to, columns.restated_at.is_not(None)
     ).where(columns.execution_date.between(first, last))
     if list(symbols) != [EVERY_SYMBOL]:
         query = query.where(columns.symbol.in_(symbols))
@@ -211,8 +210,9 @@ def read_first_session(connection: Connection) -> date | None:
 
 def read_pending_splits(connection: Connection) -> list[Split]:
     """The splits whose symbols still have history of the old scale."""
-    columns = (SPLITS.c.execution_date, SPLITS.c.symbol, SPLITS.c.split_from, SPLITS.c.split_to)
-    return sorted(Split(*row) for row in connection.execute(select(*columns).where(SPLITS.c.restated_at.is_(None))))
+    columns = (SPLITS.c.symbol, SPLITS.c.execution_date, SPLITS.c.split_from, SPLITS.c.split_to)
+    query = select(*columns).where(SPLITS.c.restated_at.is_(None)).order_by(SPLITS.c.execution_date, SPLITS.c.symbol)
+    return [Split(*row) for row in connection.execute(query)]
 
 
 def read_covered_symbols(connection: Connection, limit: int) -> list[str]:

@@ -1,7 +1,7 @@
 """A grouped answer of the whole market, from bytes to accepted bars: ours against the standard library's JSON parser.
 
-Both judge the same 11,000 bars by the same rules; only the parser differs. The ratio is theirs / ours, for the parser
-alone and for the whole way.
+Both validate the same 11,000 bars by the same rules; only the parser differs. The ratio is theirs / ours, for the
+parser alone and for the whole way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import orjson
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.common import machine, medians, show
-from domain.validation import judge
+from domain.validation import validate_bars
 from sandbox.api import Market
 from sandbox.history import PriceHistory
 
@@ -39,8 +39,8 @@ def main() -> None:
         {
             "orjson": lambda: orjson.loads(body),
             "json": lambda: json.loads(body),
-            "orjson, judged": lambda: judge(orjson.loads(body)["results"], [SESSION]),
-            "json, judged": lambda: judge(json.loads(body)["results"], [SESSION]),
+            "orjson, judged": lambda: validate_bars(orjson.loads(body)["results"], [SESSION]),
+            "json, judged": lambda: validate_bars(json.loads(body)["results"], [SESSION]),
         },
         options.repeats,
     )

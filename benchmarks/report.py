@@ -30,7 +30,8 @@ from benchmarks.common import embedded_postgresql, machine, medians, peak_memory
 from config import settings
 from lambda_main import handler
 from report.email import build_message
-from reporting import Week, build_report
+from report.model import Week
+from reporting import build_report
 from sandbox.history import PriceHistory
 from sandbox.renderer import Renderer
 from sandbox.server import MarketServer

@@ -16,8 +16,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from config import EVERY_SYMBOL
 from domain.calendar import sessions_between
+from domain.models import EVERY_SYMBOL
 
 Grid = npt.NDArray[np.bool_]
 Range = tuple[date, date]

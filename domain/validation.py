@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import date
 from operator import itemgetter
 from typing import Any
@@ -20,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from domain.calendar import session_dates
+from domain.models import RejectedBar
 
 SYMBOL = re.compile(r"[\x21-\x7e]{1,10}")  # stock_data.symbol is VARCHAR(10)
 SYMBOLS = re.compile(rf"{SYMBOL.pattern}(?:\n{SYMBOL.pattern})*")  # one a line
@@ -34,17 +34,7 @@ Floats = npt.NDArray[np.float64]
 Grid = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class RejectedBar:
-    """A bar that was not stored: the bar as received (JSON), and why."""
-
-    symbol: str
-    date: date | None
-    reason: str
-    bar: str
-
-
-def judge(
+def validate_bars(
     bars: Sequence[Any], wanted: Iterable[date], *, symbol: str | None = None
 ) -> tuple[pd.DataFrame, list[RejectedBar]]:
     """Tell the bars that can be stored from those that cannot.

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline.run import ProgressFunction
+from domain.models import ProgressFunction
 
 PATIENCE = 1.0  # seconds before a progress bar appears
 COLOURS = {"ok": "green", "sent": "green", "nothing_to_do": "cyan", "already_sent": "cyan", "partial": "yellow"}

@@ -14,24 +14,24 @@ import pandas as pd
 from sqlalchemy import Connection
 
 import utils
-from config import EVERY_SYMBOL
 from domain.calendar import last_sessions
+from domain.models import EVERY_SYMBOL, Request
 from domain.planner import missing_pairs
 from pipeline import jobs
-from pipeline.run import Request, Tools
-from storage.engine import describe
+from pipeline.run import RunContext
+from storage.engine import redacted_url
 
 STORED, COVERED, MISSING = "█", "·", "x"
 SHOWN_SYMBOLS = 30
 SHOWN_RUNS = 5
 
 
-def read_status(tools: Tools, symbols: Sequence[str], as_of: date, *, strip: int = 40) -> dict[str, Any]:
+def read_status(context: RunContext, symbols: Sequence[str], as_of: date, *, strip: int = 40) -> dict[str, Any]:
     """Read what there is to know of the table.
 
     Parameters
     ----------
-    tools : Tools
+    context : RunContext
     symbols : sequence of str
         ``["*"]`` is the whole market.
     as_of : datetime.date
@@ -48,15 +48,15 @@ def read_status(tools: Tools, symbols: Sequence[str], as_of: date, *, strip: int
     """
     sessions = last_sessions(strip, as_of)
     state: dict[str, Any] = {
-        "database": describe(tools.engine),
+        "database": redacted_url(context.engine),
         "as_of": str(as_of),
         "strip": {"first": str(sessions[0]), "last": str(sessions[-1]), "count": len(sessions)},
         "symbols": [],
         "more_symbols": 0,
-        "next_run": jobs.run(Request("daily_update", tuple(symbols), as_of, dry_run=True), tools),
+        "next_run": jobs.run_job(Request("daily_update", tuple(symbols), as_of, dry_run=True), context),
         "runs": [],
     }
-    with utils.reading(tools.engine) as connection:
+    with utils.reading(context.engine) as connection:
         if connection is None:
             return state
         lines = _symbol_lines(connection, symbols, sessions)

@@ -20,10 +20,10 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from sqlalchemy import Engine
 
 import utils
-from config import EVERY_SYMBOL
 from domain.calendar import last_sessions, previous_session, sessions_between
 from domain.errors import StockTrackerError
-from pipeline.run import Request, Tools
+from domain.models import EVERY_SYMBOL, Request
+from pipeline.run import RunContext
 
 NAMESPACE = "StockTracker"
 SERVICE = "stock-tracker"
@@ -51,10 +51,10 @@ class Telemetry:
         self._request: Request | None = None
         self._engine: Engine | None = None
 
-    def started(self, request: Request, tools: Tools) -> None:
+    def started(self, request: Request, context: RunContext) -> None:
         """Say what is about to run; again, if it is tried again with other credentials."""
-        self._request, self._engine = request, tools.engine
-        self._log.setLevel(tools.settings.log_level)
+        self._request, self._engine = request, context.engine
+        self._log.setLevel(context.settings.log_level)
         self._keys |= {
             "run_id": request.run_id,
             "job": request.job_type,

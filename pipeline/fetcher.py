@@ -1,7 +1,7 @@
-"""Calls to chunks of judged answers: what is fetched, one answer ahead, and how much of it is worth one transaction.
+"""Calls to batches of judged answers: what is fetched, one answer ahead, and how much of it is worth one transaction.
 
-What comes in: planned calls and the client that makes them. What goes out: chunks of answers, each a frame of accepted
-bars and the rejected ones, so that the provider's own objects are gone before the next answer comes. A chunk ends when
+What comes in: planned calls and the client that makes them. What goes out: batches of answers, each a frame of accepted
+bars and the rejected ones, so that the provider's own objects are gone before the next answer comes. A batch ends when
 it is large, old, or would have to wait for the plan's limit; so a bulk load commits tens of thousands of rows at a
 time, and a slow one loses little. This module never touches the database.
 """
@@ -17,20 +17,19 @@ from itertools import zip_longest
 import pandas as pd
 
 from api_client import Bar, PolygonClient
-from config import EVERY_SYMBOL
 from domain.calendar import sessions_between
 from domain.clock import Deadline
 from domain.errors import StockTrackerError, TimeUpError
+from domain.models import EVERY_SYMBOL, ProgressFunction, RejectedBar
 from domain.planner import DAY, Call, GroupedCall
-from domain.validation import RejectedBar, judge
-from pipeline.run import ProgressFunction
+from domain.validation import validate_bars
 
-CHUNK_ROWS = 50_000  # a few megabytes, and beyond it a transaction's own cost no longer shows
-CHUNK_SECONDS = 10.0  # the work that is lost if a run dies
+BATCH_ROWS = 50_000  # a few megabytes, and beyond it a transaction's own cost no longer shows
+BATCH_SECONDS = 10.0  # the work that is lost if a run dies
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What one call brought.
 
     Attributes
@@ -56,14 +55,14 @@ class Answer:
         return bool((self.accepted["date"] == pd.Timestamp(session)).any())
 
 
-def fetch_chunks(
+def fetch_batches(
     client: PolygonClient,
     calls: Sequence[Call],
     symbols: tuple[str, ...],
     *,
     deadline: Deadline,
     progress: ProgressFunction,
-) -> Generator[list[Answer], None, None]:
+) -> Generator[list[Response], None, None]:
     """Make the calls, and give their answers in turn, as many at a time as are worth one transaction.
 
     While an answer is being taken in, the one after it is being fetched, and no more than that.
@@ -75,13 +74,13 @@ def fetch_chunks(
     symbols : tuple of str
         What is kept of a grouped answer; ``("*",)`` keeps all.
     deadline : Deadline
-        A chunk that would not fit into the time left, judged by the slowest one before it, is not begun.
+        A batch that would not fit into the time left, judged by the slowest one before it, is not begun.
     progress : callable
         Told of each call before its answer is waited for.
 
     Yields
     ------
-    list of Answer
+    list of Response
         At least one.
 
     Raises
@@ -90,48 +89,48 @@ def fetch_chunks(
         Once all answers that came before have been given out.
     """
     clock, slowest = deadline.clock, 0.0
-    chunk: list[Answer] = []
-    waiting: Future[Answer] | None = None
+    batch: list[Response] = []
+    waiting: Future[Response] | None = None
     ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
     try:
         started = clock.monotonic()
         for done, (call, following) in enumerate(zip_longest(calls, calls[1:])):
             progress(done, len(calls), str(call))
             try:
-                if not chunk and not waiting and deadline.remaining < slowest:
+                if not batch and not waiting and deadline.remaining < slowest:
                     raise TimeUpError(f"the next calls need up to {slowest:.0f} s" if slowest else "no time is left")
-                chunk.append(waiting.result() if waiting else _answer(client, call, symbols))
+                batch.append(waiting.result() if waiting else _respond(client, call, symbols))
             except StockTrackerError:
-                if chunk:
-                    yield chunk
+                if batch:
+                    yield batch
                 raise
             taken = clock.monotonic() - started
-            # Two more chunks must fit for an answer to be fetched ahead. Nor does it wait there for the plan's limit:
+            # Two more batches must fit for an answer to be fetched ahead. Nor does it wait there for the plan's limit:
             # that is left to this thread, which an interrupt reaches. A restatement may ask again while it is
             # committed, so nothing is fetched beside it.
             in_time = client.is_ready and deadline.remaining > 2 * max(slowest, taken)
             alone = following is None or call.restates
-            waiting = None if alone or not in_time else ahead.submit(_answer, client, following, symbols)
-            rows = sum(len(answer.accepted) for answer in chunk)
+            waiting = None if alone or not in_time else ahead.submit(_respond, client, following, symbols)
+            rows = sum(len(answer.accepted) for answer in batch)
             if following:  # what is stored between two sessions of a symbol is read with them
-                rows += len(chunk[-1].accepted) * len(sessions_between(call.last + DAY, following.first - DAY))
-            if alone or not in_time or following.restates or rows >= CHUNK_ROWS or taken > CHUNK_SECONDS:
-                yield chunk
+                rows += len(batch[-1].accepted) * len(sessions_between(call.last + DAY, following.first - DAY))
+            if alone or not in_time or following.restates or rows >= BATCH_ROWS or taken > BATCH_SECONDS:
+                yield batch
                 slowest = max(slowest, clock.monotonic() - started)
-                chunk, started = [], clock.monotonic()
+                batch, started = [], clock.monotonic()
     finally:
         ahead.shutdown(wait=False, cancel_futures=True)  # a failure does not wait for an answer that nobody takes
 
 
-def _answer(client: PolygonClient, call: Call, symbols: tuple[str, ...]) -> Answer:
+def _respond(client: PolygonClient, call: Call, symbols: tuple[str, ...]) -> Response:
     sessions = sessions_between(call.first, call.last)
     if isinstance(call, GroupedCall):
         bars = client.grouped_bars(call.session)
-        accepted, rejected = judge(_of_symbols(bars, symbols), sessions)
+        accepted, rejected = validate_bars(_of_symbols(bars, symbols), sessions)
     else:
         bars = client.range_bars(call.symbol, call.first, call.last)
-        accepted, rejected = judge(bars, sessions, symbol=call.symbol)
-    return Answer(call, sessions, accepted, rejected, is_empty=not bars)
+        accepted, rejected = validate_bars(bars, sessions, symbol=call.symbol)
+    return Response(call, sessions, accepted, rejected, is_empty=not bars)
 
 
 def _of_symbols(bars: list[Bar], symbols: tuple[str, ...]) -> list[Bar]:
@@ -142,5 +141,5 @@ def _of_symbols(bars: list[Bar], symbols: tuple[str, ...]) -> list[Bar]:
 
 
 def _may_be(symbol: object, wanted: set[str]) -> bool:
-    """Whether it is a wanted symbol, or none at all, which is for the judge to say."""
+    """Whether it is a wanted symbol, or none at all, which is for the validate_bars to say."""
     return not isinstance(symbol, str) or symbol in wanted

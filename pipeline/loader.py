@@ -1,7 +1,7 @@
-"""Bring what is missing: the way of a bar from the provider to the table, chunk by chunk.
+"""Bring what is missing: the way of a bar from the provider to the table, batch by batch.
 
 What comes in: a run, and the sessions it wants. What goes out: the table with them, and what there is to say of it.
-The bars, metrics, coverage, rejected bars and counts of a chunk of answers commit in one transaction, so that a run can
+The bars, metrics, coverage, rejected bars and counts of a batch of answers commit in one transaction, so that a run can
 end after any of them and the next one goes on. This module decides the order of a load's steps and does none of them
 itself.
 """
@@ -22,15 +22,15 @@ import utils
 from api_client import PolygonClient
 from domain.errors import TimeUpError
 from domain.planner import Call, GroupedCall, Range, RangeCall, merge_ranges, missing_pairs, plan_calls
-from pipeline.fetcher import Answer, fetch_chunks
+from pipeline.fetcher import Response, fetch_batches
 from pipeline.run import Run
-from pipeline.splits import clear_history, is_restated, plan_restatements
+from pipeline.splits import is_restated, plan_restatements, quarantine_unrestated
 from storage.engine import transaction
 from transformations import add_metrics, clean
 
 
 @dataclass
-class Progress:
+class LoadState:
     """What a load has seen so far.
 
     Attributes
@@ -78,7 +78,7 @@ def plan_load(run: Run, connection: Connection | None, sessions: Sequence[date])
 
 
 def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -> bool:
-    """Make the calls and commit their answers, chunk by chunk, until all are done or time is up.
+    """Make the calls and commit their answers, batch by batch, until all are done or time is up.
 
     Parameters
     ----------
@@ -99,86 +99,92 @@ def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -
     ApiError
         If the provider refuses or fails; what it answered before is committed.
     """
-    with transaction(run.tools.engine, write=False) as connection:
-        progress = Progress(latest, latest_seen=utils.latest_is_known(connection, latest))
-    left = list(calls)
+    with transaction(run.context.engine, write=False) as connection:
+        progress = LoadState(latest, latest_seen=utils.latest_is_known(connection, latest))
+    remaining_calls = list(calls)
     try:
-        _take(run, client, left, progress)
+        _fetch_and_commit(run, client, remaining_calls, progress)
         if progress.waiting and progress.latest_seen:
             # The provider got it between two answers, or has none of these symbols: one more call tells.
-            left.append(GroupedCall(latest))
-            _take(run, client, left, progress)
+            remaining_calls.append(GroupedCall(latest))
+            _fetch_and_commit(run, client, remaining_calls, progress)
     except TimeUpError as error:
-        run.warnings.append(f"{len(left)} of {len(calls)} calls are left for the next run: {error}")
+        run.warnings.append(
+            f"{len(remaining_calls)} of {len(calls)} calls are remaining_calls for the next run: {error}"
+        )
         return False
     finally:
         run.api_calls = client.calls
-    run.tools.progress(len(calls), len(calls), "")
+    run.context.progress(len(calls), len(calls), "")
     if progress.waiting and not progress.latest_seen:
         run.warnings.append(
             f"every bar of {latest} was rejected (see rejected_bars): the next run asks again"
             if progress.latest_rejected
             else f"the provider has no bar of {latest} yet: the next run asks again"
         )
-        with transaction(run.tools.engine) as connection:  # nor can it be trusted to know this morning's splits
+        with transaction(run.context.engine) as connection:  # nor can it be trusted to know this morning's splits
             run.save(connection, splits_until=latest)
     return True
 
 
-def _take(run: Run, client: PolygonClient, left: list[Call], progress: Progress) -> None:
-    """Make the calls that are left, and take each from the list once its answer is committed."""
-    tools = run.tools
+def _fetch_and_commit(run: Run, client: PolygonClient, remaining_calls: list[Call], progress: LoadState) -> None:
+    """Make the calls that are remaining_calls, and take each from the list once its answer is committed."""
+    context = run.context
     with closing(
-        fetch_chunks(client, tuple(left), run.request.symbols, deadline=tools.deadline, progress=tools.progress)
-    ) as chunks:
-        for chunk in chunks:
+        fetch_batches(
+            client, tuple(remaining_calls), run.request.symbols, deadline=context.deadline, progress=context.progress
+        )
+    ) as batches:
+        for batch in batches:
             run.api_calls = client.calls
-            commit(run, client, chunk, progress)
-            del left[: len(chunk)]
+            commit(run, client, batch, progress)
+            del remaining_calls[: len(batch)]
 
 
-def commit(run: Run, client: PolygonClient, chunk: Sequence[Answer], progress: Progress) -> None:
-    """Take a chunk of answers into the database, all of it in one transaction.
+def commit(run: Run, client: PolygonClient, batch: Sequence[Response], progress: LoadState) -> None:
+    """Take a batch of answers into the database, all of it in one transaction.
 
     Parameters
     ----------
     run : Run
     client : PolygonClient
         Asked again only where an answer leaves open whether it is restated.
-    chunk : sequence of Answer
+    batch : sequence of Response
         One or more in the order of their calls, of which a later bar replaces an earlier one; a restatement is alone.
-    progress : Progress
+    progress : LoadState
         Brought up to date.
     """
-    new = clean(pd.concat([answer.accepted for answer in chunk], ignore_index=True))
-    call = chunk[0].call
+    new = clean(pd.concat([answer.accepted for answer in batch], ignore_index=True))
+    call = batch[0].call
     restated_symbol = call.symbol if isinstance(call, RangeCall) and is_restated(run, client, call, new) else None
-    with transaction(run.tools.engine) as connection:
-        cleared = clear_history(run, connection, restated_symbol, new) if restated_symbol else 0
+    with transaction(run.context.engine) as connection:
+        cleared = quarantine_unrestated(run, connection, restated_symbol, new) if restated_symbol else 0
         waiting = {split.symbol for split in utils.read_pending_splits(connection)}
         if waiting:
             new = new[~new["symbol"].isin(waiting)]
         rows, restated, present = add_metrics(new, utils.read_neighbours(connection, new))
         counts = database.load_bars(connection, rows, restated, present)
-        rejected = [bar for answer in chunk for bar in answer.rejected]
+        rejected = [bar for answer in batch for bar in answer.rejected]
         counts.rejected = database.record_rejected(connection, run.run_id, rejected) + cleared
-        _cover(run, connection, chunk, progress, waiting)
+        _record_coverage(run, connection, batch, progress, waiting)
         run.counts.add(counts)
         run.save(connection)
     run.warnings += [
         f"the provider has no bar of any symbol on {answer.call.first}: taken as a closed exchange"
-        for answer in chunk
+        for answer in batch
         if isinstance(answer.call, GroupedCall) and answer.is_empty and answer.call.session != progress.latest
     ]
 
 
-def _cover(run: Run, connection: Connection, chunk: Sequence[Answer], progress: Progress, waiting: set[str]) -> None:
+def _record_coverage(
+    run: Run, connection: Connection, batch: Sequence[Response], progress: LoadState, waiting: set[str]
+) -> None:
     """Record the sessions of each call as fetched, but for symbols that wait to be restated.
 
     The latest session does not count while no bar of it has come from anywhere.
     """
     fetched: dict[str, list[Range]] = {}
-    for answer in chunk:
+    for answer in batch:
         progress.latest_seen = progress.latest_seen or answer.holds(progress.latest)
         progress.latest_rejected |= any(bar.date == progress.latest for bar in answer.rejected)
         sessions = answer.sessions

@@ -1,4 +1,4 @@
-"""A run: its request, the tools to carry it out, what it has done so far, its turn, and its row in ``job_runs``.
+"""A run: its request, the context to carry it out, what it has done so far, its lock, and its row in ``job_runs``.
 
 What comes in: a checked request. What goes out: a record of the run that is true at every commit, also when the run
 fails. Nothing here knows what a job does.
@@ -6,7 +6,6 @@ fails. Nothing here knows what a job does.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,37 +20,16 @@ import utils
 from config import Settings
 from domain.clock import Deadline
 from domain.errors import DataError, StockTrackerError
-from storage.engine import describe, transaction
+from domain.models import Counts, ProgressFunction, Request, no_progress
+from storage.engine import redacted_url, transaction
 from storage.locks import run_lock
 from storage.schema import ensure_schema
 
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where a sandbox runs
 
-ProgressFunction = Callable[[int, int, str], None]
-
-
-def no_progress(done: int, total: int, doing: str) -> None:
-    """Show nothing."""
-
 
 @dataclass(frozen=True)
-class Request:
-    """A payload, checked and complete; ``run_id`` names its run in ``job_runs`` and in the log."""
-
-    job_type: str
-    symbols: tuple[str, ...]
-    as_of: date
-    sessions: int = 70
-    start: date | None = None
-    end: date | None = None
-    dry_run: bool = False
-    force: bool = False
-    payload: str = "{}"
-    run_id: str = field(default_factory=lambda: str(uuid.uuid4()), compare=False)
-
-
-@dataclass(frozen=True)
-class Tools:
+class RunContext:
     """What a job works with, given to it so that tests can give it others."""
 
     settings: Settings
@@ -66,8 +44,8 @@ class Run:
     """One run of a job, from its start to its result."""
 
     request: Request
-    tools: Tools
-    counts: database.Counts = field(default_factory=database.Counts)
+    context: RunContext
+    counts: Counts = field(default_factory=Counts)
     api_calls: int = 0
     warnings: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
@@ -83,7 +61,7 @@ class Run:
 
 
 @contextmanager
-def turn(this: Run, sessions: Sequence[date] = ()) -> Iterator[bool]:
+def exclusive(run: Run, sessions: Sequence[date] = ()) -> Iterator[bool]:
     """Wait until no other run holds these sessions, or any at all, and hold them; a dry run waits for nobody.
 
     Yields
@@ -96,23 +74,23 @@ def turn(this: Run, sessions: Sequence[date] = ()) -> Iterator[bool]:
     DataError
         If time is up before, or the database holds bars of another kind.
     """
-    if this.request.dry_run:
+    if run.request.dry_run:
         yield True
         return
-    with run_lock(this.tools.engine, this.tools.deadline.remaining, sessions) as alone:
-        _refuse_to_mix(this.tools)
+    with run_lock(run.context.engine, run.context.deadline.remaining, sessions) as alone:
+        _ensure_same_provider(run.context)
         yield alone
 
 
-def _refuse_to_mix(tools: Tools) -> None:
+def _ensure_same_provider(context: RunContext) -> None:
     """Recorded prices of the sandbox and live ones must not meet in one table."""
-    host = _host(tools.settings)
-    with transaction(tools.engine, write=False) as connection:
+    host = _host(context.settings)
+    with transaction(context.engine, write=False) as connection:
         providers = utils.read_providers(connection)
     for other in providers:
         if (other in THIS_MACHINE) != (host in THIS_MACHINE):
             raise DataError(
-                f"{describe(tools.engine)} holds prices from {other}, not from {host}:"
+                f"{redacted_url(context.engine)} holds prices from {other}, not from {host}:"
                 " set DATABASE_URL to another database, or remove that one"
             )
 
@@ -122,25 +100,25 @@ def _host(settings: Settings) -> str:
 
 
 @contextmanager
-def recorded(this: Run) -> Iterator[None]:
+def journaled(run: Run) -> Iterator[None]:
     """Open the run's row, and close it with the error of a run that fails."""
-    request, tools = this.request, this.tools
-    with transaction(tools.engine) as connection:
+    request, context = run.request, run.context
+    with transaction(context.engine) as connection:
         if not utils.schema_exists(connection):
             ensure_schema(connection)
         database.start_run(
             connection,
-            provider=_host(tools.settings),
-            run_id=this.run_id,
+            provider=_host(context.settings),
+            run_id=run.run_id,
             job_type=request.job_type,
             payload=request.payload,
             as_of=request.as_of,
-            started_at=tools.now(),
+            started_at=context.now(),
         )
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
         message = str(error) if isinstance(error, StockTrackerError) else f"{type(error).__name__}: {error}"
-        with transaction(tools.engine) as connection:
-            this.save(connection, status="failed", finished_at=tools.now(), error=message)
+        with transaction(context.engine) as connection:
+            run.save(connection, status="failed", finished_at=context.now(), error=message)
         raise

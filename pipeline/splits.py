@@ -18,11 +18,11 @@ from sqlalchemy import Connection
 
 import database
 import utils
-from api_client import PolygonClient, Split
-from config import EVERY_SYMBOL
+from api_client import PolygonClient
 from domain.calendar import today
+from domain.models import EVERY_SYMBOL, RejectedBar, Split
 from domain.planner import RangeCall
-from domain.validation import RejectedBar, judge
+from domain.validation import validate_bars
 from pipeline.run import Run
 from storage.engine import transaction
 
@@ -51,7 +51,7 @@ def look_for_splits(run: Run, client: PolygonClient, *, alone: bool) -> None:
         As :meth:`PolygonClient.splits`.
     """
     as_of = run.request.as_of
-    with transaction(run.tools.engine, write=False) as connection:
+    with transaction(run.context.engine, write=False) as connection:
         known = utils.read_splits_until(connection)
         # A split may be listed late. An adopted table is of unknown scale from its first row on.
         since = known - LISTED_LATE if known else utils.read_first_session(connection)
@@ -62,12 +62,12 @@ def look_for_splits(run: Run, client: PolygonClient, *, alone: bool) -> None:
         if len(named) > NAMED_SYMBOLS or EVERY_SYMBOL in named:
             named = []
         # Bars are as of the provider's today, whatever date stands for ours.
-        found = client.splits(since, max(as_of, today(run.tools.now())), named)
+        found = client.splits(since, max(as_of, today(run.context.now())), named)
         run.api_calls = client.calls
-    with transaction(run.tools.engine) as connection:
+    with transaction(run.context.engine) as connection:
         symbols = sorted({split.symbol for split in found})
         pending = utils.read_spans(connection, symbols).keys() if alone else symbols
-        database.record_splits(connection, found, pending=pending, now=run.tools.now())
+        database.record_splits(connection, found, pending=pending, now=run.context.now())
         run.save(connection, splits_until=max(known or as_of, as_of))
 
 
@@ -124,7 +124,7 @@ def is_restated(run: Run, client: PolygonClient, call: RangeCall, bars: pd.DataF
     """
     if not call.restates:
         return False
-    with transaction(run.tools.engine, write=False) as connection:
+    with transaction(run.context.engine, write=False) as connection:
         pending = [split for split in utils.read_pending_splits(connection) if split.symbol == call.symbol]
         spans = utils.read_spans(connection, [call.symbol])
         stored = utils.read_history(connection, [call.symbol], *spans.get(call.symbol, (call.first, call.last)))
@@ -145,19 +145,19 @@ def is_restated(run: Run, client: PolygonClient, call: RangeCall, bars: pd.DataF
     if before.empty or run.request.as_of > pending[-1].execution_date:
         return True
     both = stored.merge(before, on="date", suffixes=("_stored", "_new"))
-    if _fits(both["close_stored"] / both["close_new"], pending):
+    if _closes_match_splits(both["close_stored"] / both["close_new"], pending):
         return True
     session = before["date"].iloc[-1].date()
     traded = client.range_bars(call.symbol, session, session, adjusted=False)
     run.api_calls = client.calls
-    raw, _ = judge(traded, [session], symbol=call.symbol)
-    if _fits(raw["close"] / before["close"].iloc[-1], pending):
+    raw, _ = validate_bars(traded, [session], symbol=call.symbol)
+    if _closes_match_splits(raw["close"] / before["close"].iloc[-1], pending):
         return True
     run.warnings.append(f"{named}: the provider has not restated its history yet; the next run asks again")
     return False
 
 
-def _fits(ratios: pd.Series[float], pending: Sequence[Split]) -> bool:
+def _closes_match_splits(ratios: pd.Series[float], pending: Sequence[Split]) -> bool:
     """Whether old closes are to new ones as the splits say, rather than the same."""
     ratios = ratios[ratios > 0]  # an adopted row may have no close, or one of 0
     if ratios.empty:
@@ -167,7 +167,7 @@ def _fits(ratios: pd.Series[float], pending: Sequence[Split]) -> bool:
     return abs(seen - expected) < abs(seen)
 
 
-def clear_history(run: Run, connection: Connection, symbol: str, bars: pd.DataFrame) -> int:
+def quarantine_unrestated(run: Run, connection: Connection, symbol: str, bars: pd.DataFrame) -> int:
     """Clear the way for a symbol's restated history, inside the transaction that stores it.
 
     Rows that the restated history lacks have the old scale and cannot stay beside the new one: they move to
@@ -200,6 +200,6 @@ def clear_history(run: Run, connection: Connection, symbol: str, bars: pd.DataFr
         database.record_rejected(connection, run.run_id, moved)
         run.warnings.append(f"{named}: {len(moved)} stored bars moved to rejected_bars: {reason}")
         database.delete_bars(connection, symbol, [bar.date for bar in moved if bar.date])
-    database.mark_restated(connection, symbol, run.tools.now())
+    database.mark_restated(connection, symbol, run.context.now())
     run.splits.append(f"{named}: history restated")
     return len(moved)

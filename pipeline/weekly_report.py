@@ -17,15 +17,16 @@ from sqlalchemy import Connection
 
 import database
 import utils
-from config import EVERY_SYMBOL
 from domain.calendar import last_sessions, week_start
+from domain.models import EVERY_SYMBOL
 from pipeline.run import Run
 from report import notices
 from report.chart_config import CHART_SESSIONS
 from report.charts import Chart, fetch_charts
 from report.delivery import Delivery, outbox_files, send
 from report.email import build_message
-from reporting import Report, Week, build_report, chart_symbols, page
+from report.model import Report, Week
+from reporting import build_report, chart_symbols, page
 from storage.engine import transaction
 from transformations import weekly_performance
 
@@ -36,12 +37,12 @@ DONE = ("sent", "resent")  # in sent_reports: the week's report was handed over
 Outcome = dict[str, Any]
 
 
-def already_sent(this: Run, sessions: Sequence[date]) -> Outcome | None:
+def already_sent(run: Run, sessions: Sequence[date]) -> Outcome | None:
     """The result of a run that finds its week reported, or None.
 
     Parameters
     ----------
-    this : Run
+    run : Run
     sessions : sequence of datetime.date
         The week's.
 
@@ -49,13 +50,13 @@ def already_sent(this: Run, sessions: Sequence[date]) -> Outcome | None:
     -------
     dict or None
     """
-    if this.request.force or this.request.dry_run:
+    if run.request.force or run.request.dry_run:
         return None
-    sent = _earlier(this, sessions)
-    return _again(this, sessions, sent) if sent and sent["status"] in DONE else None
+    sent = _delivery_record(run, sessions)
+    return _already_sent_result(run, sessions, sent) if sent and sent["status"] in DONE else None
 
 
-def send_report(this: Run, sessions: Sequence[date], shortfall: Sequence[str]) -> Outcome:
+def send_report(run: Run, sessions: Sequence[date], shortfall: Sequence[str]) -> Outcome:
     """Make the week's report of what is stored and hand it over; a dry run leaves it in the outbox as a preview.
 
     Without any price the mail says so, and the week's report is still to come: once there are prices, the next run
@@ -63,7 +64,7 @@ def send_report(this: Run, sessions: Sequence[date], shortfall: Sequence[str]) -
 
     Parameters
     ----------
-    this : Run
+    run : Run
         Takes the warnings.
     sessions : sequence of datetime.date
         The week's.
@@ -79,26 +80,28 @@ def send_report(this: Run, sessions: Sequence[date], shortfall: Sequence[str]) -
     ConfigError, DeliveryError
         As :func:`report.delivery.send`; the claim stays unconfirmed, and the next run sends.
     """
-    if known := already_sent(this, sessions):  # by a run that was faster to load the week
+    if known := already_sent(run, sessions):  # by a run that was faster to load the week
         return known
-    request, settings = this.request, this.tools.settings
-    history, told = _read_week(this, sessions)
+    request, settings = run.request, run.context.settings
+    history, gaps = _read_week(run, sessions)
     performance = weekly_performance(history, pd.Timestamp(sessions[0]))
-    sent = _earlier(this, sessions)
+    sent = _delivery_record(run, sessions)
     if performance.empty and sent and sent["status"] == "no_prices" and not (request.force or request.dry_run):
-        return _again(this, sessions, sent)
+        return _already_sent_result(run, sessions, sent)
     charted = chart_symbols(performance, settings.chart_symbols)
     drawn = history[history["symbol"].isin(charted)].sort_values(["symbol", "date"])
-    pictures, undrawn = _draw(this, drawn)
-    undrawn += [f"no chart for {s}: it has no price in this week" for s in settings.chart_symbols if s not in charted]
-    said = [*shortfall, *told, *undrawn]
-    this.warnings += said
+    pictures, missing_charts = _fetch_charts(run, drawn)
+    missing_charts += [
+        f"no chart for {s}: it has no price in this week" for s in settings.chart_symbols if s not in charted
+    ]
+    sentences = [*shortfall, *gaps, *missing_charts]
+    run.warnings += sentences
     week = Week(sessions[0], sessions[-1], len(sessions))
     report = build_report(
         performance,
         week,
         charts=pictures,
-        notes=[*notices.closures(sessions), *said],
+        notes=[*notices.closures(sessions), *sentences],
         chosen=settings.chart_symbols,
     )
     outcome: Outcome = {
@@ -107,20 +110,20 @@ def send_report(this: Run, sessions: Sequence[date], shortfall: Sequence[str]) -
         "charts": [chart.symbol for chart in report.charts],
     }
     if request.dry_run:
-        return {**outcome, "status": "ok", **_preview(this, report, sent)}
-    delivery = _deliver(this, report, sent)
-    this.warnings += [f"{recipient} was refused: {reason}" for recipient, reason in delivery.refused.items()]
+        return {**outcome, "status": "ok", **_preview(run, report, sent)}
+    delivery = _deliver(run, report, sent)
+    run.warnings += [f"{recipient} was refused: {reason}" for recipient, reason in delivery.refused.items()]
     files = outbox_files(settings, report.name)
     return {**outcome, "status": "sent", "recipients": list(delivery.recipients), "files": files}
 
 
-def _earlier(this: Run, sessions: Sequence[date]) -> Mapping[str, Any] | None:
-    with utils.reading(this.tools.engine) as stored:
+def _delivery_record(run: Run, sessions: Sequence[date]) -> Mapping[str, Any] | None:
+    with utils.reading(run.context.engine) as stored:
         return utils.read_sent_report(stored, week_start(sessions[0])) if stored else None
 
 
-def _again(this: Run, sessions: Sequence[date], sent: Mapping[str, Any]) -> Outcome:
-    settings = this.tools.settings
+def _already_sent_result(run: Run, sessions: Sequence[date], sent: Mapping[str, Any]) -> Outcome:
+    settings = run.context.settings
     return {
         "status": "already_sent",
         "sessions": list(sessions),
@@ -132,17 +135,17 @@ def _again(this: Run, sessions: Sequence[date], sent: Mapping[str, Any]) -> Outc
     }
 
 
-def _read_week(this: Run, sessions: Sequence[date]) -> tuple[pd.DataFrame, list[str]]:
+def _read_week(run: Run, sessions: Sequence[date]) -> tuple[pd.DataFrame, list[str]]:
     """The stored rows that the report is made of, and sentences on those that are not there."""
     first = last_sessions(CHART_SESSIONS, sessions[-1] + timedelta(days=1))[0]
-    with utils.reading(this.tools.engine) as stored:
+    with utils.reading(run.context.engine) as stored:
         if not stored:
             return utils.no_history(), []
-        history = utils.read_history(stored, this.request.symbols, first, sessions[-1])
-        return history, _unusual(stored, this.request.symbols, sessions, history)
+        history = utils.read_history(stored, run.request.symbols, first, sessions[-1])
+        return history, _data_gaps(stored, run.request.symbols, sessions, history)
 
 
-def _unusual(
+def _data_gaps(
     stored: Connection, symbols: tuple[str, ...], sessions: Sequence[date], history: pd.DataFrame
 ) -> list[str]:
     """What to say of absent, rejected and split bars of the week."""
@@ -161,10 +164,10 @@ def _unusual(
     ]
 
 
-def _draw(this: Run, bars: pd.DataFrame) -> tuple[list[Chart], list[str]]:
+def _fetch_charts(run: Run, bars: pd.DataFrame) -> tuple[list[Chart], list[str]]:
     """The charts, in half of what is left of the invocation at most; of those that failed, each reason once."""
-    seconds = max(min(CHART_SECONDS, this.tools.deadline.remaining / 2), 1.0)
-    pictures, failures = fetch_charts(bars, url=this.tools.settings.quickchart_url, timeout=seconds)
+    seconds = max(min(CHART_SECONDS, run.context.deadline.remaining / 2), 1.0)
+    pictures, failures = fetch_charts(bars, url=run.context.settings.quickchart_url, timeout=seconds)
     symbols: dict[str, list[str]] = {}
     for failure in failures:
         start, _, reason = failure.partition(": ")
@@ -172,9 +175,9 @@ def _draw(this: Run, bars: pd.DataFrame) -> tuple[list[Chart], list[str]]:
     return pictures, [f"no chart for {', '.join(names)}: {reason}" for reason, names in symbols.items()]
 
 
-def _deliver(this: Run, report: Report, sent: Mapping[str, Any] | None) -> Delivery:
+def _deliver(run: Run, report: Report, sent: Mapping[str, Any] | None) -> Delivery:
     """Claim the week, hand the mail over, confirm; the next run after one that died in between finds the claim."""
-    settings, now, week = this.tools.settings, this.tools.now(), week_start(report.week.first)
+    settings, now, week = run.context.settings, run.context.now(), week_start(report.week.first)
     same = sent is not None and str(sent["message_id"]).startswith(f"<{report.name}@")
     message = build_message(
         report,
@@ -184,11 +187,11 @@ def _deliver(this: Run, report: Report, sent: Mapping[str, Any] | None) -> Deliv
         unsubscribe=settings.mail_unsubscribe,
         identity=sent["message_id"] if sent and same else None,
     )
-    with transaction(this.tools.engine) as connection:
+    with transaction(run.context.engine) as connection:
         database.claim_report(
             connection,
             week,
-            run_id=this.run_id,
+            run_id=run.run_id,
             message_id=str(message["Message-ID"]),
             subject=report.subject,
             recipients=", ".join(settings.mail_to),
@@ -196,29 +199,29 @@ def _deliver(this: Run, report: Report, sent: Mapping[str, Any] | None) -> Deliv
         )
     unconfirmed = same and sent is not None and sent["status"] == "claimed"
     if unconfirmed:
-        this.warnings.append(
+        run.warnings.append(
             "an earlier run claimed this week and did not confirm its mail: if that arrived, this one is its copy,"
             f" with the same Message-ID {message['Message-ID']}"
         )
-    seconds = max(min(MAIL_SECONDS, this.tools.deadline.remaining), 1.0)
+    seconds = max(min(MAIL_SECONDS, run.context.deadline.remaining), 1.0)
     delivery = send(message, settings, page=page(report), timeout=seconds)
     status = "no_prices" if report.empty else "resent" if unconfirmed else "sent"
-    with transaction(this.tools.engine) as connection:
-        database.confirm_report(connection, week, this.tools.now(), status)
+    with transaction(run.context.engine) as connection:
+        database.confirm_report(connection, week, run.context.now(), status)
     return delivery
 
 
-def _preview(this: Run, report: Report, sent: Mapping[str, Any] | None) -> Outcome:
+def _preview(run: Run, report: Report, sent: Mapping[str, Any] | None) -> Outcome:
     """Leave the report in the outbox under a name of its own, however mail leaves."""
     if sent and sent["status"] in DONE:
-        this.warnings.append(f"this week's report was sent at {sent['sent_at']}; only force would send it again")
-    settings = this.tools.settings.model_copy(update={"mail_transport": "outbox"})
+        run.warnings.append(f"this week's report was sent at {sent['sent_at']}; only force would send it again")
+    settings = run.context.settings.model_copy(update={"mail_transport": "outbox"})
     preview = replace(report, name=f"{report.name}-preview")
     message = build_message(
         preview,
         sender=settings.mail_from,
         recipients=settings.mail_to,
-        sent_at=this.tools.now(),
+        sent_at=run.context.now(),
         unsubscribe=settings.mail_unsubscribe,
     )
     send(message, settings, page=page(preview))

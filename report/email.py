@@ -15,7 +15,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 
 from domain.errors import ConfigError
-from reporting import Report, content_id
+from report.model import Report, content_id
 
 NOBODY = "stock-tracker@localhost"  # sender and recipient of a mail that only goes to the outbox
 

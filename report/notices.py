@@ -16,7 +16,7 @@ import pandas as pd
 from domain.calendar import week_start
 
 if TYPE_CHECKING:
-    from api_client import Split
+    from domain.models import Split
 
 NAMED = 8  # symbols in a sentence; of more, these and a count
 LISTED = 10  # sentences on rejected bars, and on splits; of more, these and a count

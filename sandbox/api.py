@@ -16,7 +16,9 @@ from fractions import Fraction
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from sandbox.history import NEW_YORK, PriceHistory, Split
+from domain.calendar import NEW_YORK
+from domain.models import Split
+from sandbox.history import PriceHistory, price_factor
 
 RANGE = re.compile(r"/v2/aggs/ticker/([^/]+)/range/1/day/([^/]+)/([^/]+)")
 GROUPED = re.compile(r"/v2/aggs/grouped/locale/us/market/stocks/([^/]+)")
@@ -130,7 +132,7 @@ class Market:
         for later in self.history.splits_between(
             split.execution_date, self.today, today=self.today, symbols={split.symbol}
         ):
-            factor *= Fraction(later.split_from, later.split_to)
+            factor *= price_factor(later)
         return {
             "id": "E" + hashlib.sha256(repr(split).encode()).hexdigest(),
             "ticker": split.symbol,

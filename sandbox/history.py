@@ -9,32 +9,18 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from zoneinfo import ZoneInfo
+from fractions import Fraction
 
+from domain.calendar import NEW_YORK
+from domain.models import Split
 from sandbox.bars import Bar, Tape, recorded_tape, synthetic_tape
 
-NEW_YORK = ZoneInfo("America/New_York")
 _OPENING, _CLOSING = time(0), time(16)
 _MICRO = Decimal("0.000001")
 _EXACT = Context(prec=350, rounding=ROUND_HALF_EVEN)  # holds any finite float with 6 decimals
 _PRICES = ("o", "h", "l", "c", "vw")
-
-
-@dataclass(frozen=True)
-class Split:
-    """A split: from ``execution_date`` on, ``split_from`` old shares trade as ``split_to`` new ones."""
-
-    symbol: str
-    execution_date: date
-    split_from: int
-    split_to: int
-
-    def __post_init__(self) -> None:
-        if self.split_from <= 0 or self.split_to <= 0:
-            raise ValueError(f"a split of {self.split_from} into {self.split_to}: both must be positive")
 
 
 RECORDED_SPLITS = (
@@ -227,13 +213,19 @@ def _milliseconds(session: date, at: time) -> int:
 def _wire(bar: Bar, session: date, splits: Iterable[Split] | None, **stamps: object) -> Bar:
     """A copy of the bar, stamped, on the scale after those of ``splits`` that came after its session."""
     wire = {**bar, **stamps}
-    old = new = 1
+    factor = Fraction(1)
     for split in splits or ():
         if session < split.execution_date:
-            old, new = old * split.split_from, new * split.split_to
-    if old != new:
+            factor *= price_factor(split)
+    if factor != 1:
+        old, new = factor.as_integer_ratio()
         wire.update({key: scaled(wire[key], old, new) for key in _PRICES if key in wire}, v=scaled(wire["v"], new, old))
     return wire
+
+
+def price_factor(split: Split) -> Fraction:
+    """What brings a price from before a split to the scale after it, exactly."""
+    return Fraction(split.split_from) / Fraction(split.split_to)
 
 
 def scaled(value: object, numerator: int, denominator: int) -> object:

@@ -99,7 +99,7 @@ def csv_pieces(frame: pd.DataFrame) -> Iterator[bytes]:
     """A frame as CSV in pieces: the server parses one while the next is written, and no piece is large."""
     from pyarrow import csv
 
-    table = pa.table({name: pa.array(_short(frame[name]), from_pandas=True) for name in frame.columns})
+    table = pa.table({name: pa.array(_dates_where_midnight(frame[name]), from_pandas=True) for name in frame.columns})
     options = csv.WriteOptions(include_header=False, batch_size=COPY_ROWS)
     for batch in table.to_batches(COPY_ROWS):
         piece = pa.BufferOutputStream()
@@ -107,7 +107,7 @@ def csv_pieces(frame: pd.DataFrame) -> Iterator[bytes]:
         yield piece.getvalue().to_pybytes()
 
 
-def _short(column: pd.Series[Any]) -> pd.Series[Any] | npt.NDArray[Any]:
+def _dates_where_midnight(column: pd.Series[Any]) -> pd.Series[Any] | npt.NDArray[Any]:
     """A column as it is, but midnights as dates, which are shorter and sooner parsed."""
     if column.dtype.kind != "M":
         return column

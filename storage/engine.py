@@ -162,7 +162,7 @@ def _ssl_context(mode: str, authority: str | tuple[str, ...] | None) -> ssl.SSLC
     return context
 
 
-def describe(engine: Engine) -> str:
+def redacted_url(engine: Engine) -> str:
     """Where the database is, without user or password."""
     url = engine.url
     if url.get_backend_name() == "sqlite":
@@ -197,7 +197,7 @@ def transaction(engine: Engine, *, write: bool = True) -> Iterator[Connection]:
             yield connection
 
 
-def exists(engine: Engine) -> bool:
+def database_exists(engine: Engine) -> bool:
     """Whether there is a database to connect to: connecting to a SQLite file that is not there would make it."""
     return engine.dialect.name != "sqlite" or Path(str(engine.url.database)).exists()
 
@@ -214,8 +214,8 @@ def _one_line_errors(engine: Engine) -> Iterator[None]:
 
 
 def _refusal(engine: Engine, error: BaseException | None) -> StockTrackerError:
-    message = f"{describe(engine)}: {reason(error)}"
-    if _detail(error).get("C", "").startswith(LOGIN_REFUSED):
+    message = f"{redacted_url(engine)}: {one_line_message(error)}"
+    if server_error_fields(error).get("C", "").startswith(LOGIN_REFUSED):
         return CredentialsError(f"{message}; check the user and the password in DATABASE_URL")
     return DataError(message)
 
@@ -227,15 +227,16 @@ def connecting(engine: Engine) -> Iterator[None]:
         with _one_line_errors(engine):
             yield
     except (OSError, UnicodeError) as error:
-        raise DataError(f"{describe(engine)} cannot be reached: {error}") from None
+        raise DataError(f"{redacted_url(engine)} cannot be reached: {error}") from None
 
 
-def reason(error: BaseException | None) -> str:
+def one_line_message(error: BaseException | None) -> str:
     """The driver's message in one line; pg8000 gives the server's as a dictionary with M for the message."""
     said = error.args[0] if error and error.args else error
-    return " ".join((_detail(error).get("M") or str(said)).split())
+    return " ".join((server_error_fields(error).get("M") or str(said)).split())
 
 
-def _detail(error: BaseException | None) -> dict[str, str]:
+def server_error_fields(error: BaseException | None) -> dict[str, str]:
+    """The fields of PostgreSQL's error message (``C`` is the SQLSTATE, ``M`` the text); empty for other errors."""
     said = error.args[0] if error and error.args else None
     return said if isinstance(said, dict) else {}

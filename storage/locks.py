@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from domain.errors import DataError
-from storage.engine import connecting, describe, reason
+from storage.engine import connecting, one_line_message, redacted_url
 
 RUN_LOCK = 0x53544F434B02
 SESSION_LOCKS = 0x53544F43  # the first of two keys; the second is the session
@@ -74,8 +74,8 @@ def _take_run_lock(connection: Connection, engine: Engine, wait: float, sessions
         else:
             connection.exec_driver_sql("BEGIN EXCLUSIVE")
     except DBAPIError as error:
-        if reason(error.orig).startswith(LOCK_HELD):
-            raise DataError(f"{describe(engine)}: another run is still going on; try again later") from None
+        if one_line_message(error.orig).startswith(LOCK_HELD):
+            raise DataError(f"{redacted_url(engine)}: another run is still going on; try again later") from None
         raise
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from report.charts import Chart
-from reporting import Report, Week, build_report, page
+from report.model import Report, Week
+from reporting import build_report, page
 
 ROOT = Path(__file__).parents[2]
 DEMO = "weekly-report-2013-03-01"

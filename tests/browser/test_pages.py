@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from reporting import Week
+from report.model import Week
 from sandbox.npm import NodeUnavailable
 from sandbox.renderer import Renderer, RendererUnavailable
 from tests.browser.chromium import browser

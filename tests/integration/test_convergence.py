@@ -26,8 +26,9 @@ from config import Settings
 from domain.calendar import previous_session, sessions_between
 from domain.clock import Deadline, SystemClock
 from domain.errors import StockTrackerError
+from domain.models import Request
 from pipeline import jobs
-from pipeline.run import Request, Tools
+from pipeline.run import RunContext
 from sandbox.history import PriceHistory, Split
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine
@@ -84,8 +85,10 @@ class World:
         """Run a job as of the market's today."""
         if request.get("start"):
             self.earliest = min(self.earliest, request["start"])
-        tools = Tools(settings=self.settings, engine=self.engine, deadline=Deadline(None, SystemClock()))
-        return jobs.run(Request(job_type, **{"as_of": self.market.today, "sessions": FIRST_LOAD, **request}), tools)
+        context = RunContext(settings=self.settings, engine=self.engine, deadline=Deadline(None, SystemClock()))
+        return jobs.run_job(
+            Request(job_type, **{"as_of": self.market.today, "sessions": FIRST_LOAD, **request}), context
+        )
 
     def expected(self) -> list[oracle.Row]:
         """An independent bulk load of all that the market has up to its today."""

@@ -46,7 +46,7 @@ import json, os, signal, sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pipeline import jobs
-from lambda_main import parse_payload, tools_for
+from lambda_main import parse_payload, run_context
 looks = int(sys.argv[1])
 def now():
     global looks
@@ -54,11 +54,11 @@ def now():
     if looks == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return datetime.now(UTC)
-tools = replace(tools_for(None), now=now)
+context = replace(run_context(None), now=now)
 print("ready", flush=True)
 for line in sys.stdin:
-    request = parse_payload(json.loads(line), tools.settings, datetime.now(UTC).date())
-    print(json.dumps(jobs.run(request, tools)), flush=True)
+    request = parse_payload(json.loads(line), context.settings, datetime.now(UTC).date())
+    print(json.dumps(jobs.run_job(request, context)), flush=True)
 """
 
 

@@ -12,8 +12,9 @@ from config import Settings
 from domain.calendar import last_sessions, previous_session
 from domain.clock import Deadline
 from domain.errors import DataError
+from domain.models import Request
 from pipeline import jobs
-from pipeline.run import Request, Tools
+from pipeline.run import RunContext
 from sandbox.history import PriceHistory, Split
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine
@@ -200,8 +201,8 @@ def test_a_run_that_is_out_of_time_is_partial_and_the_next_ones_go_on(market: Ma
     settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
     statuses, inserted = [], 0
     while len(statuses) < 10 and (not statuses or statuses[-1] == "partial"):
-        tools = Tools(settings=settings, engine=engine, deadline=Deadline(20, ManualClock()))
-        result = jobs.run(Request("initialize", SYMBOLS, TODAY), tools)
+        context = RunContext(settings=settings, engine=engine, deadline=Deadline(20, ManualClock()))
+        result = jobs.run_job(Request("initialize", SYMBOLS, TODAY), context)
         statuses.append(result["status"])
         inserted += result["rows"]["inserted"]
 
@@ -214,9 +215,9 @@ def test_a_run_that_is_out_of_time_is_partial_and_the_next_ones_go_on(market: Ma
 
 def test_the_plans_limit_never_makes_a_run_wait_past_its_time(market: MarketServer, engine: Engine) -> None:
     settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=2)
-    tools = Tools(settings=settings, engine=engine, deadline=Deadline(55, ManualClock()))
+    context = RunContext(settings=settings, engine=engine, deadline=Deadline(55, ManualClock()))
 
-    result = jobs.run(Request("initialize", SYMBOLS, TODAY), tools)
+    result = jobs.run_job(Request("initialize", SYMBOLS, TODAY), context)
 
     assert result["status"] == "partial"
     assert result["rows"]["inserted"] == 140
@@ -249,8 +250,8 @@ def test_the_whole_market_is_covered_in_one_row_and_heals_through_a_week_of_spli
             settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
 
             def run(job_type: str, as_of: date, **more: int) -> dict:
-                tools = Tools(settings=settings, engine=engine, deadline=Deadline(None, ManualClock()))  # noqa: B023
-                return jobs.run(Request(job_type, ("*",), as_of, **more), tools)
+                context = RunContext(settings=settings, engine=engine, deadline=Deadline(None, ManualClock()))  # noqa: B023
+                return jobs.run_job(Request(job_type, ("*",), as_of, **more), context)
 
             run("initialize", date(2013, 2, 22), sessions=20)
             assert dict(market.calls) == {"grouped": 20}
@@ -318,13 +319,13 @@ def test_restated_history_that_lacks_much_of_what_is_stored_is_doubted(
 def test_a_copy_that_the_database_refuses_is_one_line(postgresql_url: str, market: MarketServer) -> None:
     engine = open_engine(postgresql_url)
     settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
-    tools = Tools(settings=settings, engine=engine, deadline=Deadline(None, ManualClock()))
-    jobs.run(Request("initialize", ("IBM",), date(2013, 2, 1), sessions=1), tools)
+    context = RunContext(settings=settings, engine=engine, deadline=Deadline(None, ManualClock()))
+    jobs.run_job(Request("initialize", ("IBM",), date(2013, 2, 1), sessions=1), context)
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE stock_data ADD exchange TEXT"))
         connection.execute(text("UPDATE stock_data SET exchange = 'N'"))
         connection.execute(text("ALTER TABLE stock_data ALTER exchange SET NOT NULL"))
 
     with pytest.raises(DataError, match='null value in column "exchange"') as caught:
-        jobs.run(Request("daily_update", ("IBM",), TODAY), tools)
+        jobs.run_job(Request("daily_update", ("IBM",), TODAY), context)
     assert "\n" not in str(caught.value)

@@ -16,8 +16,9 @@ import utils
 from config import Settings
 from domain.calendar import sessions_between
 from domain.clock import Deadline
+from domain.models import Request
 from pipeline import jobs
-from pipeline.run import Request, Tools
+from pipeline.run import RunContext
 from sandbox.history import PriceHistory
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine, transaction
@@ -96,9 +97,9 @@ def test_500_sessions_of_the_whole_market_take_500_calls_and_under_100_minutes_o
     clock = StillClock()
     with MarketServer(PriceHistory.synthetic(3, 500, seed=1, end=end), today=today) as market:
         settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=5)
-        tools = Tools(settings=settings, engine=open_engine(sqlite_url), deadline=Deadline(None, clock))
+        context = RunContext(settings=settings, engine=open_engine(sqlite_url), deadline=Deadline(None, clock))
 
-        result = jobs.run(Request("initialize", ("*",), today, sessions=500), tools)
+        result = jobs.run_job(Request("initialize", ("*",), today, sessions=500), context)
 
         assert dict(market.calls) == {"grouped": 500}
     assert result["rows"]["inserted"] == 1500

@@ -7,10 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from api_client import ATTEMPTS, BACKOFF_MAX, LONGEST_PAUSE, PolygonClient, RateLimiter, Split
+from api_client import ATTEMPTS, BACKOFF_MAX, LONGEST_PAUSE, PolygonClient, RateLimiter
 from domain.calendar import session_dates
 from domain.clock import Deadline
 from domain.errors import ApiError, CredentialsError, TimeUpError
+from domain.models import Split
 from sandbox.history import PriceHistory
 from sandbox.local_http import LocalServer, Reply
 from sandbox.server import Fault, MarketServer
@@ -138,9 +139,9 @@ class TestBars:
 class TestSplits:
     def test_splits_are_those_of_all_symbols_oldest_first(self, client, market):
         assert client.splits(date(2000, 1, 1), FRIDAY) == [
-            Split(date(2000, 6, 21), "AAPL", 1, 2),
-            Split(date(2003, 2, 18), "MSFT", 1, 2),
-            Split(date(2005, 2, 28), "AAPL", 1, 2),
+            Split("AAPL", date(2000, 6, 21), 1, 2),
+            Split("MSFT", date(2003, 2, 18), 1, 2),
+            Split("AAPL", date(2005, 2, 28), 1, 2),
         ]
         assert market.calls == {"splits": 1}
         assert "ticker" not in market.requests[0][1]
@@ -153,13 +154,13 @@ class TestSplits:
         assert client.splits(date(2003, 2, 19), date(2005, 2, 27)) == []
 
     def test_a_split_says_what_became_of_a_share(self):
-        assert str(Split(date(2005, 2, 28), "AAPL", 1, 2)) == "AAPL 2:1 on 2005-02-28"
-        assert str(Split(date(2020, 1, 2), "X", 10, 1.5)) == "X 1.5:10 on 2020-01-02"
+        assert str(Split("AAPL", date(2005, 2, 28), 1, 2)) == "AAPL 2:1 on 2005-02-28"
+        assert str(Split("X", date(2020, 1, 2), 10, 1.5)) == "X 1.5:10 on 2020-01-02"
 
     def test_fractions_are_kept(self, client_of):
         item = {"ticker": "X", "execution_date": "2013-03-01", "split_from": 2.5, "split_to": "1"}
         with provider({"status": "OK", "results": [item]}) as (url, _):
-            assert client_of(url).splits(MONDAY, FRIDAY) == [Split(FRIDAY, "X", 2.5, 1.0)]
+            assert client_of(url).splits(MONDAY, FRIDAY) == [Split("X", FRIDAY, 2.5, 1.0)]
 
     @pytest.mark.parametrize(
         "item",

@@ -5,9 +5,9 @@ import pytest
 
 from config import Settings, settings
 from domain.errors import ConfigError, DataError, PayloadError
-from lambda_main import handler, parse_payload, tools_for
+from domain.models import Request
+from lambda_main import handler, parse_payload, run_context
 from pipeline import jobs
-from pipeline.run import Request
 
 NOW = date(2013, 3, 2)
 JOBS = "initialize, daily_update, weekly_report"
@@ -247,7 +247,7 @@ class TestHandler:
         monkeypatch.setenv("POLYGON_API_KEY", market.key)
         monkeypatch.setenv("SYMBOLS", "GOOG")
         result = handler({"job_type": "initialize", "as_of": "2013-03-01", "sessions": 5})
-        tools_for(None).engine.dispose()
+        run_context(None).engine.dispose()
         assert json.loads(json.dumps(result)) == result
         assert (result["job_type"], result["as_of"], result["symbols"]) == ("initialize", "2013-03-01", ["GOOG"])
         assert (result["status"], result["rows"]["inserted"]) == ("ok", 5)
@@ -261,7 +261,7 @@ class TestHandler:
         assert list(tmp_path.iterdir()) == []
 
     def test_today_is_that_of_new_york(self):
-        now = tools_for(None).now()
+        now = run_context(None).now()
         assert now.utcoffset() == timedelta(0), "a moment in UTC, from which the date in New York follows"
 
     def test_lambda_bounds_the_run_by_its_remaining_time(self):
@@ -269,7 +269,7 @@ class TestHandler:
             def get_remaining_time_in_millis(self):
                 return 300_000
 
-        assert 290 < tools_for(Context()).deadline.remaining <= 295
+        assert 290 < run_context(Context()).deadline.remaining <= 295
 
     def test_a_terminal_has_no_limit_and_may_watch(self):
         class Terminal:
@@ -277,10 +277,10 @@ class TestHandler:
                 raise NotImplementedError
 
         terminal = Terminal()
-        tools = tools_for(terminal)
-        assert tools.deadline.remaining == float("inf")
-        assert tools.progress == terminal.progress
-        assert tools.settings is settings()
+        context = run_context(terminal)
+        assert context.deadline.remaining == float("inf")
+        assert context.progress == terminal.progress
+        assert context.settings is settings()
 
 
 class OnLambda:
@@ -331,7 +331,7 @@ class TestOnLambda:
         monkeypatch.setenv("SYMBOLS", "GOOG")
         for job_type in jobs.JOBS:
             handler({"job_type": job_type, "as_of": "2013-03-02"}, OnLambda())
-        tools_for(None).engine.dispose()
+        run_context(None).engine.dispose()
         assert (tmp_path / "outbox" / "index.html").exists()
 
     def test_an_unreachable_database_is_named_without_its_password(self, monkeypatch):

@@ -13,7 +13,8 @@ import pytest
 from domain.errors import ConfigError
 from report.charts import Chart
 from report.email import build_message, message_id
-from reporting import Week, build_report, chart_symbols, page, subject
+from report.model import Week
+from reporting import build_report, chart_symbols, page, subject
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture of "
 SATURDAY = datetime(2013, 3, 2, 16, 0, tzinfo=UTC)

@@ -9,7 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from domain.calendar import sessions_between
-from domain.validation import COLUMNS, RejectedBar, judge
+from domain.models import RejectedBar
+from domain.validation import COLUMNS, validate_bars
 from transformations import add_metrics, clean
 
 SESSIONS = sessions_between(date(2013, 2, 25), date(2013, 3, 1))
@@ -30,7 +31,7 @@ def bar(**changes):
 
 def reason(wrong):
     """Why a bar is rejected, alone and in the company of good ones."""
-    alone, company = judge([wrong], SESSIONS), judge([bar(T="A"), wrong, bar(T="Z")], SESSIONS)
+    alone, company = validate_bars([wrong], SESSIONS), validate_bars([bar(T="A"), wrong, bar(T="Z")], SESSIONS)
     for (accepted, rejected), good in ((alone, 0), (company, 2)):
         assert len(accepted) == good
         assert len(rejected) == 1
@@ -41,7 +42,7 @@ def reason(wrong):
 
 class TestAccepted:
     def test_good_bars_become_a_frame_in_the_order_received(self):
-        accepted, rejected = judge([bar(), bar(T="AAPL", o=798, v=2.5)], SESSIONS)
+        accepted, rejected = validate_bars([bar(), bar(T="AAPL", o=798, v=2.5)], SESSIONS)
         assert rejected == []
         assert list(accepted.columns) == COLUMNS
         assert accepted["symbol"].tolist() == ["GOOG", "AAPL"]
@@ -53,13 +54,13 @@ class TestAccepted:
 
     def test_range_bars_are_stamped_with_the_start_of_their_session(self):
         bars = [bar(T=..., t=START[session]) for session in SESSIONS]
-        accepted, rejected = judge(bars, SESSIONS, symbol="GOOG")
+        accepted, rejected = validate_bars(bars, SESSIONS, symbol="GOOG")
         assert rejected == []
         assert accepted["date"].tolist() == [pd.Timestamp(session) for session in SESSIONS]
         assert set(accepted["symbol"]) == {"GOOG"}
 
     def test_no_bars_are_an_empty_frame(self):
-        accepted, rejected = judge([], SESSIONS, symbol="GOOG")
+        accepted, rejected = validate_bars([], SESSIONS, symbol="GOOG")
         assert (len(accepted), list(accepted.columns), rejected) == (0, COLUMNS, [])
 
     @pytest.mark.parametrize(
@@ -82,11 +83,11 @@ class TestAccepted:
         ],
     )
     def test_an_unusual_bar_is_accepted(self, changes):
-        accepted, rejected = judge([bar(**changes)], SESSIONS)
+        accepted, rejected = validate_bars([bar(**changes)], SESSIONS)
         assert (len(accepted), rejected) == (1, [])
 
     def test_the_frame_is_numbered_from_zero_whatever_was_rejected(self):
-        accepted, _ = judge([bar(o=None), bar(T="A"), bar(o=None), bar(T="Z")], SESSIONS)
+        accepted, _ = validate_bars([bar(o=None), bar(T="A"), bar(o=None), bar(T="Z")], SESSIONS)
         assert accepted.index.tolist() == [0, 1]
 
 
@@ -141,7 +142,7 @@ class TestReasons:
     )
     def test_a_bar_that_breaks_a_rule_is_rejected_with_its_reason(self, changes, expected):
         if expected is None:
-            assert judge([bar(**changes)], SESSIONS)[1] == []
+            assert validate_bars([bar(**changes)], SESSIONS)[1] == []
         elif "9.22" in expected:
             assert reason(bar(**changes)).startswith("its volume 9.22")
         else:
@@ -165,7 +166,7 @@ class TestReasons:
     @pytest.mark.parametrize("wrong", [None, 5, "bar", [], True, {}])
     def test_what_is_no_bar_at_all_is_rejected(self, wrong):
         for symbol, expected in ((None, "its symbol is not"), ("GOOG", "its timestamp is missing")):
-            accepted, (rejected,) = judge([wrong], SESSIONS, symbol=symbol)
+            accepted, (rejected,) = validate_bars([wrong], SESSIONS, symbol=symbol)
             assert len(accepted) == 0
             assert rejected.reason.startswith(expected)
             assert (rejected.symbol, rejected.date) == ("GOOG" if symbol == "GOOG" else json.dumps(symbol), None)
@@ -192,12 +193,12 @@ class TestReasons:
         assert reason(bar(h=1)) == "its high 1.0 is below its low 796.15"
 
     def test_where_nothing_was_asked_for_nothing_is_accepted(self):
-        accepted, rejected = judge([bar()], [])
+        accepted, rejected = validate_bars([bar()], [])
         assert (len(accepted), rejected[0].reason) == (0, "2013-03-01 is not a session that was asked for")
 
     def test_a_rejected_bar_is_kept_as_it_came(self):
         wrong = bar(o=None, vw=800.123456789, extra="ü")
-        _, (rejected,) = judge([wrong], SESSIONS)
+        _, (rejected,) = validate_bars([wrong], SESSIONS)
         assert rejected == RejectedBar(
             symbol="GOOG",
             date=FRIDAY,
@@ -206,17 +207,17 @@ class TestReasons:
         )
 
     def test_a_rejected_range_bar_has_the_symbol_that_was_asked_for(self):
-        _, (rejected,) = judge([bar(T=..., o=None)], SESSIONS, symbol="MSFT")
+        _, (rejected,) = validate_bars([bar(T=..., o=None)], SESSIONS, symbol="MSFT")
         assert rejected.symbol == "MSFT"
 
     def test_a_bar_without_a_usable_timestamp_has_no_date(self):
-        _, (rejected,) = judge([bar(t=-5)], SESSIONS)
+        _, (rejected,) = validate_bars([bar(t=-5)], SESSIONS)
         assert rejected.date is None
 
 
 class TestRepetition:
     def test_of_two_bars_of_a_session_the_later_one_counts(self):
-        accepted, rejected = judge([bar(c=800), bar(T="AAPL"), bar(c=801)], SESSIONS)
+        accepted, rejected = validate_bars([bar(c=800), bar(T="AAPL"), bar(c=801)], SESSIONS)
         assert accepted[["symbol", "close"]].to_numpy().tolist() == [["AAPL", 806.19], ["GOOG", 801.0]]
         assert [(r.symbol, r.reason) for r in rejected] == [
             ("GOOG", "the provider sent another bar of this symbol and session after it")
@@ -224,22 +225,22 @@ class TestRepetition:
         assert json.loads(rejected[0].bar)["c"] == 800
 
     def test_a_bad_bar_does_not_replace_a_good_one(self):
-        accepted, rejected = judge([bar(c=800), bar(c=None)], SESSIONS)
+        accepted, rejected = validate_bars([bar(c=800), bar(c=None)], SESSIONS)
         assert accepted["close"].tolist() == [800.0]
         assert [r.reason for r in rejected] == ["its close is missing or not a number"]
 
     def test_start_and_end_of_a_session_are_the_same_session(self):
-        accepted, rejected = judge([bar(t=START[FRIDAY]), bar(t=END[FRIDAY])], SESSIONS)
+        accepted, rejected = validate_bars([bar(t=START[FRIDAY]), bar(t=END[FRIDAY])], SESSIONS)
         assert (len(accepted), len(rejected)) == (1, 1)
 
     def test_symbols_differ_by_case(self):
-        accepted, rejected = judge([bar(T="KIMpL"), bar(T="KIMPL")], SESSIONS)
+        accepted, rejected = validate_bars([bar(T="KIMpL"), bar(T="KIMPL")], SESSIONS)
         assert (len(accepted), rejected) == (2, [])
 
 
 @pytest.mark.parametrize("symbol", ["A\x00B", "A\nB", "\ud800", "A B", "GÖÖG", "\x7f"])
 def test_a_symbol_that_no_table_or_mail_can_hold_is_rejected(symbol):
-    accepted, rejected = judge([bar(T=symbol), bar()], SESSIONS)
+    accepted, rejected = validate_bars([bar(T=symbol), bar()], SESSIONS)
     assert accepted["symbol"].tolist() == ["GOOG"]
     assert [r.reason for r in rejected] == [reason(bar(T=symbol))]
 
@@ -274,7 +275,7 @@ likely_bars = st.builds(
 @example(bars=[bar(o=1, h=1, l=5e-324, c=5e-324)], symbol=None)
 @given(bars=st.lists(likely_bars | json_values, max_size=6), symbol=st.sampled_from([None, "GOOG"]))
 def test_nothing_disappears_and_whatever_is_accepted_can_be_stored(bars, symbol):
-    accepted, rejected = judge(bars, SESSIONS, symbol=symbol)
+    accepted, rejected = validate_bars(bars, SESSIONS, symbol=symbol)
     assert len(accepted) + len(rejected) == len(bars)
     assert all(one.reason.isprintable() and one.reason for one in rejected)
     assert not accepted.duplicated(["symbol", "date"]).any()

@@ -1,4 +1,4 @@
-"""Answers come in chunks that are worth a transaction, one answer ahead, and nothing that came is lost to a failure."""
+"""Responses come in batches worth a transaction, one is prefetched, and a failure loses none that came."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from domain.calendar import last_sessions
 from domain.clock import Deadline
 from domain.errors import ApiError, CredentialsError, TimeUpError
+from domain.models import no_progress
 from domain.planner import Call, GroupedCall, RangeCall
-from pipeline.fetcher import CHUNK_ROWS, CHUNK_SECONDS, Answer, fetch_chunks
-from pipeline.run import no_progress
+from pipeline.fetcher import BATCH_ROWS, BATCH_SECONDS, Response, fetch_batches
 from tests.support.clocks import StillClock
 
 SESSIONS = last_sessions(20, date(2013, 3, 2))
@@ -50,42 +50,42 @@ def clock() -> StillClock:
     return StillClock()
 
 
-def chunks(
+def batches(
     provider: Provider,
     calls: list[Call],
     clock: StillClock,
     *,
     seconds: float | None = None,
     symbols: tuple[str, ...] = ("*",),
-    used: Callable[[list[Answer]], None] = lambda _: None,
+    used: Callable[[list[Response]], None] = lambda _: None,
 ) -> list[list[date]]:
-    """The first session of each answer, chunk by chunk; `used` is called with each chunk, as a commit would be."""
+    """The first session of each answer, batch by batch; `used` is called with each batch, as a commit would be."""
     taken: list[list[date]] = []
     deadline = Deadline(seconds, clock, reserve=0)
-    for chunk in fetch_chunks(provider, calls, symbols, deadline=deadline, progress=no_progress):  # type: ignore[arg-type]
-        taken.append([answer.call.first for answer in chunk])
-        used(chunk)
+    for batch in fetch_batches(provider, calls, symbols, deadline=deadline, progress=no_progress):  # type: ignore[arg-type]
+        taken.append([answer.call.first for answer in batch])
+        used(batch)
     return taken
 
 
 def test_small_answers_share_one_transaction(clock: StillClock) -> None:
-    assert chunks(Provider(clock), [GroupedCall(day) for day in SESSIONS], clock) == [SESSIONS]
+    assert batches(Provider(clock), [GroupedCall(day) for day in SESSIONS], clock) == [SESSIONS]
 
 
 def test_a_chunk_ends_once_it_is_large(clock: StillClock) -> None:
-    provider = Provider(clock, symbols=CHUNK_ROWS // 2)
+    provider = Provider(clock, symbols=BATCH_ROWS // 2)
 
-    taken = chunks(provider, [GroupedCall(day) for day in SESSIONS[:5]], clock)
+    taken = batches(provider, [GroupedCall(day) for day in SESSIONS[:5]], clock)
 
     assert taken == [SESSIONS[:2], SESSIONS[2:4], SESSIONS[4:5]]
 
 
 def test_a_hole_far_back_is_not_taken_together_with_the_latest_session(clock: StillClock) -> None:
     """What is stored between two sessions of a symbol is read with them."""
-    provider = Provider(clock, symbols=CHUNK_ROWS // 10)
+    provider = Provider(clock, symbols=BATCH_ROWS // 10)
     holes = [SESSIONS[0], SESSIONS[1], SESSIONS[15], SESSIONS[16]]
 
-    assert chunks(provider, [GroupedCall(day) for day in holes], clock) == [holes[:2], holes[2:]]
+    assert batches(provider, [GroupedCall(day) for day in holes], clock) == [holes[:2], holes[2:]]
 
 
 def test_a_bar_without_a_symbol_is_left_to_the_judge(clock: StillClock) -> None:
@@ -94,31 +94,31 @@ def test_a_bar_without_a_symbol_is_left_to_the_judge(clock: StillClock) -> None:
     provider.grouped_bars = lambda day: [*whole(day), {"T": ["S1"]}, {"o": 1.0}, 7]  # type: ignore[method-assign]
     rejected: list[str] = []
 
-    chunks(
+    batches(
         provider,
         [GroupedCall(SESSIONS[0])],
         clock,
         symbols=("S1",),
-        used=lambda chunk: rejected.extend(bar.reason for bar in chunk[0].rejected),
+        used=lambda batch: rejected.extend(bar.reason for bar in batch[0].rejected),
     )
 
     assert rejected == ["its symbol is not text of 1 to 10 ASCII characters"] * 3
 
 
 def test_a_chunk_ends_once_it_is_old(clock: StillClock) -> None:
-    provider = Provider(clock, seconds=CHUNK_SECONDS / 2 + 0.1)
+    provider = Provider(clock, seconds=BATCH_SECONDS / 2 + 0.1)
 
-    taken = chunks(provider, [GroupedCall(day) for day in SESSIONS[:6]], clock)
+    taken = batches(provider, [GroupedCall(day) for day in SESSIONS[:6]], clock)
 
     assert max(map(len, taken)) <= 2
-    assert [day for chunk in taken for day in chunk] == SESSIONS[:6]
+    assert [day for batch in taken for day in batch] == SESSIONS[:6]
 
 
 def test_what_came_is_given_out_before_anybody_waits_for_the_plans_limit(clock: StillClock) -> None:
     provider = Provider(clock)
     provider.is_ready = False
 
-    assert chunks(provider, [GroupedCall(day) for day in SESSIONS[:3]], clock) == [[day] for day in SESSIONS[:3]]
+    assert batches(provider, [GroupedCall(day) for day in SESSIONS[:3]], clock) == [[day] for day in SESSIONS[:3]]
 
 
 def test_a_restatement_is_alone_and_nothing_is_fetched_beside_it(clock: StillClock) -> None:
@@ -127,22 +127,22 @@ def test_a_restatement_is_alone_and_nothing_is_fetched_beside_it(clock: StillClo
     calls: list[Call] = [GroupedCall(SESSIONS[0]), restatement, GroupedCall(SESSIONS[6]), GroupedCall(SESSIONS[7])]
     asked_by_then: list[int] = []
 
-    taken = chunks(provider, calls, clock, used=lambda _: asked_by_then.append(len(provider.asked)))
+    taken = batches(provider, calls, clock, used=lambda _: asked_by_then.append(len(provider.asked)))
 
     assert taken == [[SESSIONS[0]], [SESSIONS[1]], [SESSIONS[6], SESSIONS[7]]]
     assert asked_by_then[1] == 2
 
 
 def test_one_answer_and_no_more_is_fetched_while_a_chunk_is_committed(clock: StillClock) -> None:
-    provider = Provider(clock, symbols=CHUNK_ROWS)
+    provider = Provider(clock, symbols=BATCH_ROWS)
     fetched_ahead = Event()
     ahead: list[int] = []
 
-    def commit(chunk: list[Answer]) -> None:
+    def commit(batch: list[Response]) -> None:
         fetched_ahead.wait(0.05)  # long enough for a fetch that should not be made
         ahead.append(len(provider.asked))
 
-    chunks(provider, [GroupedCall(day) for day in SESSIONS[:4]], clock, used=commit)
+    batches(provider, [GroupedCall(day) for day in SESSIONS[:4]], clock, used=commit)
 
     assert ahead == [2, 3, 4, 4]
 
@@ -154,26 +154,26 @@ def test_what_came_before_a_failure_is_given_out_first(clock: StillClock, error:
     taken: list[date] = []
 
     with pytest.raises(type(error)):
-        chunks(
+        batches(
             provider,
             [GroupedCall(day) for day in SESSIONS],
             clock,
-            used=lambda chunk: taken.extend(answer.call.first for answer in chunk),
+            used=lambda batch: taken.extend(answer.call.first for answer in batch),
         )
 
     assert taken == SESSIONS[:3]
 
 
 def test_a_chunk_that_would_not_fit_into_the_time_left_is_not_begun(clock: StillClock) -> None:
-    provider = Provider(clock, symbols=CHUNK_ROWS)
+    provider = Provider(clock, symbols=BATCH_ROWS)
     taken: list[date] = []
 
-    def commit(chunk: list[Answer]) -> None:
+    def commit(batch: list[Response]) -> None:
         clock.now += 20
-        taken.extend(answer.call.first for answer in chunk)
+        taken.extend(answer.call.first for answer in batch)
 
     with pytest.raises(TimeUpError, match="the next calls need up to 20 s"):
-        chunks(provider, [GroupedCall(day) for day in SESSIONS], clock, seconds=70, used=commit)
+        batches(provider, [GroupedCall(day) for day in SESSIONS], clock, seconds=70, used=commit)
 
     assert taken == SESSIONS[:3]
     assert provider.asked == SESSIONS[:3]  # no answer was thrown away
@@ -182,12 +182,12 @@ def test_a_chunk_that_would_not_fit_into_the_time_left_is_not_begun(clock: Still
 def test_only_the_symbols_that_were_asked_for_are_kept(clock: StillClock) -> None:
     kept: list[str] = []
 
-    chunks(
+    batches(
         Provider(clock),
         [GroupedCall(SESSIONS[0])],
         clock,
         symbols=("S3", "S7"),
-        used=lambda chunk: kept.extend(chunk[0].accepted["symbol"]),
+        used=lambda batch: kept.extend(batch[0].accepted["symbol"]),
     )
 
     assert kept == ["S3", "S7"]
@@ -197,12 +197,12 @@ def test_an_answer_says_whether_the_provider_sent_anything(clock: StillClock) ->
     found: list[bool] = []
 
     for symbols in (0, 3):
-        chunks(
+        batches(
             Provider(clock, symbols=symbols),
             [GroupedCall(SESSIONS[0])],
             clock,
             symbols=("IBM",),
-            used=lambda chunk: found.append(chunk[0].is_empty),
+            used=lambda batch: found.append(batch[0].is_empty),
         )
 
     assert found == [True, False]

@@ -3,7 +3,7 @@ from datetime import date, timedelta
 import pandas as pd
 import pytest
 
-from api_client import Split
+from domain.models import Split
 from report.notices import absences, closures, rejections, splits
 
 WEEK = [date(2013, 2, 25) + timedelta(days=n) for n in range(5)]
@@ -62,9 +62,9 @@ def test_a_rejected_bar_is_not_missing_as_well():
 @pytest.mark.parametrize(
     ("split", "restated", "sentence"),
     [
-        (Split(MONDAY, "AAPL", 1, 2), True, "AAPL split 2 for 1 on Monday; its prices are all in the new shares."),
-        (Split(TUESDAY, "X", 10, 1), True, "X split 1 for 10 on Tuesday; its prices are all in the new shares."),
-        (Split(TUESDAY, "Y", 2, 3.5), False, "Y split 3.5 for 2 on Tuesday; its prices are in the old shares, "),
+        (Split("AAPL", MONDAY, 1, 2), True, "AAPL split 2 for 1 on Monday; its prices are all in the new shares."),
+        (Split("X", TUESDAY, 10, 1), True, "X split 1 for 10 on Tuesday; its prices are all in the new shares."),
+        (Split("Y", TUESDAY, 2, 3.5), False, "Y split 3.5 for 2 on Tuesday; its prices are in the old shares, "),
     ],
 )
 def test_a_split_says_in_which_shares_the_prices_are(split, restated, sentence):
@@ -77,7 +77,7 @@ def test_however_many_symbols_the_sentences_are_few_and_short():
     many = [
         *absences(WEEK, symbols, history(**dict.fromkeys(symbols, WEEK[:4]))),
         *rejections([(symbol, MONDAY, "x" * 5000) for symbol in symbols]),
-        *splits([(Split(MONDAY, symbol, 1, 2), True) for symbol in symbols]),
+        *splits([(Split(symbol, MONDAY, 1, 2), True) for symbol in symbols]),
     ]
     assert many[0] == "S0000, S0001, S0002, S0003, S0004, S0005, S0006 and 2,993 more have no bar of Friday."
     assert many[11] == "2,990 more bars were rejected."
@@ -88,4 +88,4 @@ def test_however_many_symbols_the_sentences_are_few_and_short():
 
 def test_one_more_is_not_several():
     assert rejections([("A", MONDAY, "r")] * 11)[-1] == "1 more bar was rejected."
-    assert splits([(Split(MONDAY, "A", 1, 2), True)] * 11)[-1] == "1 more symbol split in this week."
+    assert splits([(Split("A", MONDAY, 1, 2), True)] * 11)[-1] == "1 more symbol split in this week."

@@ -3,7 +3,8 @@ from urllib.parse import quote
 
 import pytest
 
-from sandbox.history import NEW_YORK, PriceHistory, Split
+from domain.calendar import NEW_YORK
+from sandbox.history import PriceHistory, Split
 
 RANGE = "/v2/aggs/ticker/{}/range/1/day/{}/{}"
 GROUPED = "/v2/aggs/grouped/locale/us/market/stocks/{}"

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from domain.errors import ConfigError, DataError
-from storage.engine import describe, open_engine, transaction
+from storage.engine import open_engine, redacted_url, transaction
 from tests.support.tcp_proxy import Relay
 
 
@@ -72,7 +72,7 @@ def test_a_bad_url_is_one_line_that_names_what_is_valid(url: str, message: str) 
 
 def test_a_place_is_described_without_user_and_password() -> None:
     assert (
-        describe(open_engine("postgresql://me:hidden@db.example.com/prices"))
+        redacted_url(open_engine("postgresql://me:hidden@db.example.com/prices"))
         == "PostgreSQL at db.example.com:5432/prices"
     )
 

@@ -1,0 +1,140 @@
+"""The values that all layers share: jobs and their results, splits, rejected bars, and the columns of a bar."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Literal, NotRequired, TypedDict, get_args
+
+EVERY_SYMBOL = "*"  # the whole US market
+SYMBOL_LENGTH = 10  # characters of a symbol in all tables
+
+PRICE_COLUMNS = ["open", "high", "low", "close"]
+BAR_COLUMNS = ["symbol", "date", *PRICE_COLUMNS, "volume"]
+METRIC_COLUMNS = ["volatility", "rolling_avg", "daily_pct_change"]
+CLOSE_METRICS = ["rolling_avg", "daily_pct_change"]  # those that depend on earlier sessions too
+
+JobType = Literal["initialize", "daily_update", "weekly_report"]
+JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
+
+Status = Literal["ok", "nothing_to_do", "partial", "sent", "already_sent"]
+"""How a run ended, as its result says; ``job_runs`` also knows ``running`` and ``failed``."""
+
+ProgressFunction = Callable[[int, int, str], None]
+"""Called with the number of calls done, their total, and what is being fetched."""
+
+
+def no_progress(done: int, total: int, doing: str) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A payload, validated and complete; ``run_id`` names its run in ``job_runs`` and in the log."""
+
+    job_type: JobType
+    symbols: tuple[str, ...]
+    as_of: date
+    sessions: int = 70
+    start: date | None = None
+    end: date | None = None
+    dry_run: bool = False
+    force: bool = False
+    payload: str = "{}"
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()), compare=False)
+
+
+@dataclass
+class Counts:
+    """Rows of ``stock_data`` by what a load did to them, and bars that were rejected."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+
+    def add(self, other: Counts) -> None:
+        """Add another load's counts to these."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+class SessionSpan(TypedDict):
+    """The first and last of some sessions, as ISO dates, and how many they are."""
+
+    first: str | None
+    last: str | None
+    count: int
+
+
+class Outcome(TypedDict):
+    """What a job returns to :func:`pipeline.jobs.run_job`, which completes it to a :class:`JobResult`."""
+
+    status: Status
+    sessions: list[date]
+    splits: NotRequired[list[str]]
+    plan: NotRequired[list[str]]
+    calls: NotRequired[int]
+    subject: NotRequired[str]
+    recipients: NotRequired[list[str]]
+    charts: NotRequired[list[str]]
+    files: NotRequired[list[str]]
+    sent_at: NotRequired[str]
+
+
+class JobResult(TypedDict):
+    """The handler's result; JSON-serializable."""
+
+    status: Status
+    job_type: JobType
+    run_id: str
+    as_of: str
+    symbols: list[str]
+    sessions: SessionSpan
+    api_calls: int
+    rows: dict[str, int]
+    warnings: list[str]
+    elapsed_seconds: float
+    splits: NotRequired[list[str]]
+    plan: NotRequired[list[str]]
+    calls: NotRequired[int]
+    subject: NotRequired[str]
+    recipients: NotRequired[list[str]]
+    charts: NotRequired[list[str]]
+    files: NotRequired[list[str]]
+    sent_at: NotRequired[str]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A share split: `split_from` old shares became `split_to` new ones before the open of `execution_date`."""
+
+    symbol: str
+    execution_date: date
+    split_from: float
+    split_to: float
+
+    def __post_init__(self) -> None:
+        if not (self.split_from > 0 and self.split_to > 0 and 0 < self.ratio < math.inf):
+            raise ValueError(f"a split of {self.split_from} into {self.split_to}: both must be positive")
+
+    @property
+    def ratio(self) -> float:
+        """New shares per old share."""
+        return self.split_to / self.split_from
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.split_to:g}:{self.split_from:g} on {self.execution_date}"
+
+
+@dataclass(frozen=True)
+class RejectedBar:
+    """A bar that was not stored: the bar as received (JSON), and why."""
+
+    symbol: str
+    date: date | None
+    reason: str
+    bar: str
