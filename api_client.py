@@ -8,7 +8,9 @@ never computes on one, and never waits past the invocation's deadline.
 from __future__ import annotations
 
 import json
+import logging
 import random
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -27,6 +29,8 @@ from urllib3.util.retry import Retry
 from domain.clock import Deadline
 from domain.errors import ApiError, CredentialsError
 from domain.models import Split
+
+logger = logging.getLogger(f"stock_tracker.{__name__}")
 
 PAGE_LIMIT = 50_000  # the provider's maximum for bars
 SPLITS_PAGE_LIMIT = 5_000  # and for splits
@@ -225,6 +229,7 @@ class PolygonClient:
 
     def _get(self, url: str, query: dict[str, str] | None, path: str) -> dict[str, Any]:
         self._limiter.take()
+        started = time.monotonic()
         try:
             response = self._session.get(url, params=query, timeout=TIMEOUT, allow_redirects=False)
         except requests.RequestException as error:
@@ -233,6 +238,7 @@ class PolygonClient:
                 f"the provider at {host} did not answer {path} after {ATTEMPTS} attempts: {type(error).__name__}"
             ) from None
         self.calls += 1
+        logger.debug("%d in %.3f s: %s", response.status_code, time.monotonic() - started, path)
         envelope = None
         try:
             envelope = orjson.loads(response.content)

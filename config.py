@@ -1,8 +1,7 @@
-"""The settings, read once: one frozen object, and the only reader of the environment, ``.env`` and Secrets Manager.
+"""The settings: the only reader of the environment, ``.env`` and Secrets Manager.
 
-What comes in: environment variables, a ``.env`` file in the working directory and, when ``SECRET_ID`` names one, a
-JSON secret. What goes out: a :class:`Settings`. Precedence, highest first: environment, secret, ``.env``, default.
-This module never connects to a database or a provider, and never puts a secret's value into a message.
+Precedence, highest first: environment variables, the secret that ``SECRET_ID`` names, the ``.env`` file in the working
+directory, defaults. No message holds the value of a secret.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import json
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
@@ -20,33 +19,36 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from domain.errors import ConfigError
 from domain.models import EVERY_SYMBOL
 
-MAX_CHARTS = 10  # in a report
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+MAX_CHARTS = 10  # per report
 SECRET_KEYS = ("POLYGON_API_KEY", "DATABASE_URL", "SMTP_PASSWORD")
-SECRETS_TIMEOUT = 5.0  # seconds to connect, and to answer; without a way to AWS, an invocation must not wait in vain
+SECRETS_TIMEOUT = 5.0  # seconds to connect, and to answer: a function without a route to AWS must fail early
 _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9./\-]{0,9}")
 _SYMBOL_RULE = "1 to 10 letters, digits, '.', '/' or '-', starting with a letter or digit"
 
 
 def parse_symbols(value: object, *, files: bool = False) -> tuple[str, ...]:
-    """Symbols from a list, comma-separated text, ``"@file"`` or ``"*"``.
+    """Parse symbols from a list, comma-separated text, ``"@file"`` or ``"*"``.
 
     Parameters
     ----------
     value : object
-        ``["GOOG", "BRK.B"]``, ``"GOOG, BRK.B"``, ``"@symbols.txt"`` (one symbol or comma-separated symbols a line,
-        ``#`` starts a comment; relative to this file's folder) or ``"*"`` for the whole US market.
+        ``["GOOG", "BRK.B"]``, ``"GOOG, BRK.B"``, ``"@symbols.txt"`` (one or more symbols per line, ``#`` starts a
+        comment; relative to this file's folder) or ``"*"`` for the whole US market.
     files : bool
-        Whether ``"@file"`` is read: for settings and the command line, not for events, which may come from anywhere.
+        Whether to read ``"@file"``. Settings and the command line may; events may not, since anybody could send them.
 
     Returns
     -------
     tuple of str
-        The symbols in the order given, without repetition; case is kept, as the provider's tickers need it.
+        The symbols in the order given, without duplicates. Case is kept: the provider's tickers depend on it.
 
     Raises
     ------
     ValueError
-        If nothing is named or a symbol is not well formed; the message names it.
+        If there is no symbol, or one is malformed; the message names it.
     """
     if isinstance(value, str):
         if files and value.startswith("@"):
@@ -74,17 +76,19 @@ def _symbols_file(name: str) -> str:
     return ",".join(line.partition("#")[0] for line in lines)
 
 
+# Pydantic's HttpUrl rewrites the address and accepts a password in it.
 def _http_url(value: str) -> str:
     try:
-        host = urlsplit(value)
-        usable = re.fullmatch(r"https?://[^\s/]+\S*", value) and host.hostname and not host.username
+        parts = urlsplit(value)
+        valid = re.fullmatch(r"https?://[^\s/]+\S*", value) and parts.hostname and not parts.username
     except ValueError:
-        usable = None
-    if not usable:
+        valid = None
+    if not valid:
         raise ValueError("valid is an http:// or https:// address without a user")
     return value.rstrip("/")
 
 
+# Pydantic's EmailStr needs another package.
 def _address(value: str) -> str:
     if not re.fullmatch(r"[^@\s<>,;\"]+@[^@\s<>,;\"]+", value):
         raise ValueError(f"{value!r} is not an e-mail address; valid is name@example.com")
@@ -92,7 +96,7 @@ def _address(value: str) -> str:
 
 
 def _unsubscribe(value: str) -> str:
-    # A longer one would not fit a header's line, and Python would encode it beyond what mail programs understand.
+    # Python encodes a header value that does not fit on one line, and mail programs then ignore it.
     if len(value) > 70 or not re.fullmatch(r"(mailto:[!-;=?-~]+@|https://)[!-;=?-~]+", value):
         raise ValueError("valid is mailto:name@example.com or an https:// address, ASCII and up to 70 characters")
     return value
@@ -104,7 +108,7 @@ Unsubscribe = Annotated[str, AfterValidator(_unsubscribe)]
 
 
 class Settings(BaseSettings):
-    """Every setting of this project, typed and checked; the names are those of the environment, in lower case."""
+    """All settings. Each is named like its environment variable, in lower case."""
 
     model_config = SettingsConfigDict(
         env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
@@ -146,25 +150,27 @@ class Settings(BaseSettings):
     def _parse_chart_symbols(cls, value: object) -> tuple[str, ...]:
         chosen = parse_symbols(value) if value else ()
         if EVERY_SYMBOL in chosen or len(chosen) > MAX_CHARTS:
-            raise ValueError(f"valid is up to {MAX_CHARTS} symbols with commas between")
+            raise ValueError(f"valid is up to {MAX_CHARTS} comma-separated symbols")
         return chosen
 
     @field_validator("mail_to", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
+    def _split_at_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
 
     @field_validator("polygon_api_key", "smtp_password")
     @classmethod
-    def _one_line(cls, value: SecretStr) -> SecretStr:
+    def _fits_a_header(cls, value: SecretStr) -> SecretStr:
         text = value.get_secret_value()
         if not (text.isascii() and text.isprintable()):
-            raise ValueError("valid is printable ASCII text in one line")
+            raise ValueError("valid is one line of printable ASCII text")
         return value
 
     @property
     def transport(self) -> Literal["outbox", "smtp", "ses"]:
-        """How mail leaves: what ``MAIL_TRANSPORT`` says, or SMTP as soon as ``SMTP_HOST`` is set, else the outbox."""
+        """How mail is sent: as ``MAIL_TRANSPORT`` says; ``auto`` is SMTP once ``SMTP_HOST`` is set, else the outbox."""
         if self.mail_transport == "auto":
             return "smtp" if self.smtp_host else "outbox"
         return self.mail_transport
@@ -178,12 +184,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the Secrets Manager secret between the environment and ``.env``."""
+        """Read the secret after the environment and before ``.env``."""
         return init_settings, env_settings, _SecretSource(settings_cls, dotenv_settings), dotenv_settings
 
 
 class _SecretSource(PydanticBaseSettingsSource):
-    """One Secrets Manager secret, a JSON object with any of :data:`SECRET_KEYS`; fetched only if named."""
+    """The Secrets Manager secret that ``SECRET_ID`` names; without that name, nothing is fetched."""
 
     def __init__(self, settings_cls: type[BaseSettings], dotenv: PydanticBaseSettingsSource) -> None:
         super().__init__(settings_cls)
@@ -193,30 +199,25 @@ class _SecretSource(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        # .env is the source after this one, but the name of the secret may stand there.
-        named = self.current_state.get("secret_id") or self._dotenv().get("secret_id")
-        if not named:
+        # SECRET_ID may be set in .env, although .env comes after this source.
+        secret_id = self.current_state.get("secret_id") or self._dotenv().get("secret_id")
+        if not secret_id:
             return {}
-        return {name.lower(): value for name, value in read_secret(str(named)).items() if value}
+        return {name.lower(): value for name, value in read_secret(str(secret_id)).items() if value}
 
 
 def read_secret(secret_id: str) -> dict[str, str]:
-    """The settings inside a Secrets Manager secret.
+    """Read a secret: a JSON object with any of :data:`SECRET_KEYS`.
 
     Parameters
     ----------
     secret_id : str
         Name or ARN.
 
-    Returns
-    -------
-    dict of str to str
-        Any of :data:`SECRET_KEYS`.
-
     Raises
     ------
     ConfigError
-        If the secret cannot be read or is not a JSON object of those keys; no value is named.
+        If the secret cannot be read, or holds anything else. The message shows none of its values.
     """
     import boto3
     from aws_lambda_powertools.utilities.parameters import SecretsProvider
@@ -227,12 +228,12 @@ def read_secret(secret_id: str) -> dict[str, str]:
     session = boto3.session.Session()
     limits = Config(connect_timeout=SECRETS_TIMEOUT, read_timeout=SECRETS_TIMEOUT, retries={"total_max_attempts": 3})
     try:
-        # A provider of its own has no cache: the settings are kept, and read again when a credential is refused.
+        # A new provider has an empty cache, so that a rotated secret is seen.
         text: Any = SecretsProvider(boto_config=limits, boto3_session=session).get(secret_id)
     except (GetParameterError, BotoCoreError) as error:
         place = f"Secrets Manager in {session.region_name or 'no region (AWS_DEFAULT_REGION is not set)'}"
         cause = str(error).splitlines()[0]
-        raise ConfigError(f"SECRET_ID is {secret_id!r}, which {place} does not give out: {cause}") from None
+        raise ConfigError(f"SECRET_ID is {secret_id!r}, which cannot be read from {place}: {cause}") from None
     valid = f"valid is a JSON object of text with any of {', '.join(SECRET_KEYS)}"
     try:
         values = json.loads(text)
@@ -247,11 +248,7 @@ def read_secret(secret_id: str) -> dict[str, str]:
 
 
 def load_settings() -> Settings:
-    """Read and check all settings.
-
-    Returns
-    -------
-    Settings
+    """Read and validate all settings.
 
     Raises
     ------
@@ -261,32 +258,43 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(detail) for detail in error.errors())) from None
+        raise ConfigError("; ".join(_explain_setting(detail) for detail in error.errors())) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f".env is not UTF-8 text: {error.reason} at byte {error.start}") from None
 
 
-def _explain(detail: Any) -> str:
-    field, value = str(detail["loc"][0]), detail["input"]
-    reason = str(detail["msg"]).removeprefix("Value error, ")
-    secret = Settings.model_fields[field].annotation is SecretStr if field in Settings.model_fields else True
-    shown = "not usable" if secret else repr(value)
-    return f"{field.upper()} is {shown}: {reason[:1].lower()}{reason[1:]}"
+def _explain_setting(error: ErrorDetails) -> str:
+    name = str(error["loc"][0])
+    is_secret = name not in Settings.model_fields or Settings.model_fields[name].annotation is SecretStr
+    return explain(error, name.upper(), "not usable" if is_secret else repr(error["input"]))
+
+
+def explain(error: ErrorDetails, key: str, shown: str, valid: str | None = None) -> str:
+    """Say in one line what pydantic refused: the key, its value, and what is valid.
+
+    Parameters
+    ----------
+    error : pydantic_core.ErrorDetails
+    key : str
+    shown : str
+        The value as the message shows it.
+    valid : str, optional
+        What is valid, in place of pydantic's own words. A validator of ours says it itself.
+    """
+    reason = error["msg"].removeprefix("Value error, ")
+    if valid and error["type"] != "value_error":
+        reason = valid
+    return f"{key} is {shown}: {reason[:1].lower()}{reason[1:]}"
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The settings of this process, read at the first call and kept; ``settings.cache_clear()`` forgets them."""
+    """Return the settings of this process. The first call reads them; ``settings.cache_clear()`` forgets them."""
     return load_settings()
 
 
-def read_again(used: Settings) -> bool:
-    """Read the settings of this process again, its secret included.
-
-    Returns
-    -------
-    bool
-        Whether any of :data:`SECRET_KEYS` is another one now than the one used.
+def secrets_rotated(used: Settings) -> bool:
+    """Read the settings again, and tell whether any of :data:`SECRET_KEYS` differs from the settings used so far.
 
     Raises
     ------

@@ -1,31 +1,45 @@
-"""The command line and the local scheduler: build a payload, call the handler, show the result.
+"""The command line and the local scheduler.
 
-What comes in: arguments. What goes out: the handler's result, as lines for people or as JSON, and exit status 1 with
-one line on failure. What a job does is done by :func:`lambda_main.handler`, as on AWS; this file only asks and shows.
+A command builds an event, calls :func:`lambda_main.handler` as AWS does, and shows the result as text or as JSON. An
+error is one line on standard error and exit status 1. Most imports wait for the command that needs them.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
-from domain.calendar import today
 from domain.errors import PayloadError, StockTrackerError
+
+if TYPE_CHECKING:
+    from domain.models import JobType
 
 SANDBOX_TODAY = date(2013, 3, 2)
 SANDBOX_SYMBOLS = "AAPL,FB,GOOG,IBM,MSFT"
 SCHEDULE_NOTE = "daily_update at 13:00 UTC, Tuesday to Saturday; weekly_report at 16:00 UTC on Saturday"
 
+
+class _Group(TyperGroup):
+    """Accept the options of the whole program after the command as well."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        flags = [argument for argument in args if argument in ("--verbose", "--debug")]
+        return super().parse_args(ctx, [*flags, *(argument for argument in args if argument not in flags)])
+
+
 app = typer.Typer(
+    cls=_Group,
     help="Keep a table of daily stock prices complete and correct, and mail a weekly report.",
     no_args_is_help=True,
     add_completion=False,
@@ -34,18 +48,24 @@ app = typer.Typer(
 console = Console(highlight=False, soft_wrap=True)
 
 Symbols = Annotated[str | None, typer.Option(help="Comma-separated symbols, @file, or '*' for the whole US market.")]
-AsOf = Annotated[str | None, typer.Option(metavar="DATE", help="The date that stands for today in New York.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; fetch, write and send nothing.")]
-Force = Annotated[bool, typer.Option("--force", help="Refetch what is covered; resend a report already sent.")]
+AsOf = Annotated[str | None, typer.Option(metavar="DATE", help="The date to take for today in New York.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan; fetch, write and send nothing.")]
+Force = Annotated[bool, typer.Option("--force", help="Fetch again what is covered; send again a report already sent.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the raw result.")]
 Sandbox = Annotated[bool, typer.Option("--sandbox", help="Use recorded prices, as of 2013-03-02; needs no key.")]
 
 
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False) -> None:
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show each step on standard error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
     """Keep a table of daily stock prices complete and correct, and mail a weekly report."""
-    # main() reads the flag from the arguments, since an error can come before any command runs.
-    del debug
+    del debug  # main() looks for it in the arguments: an error may precede this function
+    if verbose:
+        from entrypoints.console import show_debug_lines
+
+        show_debug_lines()
 
 
 @app.command("initialize")
@@ -61,8 +81,8 @@ def initialize(
     as_json: AsJson = False,
 ) -> None:
     """Load the last trading sessions of every symbol."""
-    payload = _payload("initialize", symbols, as_of, dry_run, force, sessions=sessions, start=start, end=end)
-    _invoke(payload, sandbox=sandbox, as_json=as_json)
+    event = _event("initialize", symbols, as_of, dry_run, force, sessions=sessions, start=start, end=end)
+    _invoke(event, sandbox=sandbox, as_json=as_json)
 
 
 @app.command("daily_update")
@@ -74,8 +94,8 @@ def daily_update(
     sandbox: Sandbox = False,
     as_json: AsJson = False,
 ) -> None:
-    """Load the previous trading session, and whatever earlier is missing."""
-    _invoke(_payload("daily_update", symbols, as_of, dry_run, force), sandbox=sandbox, as_json=as_json)
+    """Load the previous trading session, and earlier ones that are missing."""
+    _invoke(_event("daily_update", symbols, as_of, dry_run, force), sandbox=sandbox, as_json=as_json)
 
 
 @app.command("weekly_report")
@@ -88,7 +108,7 @@ def weekly_report(
     as_json: AsJson = False,
 ) -> None:
     """Mail the last week's performance with candlestick charts."""
-    _invoke(_payload("weekly_report", symbols, as_of, dry_run, force), sandbox=sandbox, as_json=as_json)
+    _invoke(_event("weekly_report", symbols, as_of, dry_run, force), sandbox=sandbox, as_json=as_json)
 
 
 @app.command("invoke")
@@ -96,7 +116,7 @@ def invoke(
     payload: Annotated[str, typer.Argument(help='The event, such as \'{"job_type": "daily_update"}\'.')],
     sandbox: Sandbox = False,
 ) -> None:
-    """Call the handler with an event, as AWS does, and print its result as JSON."""
+    """Call the handler with an event, as AWS does, and print the result as JSON."""
     try:
         event = json.loads(payload)
     except ValueError:
@@ -106,32 +126,30 @@ def invoke(
 
 @app.command("run")
 def run(as_json: AsJson = False) -> None:
-    """Run the three jobs in order; without POLYGON_API_KEY on recorded prices, as of 2013-03-02."""
+    """Run the three jobs in order; without POLYGON_API_KEY, on recorded prices as of 2013-03-02."""
     from config import settings
 
-    sandboxed = not settings().polygon_api_key.get_secret_value()
+    before: dict[str, Any] = {}
+    now: dict[str, Any] = {}
     with ExitStack() as stack:
-        first: dict[str, Any] = {}
-        then: dict[str, Any] = {}
-        if sandboxed:
-            first = {"symbols": SANDBOX_SYMBOLS, "as_of": "2013-03-01"}
-            then = {"symbols": SANDBOX_SYMBOLS, "as_of": str(SANDBOX_TODAY)}
+        if not settings().polygon_api_key.get_secret_value():
+            before = {"symbols": SANDBOX_SYMBOLS, "as_of": "2013-03-01"}  # leaves a session for the update
+            now = {"symbols": SANDBOX_SYMBOLS, "as_of": str(SANDBOX_TODAY)}
             stack.enter_context(_sandbox(charts=True))
-            _say("No POLYGON_API_KEY is set: using recorded real prices, as of Saturday 2013-03-02.", as_json)
-        _invoke({"job_type": "initialize", **first}, as_json=as_json)
-        _invoke({"job_type": "daily_update", **then}, as_json=as_json)
-        _invoke({"job_type": "weekly_report", **then}, as_json=as_json)
+            if not as_json:
+                console.print("No POLYGON_API_KEY is set: using recorded real prices, as of Saturday 2013-03-02.")
+        _invoke({"job_type": "initialize", **before}, as_json=as_json)
+        _invoke({"job_type": "daily_update", **now}, as_json=as_json)
+        _invoke({"job_type": "weekly_report", **now}, as_json=as_json)
 
 
 @app.command("sandbox")
 def sandbox_server(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65_535)] = 0,
-    today_is: Annotated[str, typer.Option("--today", metavar="DATE", help="The server's own date.")] = str(
-        SANDBOX_TODAY
-    ),
-    calls_per_minute: Annotated[int, typer.Option(min=0, help="Answer 429 beyond; 0 is unlimited.")] = 0,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 picks a free one.", min=0, max=65_535)] = 0,
+    today_is: Annotated[str, typer.Option("--today", metavar="DATE", help="The server's date.")] = str(SANDBOX_TODAY),
+    calls_per_minute: Annotated[int, typer.Option(min=0, help="Answer 429 above this rate; 0 is unlimited.")] = 0,
 ) -> None:
-    """Serve recorded prices with Polygon's wire format, and charts with QuickChart's, until interrupted."""
+    """Serve recorded prices in Polygon's wire format, and charts in QuickChart's, until interrupted."""
     try:
         day = date.fromisoformat(today_is)
     except ValueError:
@@ -146,19 +164,18 @@ def sandbox_server(
 
 @app.command("schedule")
 def schedule_jobs(
-    once: Annotated[bool, typer.Option("--once", help="Show what is scheduled, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Show what is scheduled, and exit.")] = False,
 ) -> None:
     """Run the jobs at their cron times on this machine, until interrupted."""
     import schedule
 
     for day in ("tuesday", "wednesday", "thursday", "friday", "saturday"):
-        getattr(schedule.every(), day).at("13:00", "UTC").do(_scheduled, "daily_update")
-    schedule.every().saturday.at("16:00", "UTC").do(_scheduled, "weekly_report")
+        getattr(schedule.every(), day).at("13:00", "UTC").do(_run_scheduled, "daily_update")
+    schedule.every().saturday.at("16:00", "UTC").do(_run_scheduled, "weekly_report")
     console.print(f"Scheduled: {SCHEDULE_NOTE}.")
     for job in sorted(schedule.get_jobs()):
-        console.print(
-            f"  next {job.next_run:%a %Y-%m-%d %H:%M} local time: {job.job_func.args[0]}" if job.job_func else ""
-        )
+        if job.job_func:
+            console.print(f"  next {job.next_run:%a %Y-%m-%d %H:%M} local time: {job.job_func.args[0]}")
     if not once:
         _wait_for_interrupt(schedule.run_pending)
 
@@ -166,14 +183,16 @@ def schedule_jobs(
 @app.command("status")
 def status(symbols: Symbols = None, as_of: AsOf = None, as_json: AsJson = False) -> None:
     """Show what is stored, covered and missing, and the last runs."""
+    from domain.calendar import today
     from entrypoints.console import show_status
+    from entrypoints.payload import parse_payload
     from entrypoints.status import read_status
-    from lambda_main import parse_payload, run_context
+    from lambda_main import run_context
 
+    _apply_log_level()
     context = run_context(None)
-    request = parse_payload(
-        _payload("daily_update", symbols, as_of, True, False), context.settings, today(context.now())
-    )
+    event = _event("daily_update", symbols, as_of, dry_run=True, force=False)
+    request = parse_payload(event, context.settings, today(context.now()))
     width = max(min(console.width - 60, 70), 10)
     state = read_status(context, request.symbols, request.as_of, strip=width)
     if as_json:
@@ -182,15 +201,17 @@ def status(symbols: Symbols = None, as_of: AsOf = None, as_json: AsJson = False)
         show_status(console, state)
 
 
-def _payload(job_type: str, symbols: str | None, as_of: str | None, dry_run: bool, force: bool, **more: Any) -> Any:
-    """The event that these options stand for; an option that was not given is left out."""
+def _event(
+    job_type: JobType, symbols: str | None, as_of: str | None, dry_run: bool, force: bool, **more: Any
+) -> dict[str, Any]:
+    """Build the event for these options; an option that was not given is left out."""
     if symbols and symbols.startswith("@"):
-        symbols = ",".join(_symbols_of_file(symbols))
+        symbols = ",".join(_read_symbols(symbols))
     options = {"symbols": symbols, "as_of": as_of, "dry_run": dry_run or None, "force": force or None, **more}
     return {"job_type": job_type, **{key: value for key, value in options.items() if value is not None}}
 
 
-def _symbols_of_file(name: str) -> tuple[str, ...]:
+def _read_symbols(name: str) -> tuple[str, ...]:
     from config import parse_symbols
 
     try:
@@ -202,6 +223,7 @@ def _symbols_of_file(name: str) -> tuple[str, ...]:
 def _invoke(event: Any, *, sandbox: bool = False, as_json: bool = False) -> None:
     from entrypoints.console import progress_bar, show_result
 
+    _apply_log_level()
     with ExitStack() as stack:
         if sandbox and isinstance(event, dict):
             event = {"symbols": SANDBOX_SYMBOLS, "as_of": str(SANDBOX_TODAY), **event}
@@ -216,19 +238,28 @@ def _invoke(event: Any, *, sandbox: bool = False, as_json: bool = False) -> None
         show_result(console, result)
 
 
-def _scheduled(job_type: str) -> None:
-    """A job of the scheduler: a failure is shown, and the next one comes in its turn."""
+def _apply_log_level() -> None:
+    from config import settings
+
+    if settings().log_level == "DEBUG":
+        from entrypoints.console import show_debug_lines
+
+        show_debug_lines()
+
+
+def _run_scheduled(job_type: JobType) -> None:
+    """Run a job at its time. An error is shown, and the scheduler continues."""
     try:
         _invoke({"job_type": job_type})
     except StockTrackerError as error:
-        _fail(error)
+        _print_error(error)
 
 
 @contextmanager
 def _sandbox(
     *, charts: bool, port: int = 0, day: date = SANDBOX_TODAY, calls_per_minute: int = 0
 ) -> Iterator[dict[str, str]]:
-    """Run the stand-ins of the provider and of QuickChart, with the settings pointing to them."""
+    """Serve recorded prices and charts, and point the settings to these servers."""
     from config import settings
     from sandbox.history import PriceHistory
     from sandbox.renderer import Renderer, RendererUnavailable
@@ -241,7 +272,7 @@ def _sandbox(
             "POLYGON_BASE_URL": market.url,
             "POLYGON_API_KEY": market.key,
             "POLYGON_CALLS_PER_MINUTE": "0",
-            "MAIL_TRANSPORT": "outbox",  # recorded prices are mailed to nobody
+            "MAIL_TRANSPORT": "outbox",  # nobody gets mail about recorded prices
         }
         if charts and "QUICKCHART_URL" not in os.environ:
             try:
@@ -259,21 +290,18 @@ def _sandbox(
             settings.cache_clear()
 
 
-def _wait_for_interrupt(each_second: Callable[[], object]) -> None:
+def _wait_for_interrupt(every_second: Callable[[], object]) -> None:
+    """Call a function every second until Ctrl-C or SIGTERM, which service managers and nohup need."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while True:
-            each_second()
+            every_second()
             time.sleep(1)
     except KeyboardInterrupt:
         console.print("Stopped.")
 
 
-def _say(text: str, as_json: bool) -> None:
-    if not as_json:
-        console.print(text)
-
-
-def _fail(error: Exception) -> None:
+def _print_error(error: Exception) -> None:
     print(f"error: {error}", file=sys.stderr)
 
 
@@ -283,7 +311,7 @@ def main() -> int:
     Returns
     -------
     int
-        The exit status: 0, 1 for an error of the project, 2 for arguments that are no command.
+        Exit status: 0, or 1 after a :class:`StockTrackerError`. Invalid arguments exit with 2.
     """
     debug = "--debug" in sys.argv
     try:
@@ -291,7 +319,7 @@ def main() -> int:
     except StockTrackerError as error:
         if debug:
             raise
-        _fail(error)
+        _print_error(error)
         return 1
     return 0
 

@@ -1,21 +1,17 @@
-"""The state of the table: what is stored, covered and missing a symbol, the last runs, and what the next would do.
-
-What comes in: settings, a database, symbols and a date. What goes out: plain values, for the terminal or as JSON. It
-only reads.
-"""
+"""The state of the table: what is stored, covered and missing per symbol, the last runs, and what the next would do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import pandas as pd
 from sqlalchemy import Connection
 
 import utils
 from domain.calendar import last_sessions
-from domain.models import EVERY_SYMBOL, Request
+from domain.models import EVERY_SYMBOL, JobResult, Request, SessionSpan
 from domain.planner import missing_pairs
 from pipeline import jobs
 from pipeline.run import RunContext
@@ -26,8 +22,36 @@ SHOWN_SYMBOLS = 30
 SHOWN_RUNS = 5
 
 
-def read_status(context: RunContext, symbols: Sequence[str], as_of: date, *, strip: int = 40) -> dict[str, Any]:
-    """Read what there is to know of the table.
+class SymbolState(TypedDict):
+    """What is stored, covered and missing of one symbol; dates are ISO dates.
+
+    ``strip`` has one character per session, oldest first: ``█`` stored, ``·`` covered without a bar, ``x`` missing.
+    """
+
+    symbol: str
+    rows: int
+    first: str | None
+    last: str | None
+    covered_from: str | None
+    covered_to: str | None
+    missing: int
+    strip: str
+
+
+class TableState(TypedDict):
+    """What ``main.py status`` shows; JSON-serializable."""
+
+    database: str
+    as_of: str
+    strip: SessionSpan
+    symbols: list[SymbolState]
+    more_symbols: int
+    next_run: JobResult
+    runs: list[dict[str, Any]]  # rows of job_runs, newest first
+
+
+def read_status(context: RunContext, symbols: Sequence[str], as_of: date, *, strip: int = 40) -> TableState:
+    """Read the state of the table, and plan the next daily update. Nothing is written.
 
     Parameters
     ----------
@@ -37,65 +61,64 @@ def read_status(context: RunContext, symbols: Sequence[str], as_of: date, *, str
     as_of : datetime.date
         Stands for today.
     strip : int
-        How many of the last sessions each symbol's strip shows, oldest first: ``█`` stored, ``·`` fetched and without a
-        bar, ``x`` missing.
+        Number of sessions that each symbol's strip shows, up to the last one before `as_of`.
 
     Returns
     -------
-    dict
-        ``database, as_of, strip`` (its first and last session), ``symbols`` (those with something missing first, at
-        most 30), ``more_symbols``, ``next_run`` and ``runs``; JSON-serialisable.
+    TableState
+        At most 30 symbols, those with the most missing sessions first; ``more_symbols`` counts the others.
     """
     sessions = last_sessions(strip, as_of)
-    state: dict[str, Any] = {
+    plan = jobs.run_job(Request("daily_update", tuple(symbols), as_of, dry_run=True), context)
+    state: TableState = {
         "database": redacted_url(context.engine),
         "as_of": str(as_of),
         "strip": {"first": str(sessions[0]), "last": str(sessions[-1]), "count": len(sessions)},
         "symbols": [],
         "more_symbols": 0,
-        "next_run": jobs.run_job(Request("daily_update", tuple(symbols), as_of, dry_run=True), context),
+        "next_run": cast("JobResult", plan),
         "runs": [],
     }
     with utils.reading(context.engine) as connection:
         if connection is None:
             return state
-        lines = _symbol_lines(connection, symbols, sessions)
-        state["symbols"] = lines[:SHOWN_SYMBOLS]
-        state["more_symbols"] = max(len(lines) - SHOWN_SYMBOLS, 0)
+        states = _symbol_states(connection, symbols, sessions)
+        state["symbols"] = states[:SHOWN_SYMBOLS]
+        state["more_symbols"] = max(len(states) - SHOWN_SYMBOLS, 0)
         runs = utils.read_last_runs(connection, SHOWN_RUNS)
-        state["runs"] = [{key: _plain(value) for key, value in row.items()} for row in runs]
+        state["runs"] = [{key: _json_value(value) for key, value in row.items()} for row in runs]
     return state
 
 
-def _symbol_lines(connection: Connection, symbols: Sequence[str], sessions: list[date]) -> list[dict[str, Any]]:
+def _symbol_states(connection: Connection, symbols: Sequence[str], sessions: list[date]) -> list[SymbolState]:
     coverage = utils.read_coverage(connection, symbols)
     missing = missing_pairs(symbols, sessions, coverage)
-    lacking = sorted(range(len(symbols)), key=lambda row: -int(missing[row].sum()))
-    shown = [symbols[row] for row in lacking[:SHOWN_SYMBOLS] if symbols[row] != EVERY_SYMBOL]
+    order = sorted(range(len(symbols)), key=lambda row: -int(missing[row].sum()))
+    shown = [symbols[row] for row in order[:SHOWN_SYMBOLS] if symbols[row] != EVERY_SYMBOL]
     history = utils.read_history(connection, shown, sessions[0], sessions[-1])
     stored = {row["symbol"]: row for row in utils.read_stored(connection, shown).to_dict("records")}
-    traded = {symbol: set(dates) for symbol, dates in history.groupby("symbol")["date"]}
-    lines = []
-    for row in lacking:
+    stored_sessions = {symbol: set(dates) for symbol, dates in history.groupby("symbol")["date"]}
+    states: list[SymbolState] = []
+    for row in order:
         symbol = symbols[row]
-        has = stored.get(symbol)
+        summary = stored.get(symbol)
         ranges = coverage.get(symbol, []) + coverage.get(EVERY_SYMBOL, [])
-        lines.append(
+        states.append(
             {
                 "symbol": symbol,
-                "rows": int(has["rows"]) if has else 0,
-                "first": str(has["first"].date()) if has else None,
-                "last": str(has["last"].date()) if has else None,
+                "rows": int(summary["rows"]) if summary else 0,
+                "first": str(summary["first"].date()) if summary else None,
+                "last": str(summary["last"].date()) if summary else None,
                 "covered_from": str(min(ranges)[0]) if ranges else None,
                 "covered_to": str(max(last for _, last in ranges)) if ranges else None,
                 "missing": int(missing[row].sum()),
                 "strip": "".join(
-                    _mark(pd.Timestamp(session) in traded.get(symbol, ()), lacks)
-                    for session, lacks in zip(sessions, missing[row].tolist(), strict=True)
+                    _mark(pd.Timestamp(session) in stored_sessions.get(symbol, ()), is_missing)
+                    for session, is_missing in zip(sessions, missing[row].tolist(), strict=True)
                 ),
             }
         )
-    return lines
+    return states
 
 
 def _mark(is_stored: bool, is_missing: bool) -> str:
@@ -104,5 +127,5 @@ def _mark(is_stored: bool, is_missing: bool) -> str:
     return STORED if is_stored else COVERED
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> str | int | None:
     return value if value is None or isinstance(value, int) else str(value)

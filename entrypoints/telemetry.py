@@ -1,94 +1,106 @@
-"""What an invocation on Lambda tells CloudWatch: structured log lines, and metrics in the embedded format.
+"""The log and the metrics of an invocation on Lambda: lines of JSON on standard output, for CloudWatch.
 
-What comes in: the request, and then its result or its error. What goes out: lines of JSON on standard output, of which
-the last one is the result or the error. Nothing here decides anything, and no line holds a key, a password or a
-connection string, or grows with the number of symbols.
+The last line is the result or the error. No line holds a key, a password or a connection string, or grows with the
+number of symbols.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from aws_lambda_powertools import Logger
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from sqlalchemy import Engine
 
 import utils
 from domain.calendar import last_sessions, previous_session, sessions_between
 from domain.errors import StockTrackerError
-from domain.models import EVERY_SYMBOL, Request
+from domain.models import EVERY_SYMBOL, JobResult, Request
 from pipeline.run import RunContext
+
+logger = logging.getLogger(f"stock_tracker.{__name__}")
 
 NAMESPACE = "StockTracker"
 SERVICE = "stock-tracker"
-SHOWN = 5  # symbols of a list
+SHOWN_SYMBOLS = 5
 SHOWN_WARNINGS = 20
 SHOWN_EVENT = 1_000  # characters
-OUTCOMES = {"partial": "RunPartial"}  # every other status is a success
-SESSIONS_A_YEAR = 252
+OUTCOMES = {"partial": "RunPartial"}  # metric by status; every other status is RunSucceeded
+SESSIONS_PER_YEAR = 252
 LOADS = ("initialize", "daily_update")
 
 
+class SymbolSummary(TypedDict):
+    """How many symbols a run has, and the first few: the whole market would fill the log."""
+
+    count: int
+    first: list[str]
+
+
 class Telemetry:
-    """The lines and the metrics of one invocation.
+    """The log and the metrics of one invocation.
+
+    ``LOG_LEVEL`` sets the level of the ``stock_tracker`` loggers. The outcome of a run is logged at every level.
 
     Parameters
     ----------
     request_id : str
-        Lambda's, which stands in its own lines as well.
+        Lambda's; Lambda's own log lines hold it as well.
     """
 
     def __init__(self, request_id: str) -> None:
-        self._log = Logger(service=SERVICE, level="INFO")
-        self._keys: dict[str, Any] = {"function_request_id": request_id}
         self._began = time.monotonic()
+        self._log = Logger(service=SERVICE, level="INFO")
+        self._log.structure_logs(function_request_id=request_id)  # and drop the keys of the previous invocation
+        self._keys: dict[str, Any] = {"function_request_id": request_id}
         self._request: Request | None = None
         self._engine: Engine | None = None
 
     def started(self, request: Request, context: RunContext) -> None:
-        """Say what is about to run; again, if it is tried again with other credentials."""
+        """Log what is about to run, and add the run's keys to all lines; called again for a retry."""
         self._request, self._engine = request, context.engine
-        self._log.setLevel(context.settings.log_level)
+        copy_config_to_registered_loggers(self._log, context.settings.log_level, include={"stock_tracker"})
         self._keys |= {
             "run_id": request.run_id,
             "job": request.job_type,
             "as_of": str(request.as_of),
-            "symbols": brief(request.symbols),
+            "symbols": summarize(request.symbols),
         }
-        self._log.info(f"{request.job_type} starts", **self._keys)
+        self._log.append_keys(**self._keys)
+        logger.info("%s starts", request.job_type)
 
-    def goes_on(self, refused: Exception) -> None:
-        """Say that the run is tried once more with a secret that has changed."""
-        self._log.warning(f"{refused}; the secret has changed: trying once more", **self._keys)
+    def retrying(self, refused: Exception) -> None:
+        """Log that a credential was refused and the run starts over with the rotated secret."""
+        self._log.warning(f"{refused}; the secret has been rotated: trying once more")
 
-    def succeeded(self, result: dict[str, Any]) -> None:
-        """Emit the run's metrics, then its result as the last line; a dry run changed nothing and counts nowhere."""
+    def succeeded(self, result: JobResult) -> None:
+        """Emit the metrics, then the result as the last line. A dry run emits no metrics."""
         if self._request and not self._request.dry_run:
-            self._emit(OUTCOMES.get(result["status"], "RunSucceeded"), _measured(result))
+            self._emit(OUTCOMES.get(result["status"], "RunSucceeded"), _counts(result))
         shown = {
             **result,
-            "symbols": brief(result["symbols"]),
+            "symbols": summarize(result["symbols"]),
             "warnings": result["warnings"][:SHOWN_WARNINGS],
             "warnings_count": len(result["warnings"]),
         }
-        self._log.info(f"{result['job_type']} {result['status']}", result=shown, **self._keys)
+        self._log.info(f"{result['job_type']} {result['status']}", result=shown)
 
     def failed(self, error: Exception, event: Any) -> None:
-        """Emit the failure's metrics, then the error as the last line; one that nobody foresaw with its traceback."""
+        """Emit the metrics, then the error as the last line, with a traceback if this project did not raise it."""
         self._emit("RunFailed", {})
-        foreseen = isinstance(error, StockTrackerError)
         self._log.error(
             str(error),
             error=type(error).__name__,
             event=json.dumps(event, default=str)[:SHOWN_EVENT],
-            exc_info=not foreseen,
-            **self._keys,
+            exc_info=not isinstance(error, StockTrackerError),
         )
 
     def _emit(self, outcome: str, counts: dict[str, float]) -> None:
@@ -99,65 +111,60 @@ class Telemetry:
         metrics.add_metric("DurationSeconds", MetricUnit.Seconds, round(time.monotonic() - self._began, 3))
         metrics.add_metric("PeakMemoryMB", MetricUnit.Megabytes, peak_memory())
         document: dict[str, Any] = {**metrics.serialize_metric_set(), **self._keys}
-        document["_aws"]["CloudWatchMetrics"][0]["Dimensions"].append([])  # and once more over all jobs
+        document["_aws"]["CloudWatchMetrics"][0]["Dimensions"].append([])  # count each metric over all jobs as well
         print(json.dumps(document), flush=True)
 
     def _freshness(self) -> dict[str, float]:
-        """How far the table is behind after a daily_update, also one that failed, if the database answers."""
+        """Measure how far the table is behind after a daily_update, even a failed one, if the database answers."""
         request = self._request
         if not request or request.job_type != "daily_update" or not self._engine:
             return {}
         try:
             behind = sessions_behind(self._engine, request.symbols, request.as_of)
-        except StockTrackerError as error:  # the run has its own outcome, which this must not replace
-            self._log.warning(f"the freshness is not known: {error}", **self._keys)
+        except StockTrackerError as error:  # must not replace the run's own outcome
+            self._log.warning(f"the freshness is not known: {error}")
             return {}
         return {} if behind is None else {"FreshnessSessions": behind}
 
 
-def brief(symbols: Sequence[str]) -> dict[str, Any]:
-    """How many symbols, and the first few, as a list of the whole market would fill the log."""
-    return {"count": len(symbols), "first": list(symbols[:SHOWN])}
+def summarize(symbols: Sequence[str]) -> SymbolSummary:
+    """Count the symbols and name the first few."""
+    return {"count": len(symbols), "first": list(symbols[:SHOWN_SYMBOLS])}
 
 
-def _measured(result: dict[str, Any]) -> dict[str, float]:
+def _counts(result: JobResult) -> dict[str, float]:
     rows = result["rows"]
-    measured = {
+    counts: dict[str, float] = {
         "RowsInserted": rows["inserted"],
         "RowsUpdated": rows["updated"],
         "RowsRejected": rows["rejected"],
         "ApiCalls": result["api_calls"],
     }
-    if result["job_type"] in LOADS and result["status"] != "partial":  # of a partial run, only some are loaded
-        measured["SessionsLoaded"] = result["sessions"]["count"]
-    return measured
+    if result["job_type"] in LOADS and result["status"] != "partial":  # a partial run loaded only some of them
+        counts["SessionsLoaded"] = result["sessions"]["count"]
+    return counts
 
 
 def sessions_behind(engine: Engine, symbols: Sequence[str], as_of: date) -> int | None:
-    """The trading sessions by which what was fetched is behind the last session before as-of; 0 is fresh.
+    """Count the trading sessions between the last one fetched and the last one before `as_of`; 0 is fresh.
 
-    Parameters
-    ----------
-    engine : sqlalchemy.Engine
-    symbols : sequence of str
-        It is the one that is behind most that counts; one without trades counts as fetched.
-    as_of : datetime.date
+    The symbol that is furthest behind counts. A session in which a symbol did not trade counts as fetched.
 
     Returns
     -------
     int or None
-        The sessions of a year, 252, if one of the symbols was never fetched; None of a database without tables.
+        252, the sessions of a year, if one of the symbols was never fetched; None if the database has no tables.
 
     Raises
     ------
     DataError, CredentialsError
-        If the database cannot be reached or refuses.
+        If the database cannot be reached or refuses the login.
     """
     with utils.reading(engine) as stored:
         if stored is None:
             return None
         fetched = utils.read_coverage(stored, symbols)
-    never = last_sessions(SESSIONS_A_YEAR + 1, as_of)[0]
+    never = last_sessions(SESSIONS_PER_YEAR + 1, as_of)[0]
     ends = {symbol: max(last for _, last in ranges) for symbol, ranges in fetched.items()}
     market = ends.get(EVERY_SYMBOL, never)
     until = min(max(ends.get(symbol, never), market) for symbol in symbols)
@@ -165,7 +172,7 @@ def sessions_behind(engine: Engine, symbols: Sequence[str], as_of: date) -> int 
 
 
 def peak_memory() -> float:
-    """The most memory that this process has held so far, in MB, whichever of a warm container's invocations it was."""
+    """Read the peak memory of this process in MB, over all invocations of a warm container."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     kilobytes = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
     return round(int(kilobytes[1]) / 1024, 1) if kilobytes else 0.0

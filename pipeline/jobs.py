@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection
 
 import utils
-from config import read_again
+from config import secrets_rotated
 from domain.calendar import last_sessions, previous_session, sessions_between, week_sessions
 from domain.errors import ApiError, ConfigError, CredentialsError, TimeUpError
 from domain.models import EVERY_SYMBOL, Request
@@ -223,7 +223,7 @@ def _load_week(run: Run, sessions: list[date]) -> tuple[dict[str, Any], list[str
     try:
         outcome = _load_missing(loader, wanted, previous_session(run.request.as_of))
     except (ApiError, CredentialsError) as error:
-        if isinstance(error, CredentialsError) and read_again(context.settings):
+        if isinstance(error, CredentialsError) and secrets_rotated(context.settings):
             raise  # the handler tries once more, with the new one
         return {}, [f"Some prices of this week could not be loaded: {error}."]
     finally:

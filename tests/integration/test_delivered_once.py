@@ -46,7 +46,8 @@ import json, os, signal, sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pipeline import jobs
-from lambda_main import parse_payload, run_context
+from entrypoints.payload import parse_payload
+from lambda_main import run_context
 looks = int(sys.argv[1])
 def now():
     global looks

@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 
 import main
 from config import Settings, load_settings
-from lambda_main import Payload, parse_payload
+from entrypoints.payload import Payload, parse_payload
 from pipeline import jobs
 from sandbox.local_http import LocalServer, Reply
 from storage.engine import SSL_MODES, open_engine

@@ -179,11 +179,15 @@ def test_the_secret_is_read_once_by_a_warm_container(
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("AWS_REGION", "eu-west-1", r"'stock-tracker', which Secrets Manager in eu-west-1 .*ResourceNotFoundException"),
+        (
+            "AWS_REGION",
+            "eu-west-1",
+            r"'stock-tracker', which cannot be read from Secrets Manager in eu-west-1 .*ResourceNotFoundException",
+        ),
         (
             "SECRET_ID",
             "stock-traker",
-            r"'stock-traker', which Secrets Manager in us-east-1 .*ResourceNotFoundException",
+            r"'stock-traker', which cannot be read from Secrets Manager in us-east-1 .*ResourceNotFoundException",
         ),
         (
             "AWS_ENDPOINT_URL",

@@ -45,7 +45,7 @@ def plain(value):
 
 
 def refused(monkeypatch, name, value):
-    """The message with which a value of the environment is refused."""
+    """The message that refuses a value of an environment variable."""
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError) as caught:
         load_settings()
@@ -57,7 +57,7 @@ def refused(monkeypatch, name, value):
 
 @pytest.fixture
 def secrets_manager(monkeypatch):
-    """Secrets Manager without an account, as a function that stores a secret."""
+    """Secrets Manager by moto, as a function that stores a secret."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
@@ -97,7 +97,7 @@ class TestDefaults:
         monkeypatch.setenv("LOG_LEVEL", "")
         assert load_settings().log_level == "DEBUG"
 
-    def test_a_variable_of_somebody_else_is_left_alone(self, monkeypatch):
+    def test_an_unknown_variable_is_ignored(self, monkeypatch):
         monkeypatch.setenv("SOMETHING_ELSE", "1")
         Path(".env").write_text("ANOTHER_THING=1\n")
         assert {name: plain(value) for name, value in load_settings()} == DEFAULTS
@@ -169,8 +169,8 @@ class TestParsing:
             ("MAIL_UNSUBSCRIBE", "https://example.com/stop\nBcc: x@example.com", "https://"),
             ("MAIL_UNSUBSCRIBE", "https://example.com/>,<http://example.org", "https://"),
             ("MAIL_UNSUBSCRIBE", f"https://example.com/{'x' * 60}", "70 characters"),
-            ("CHART_SYMBOLS", "*", "up to 10 symbols"),
-            ("CHART_SYMBOLS", "A,B,C,D,E,F,G,H,I,J,K", "up to 10 symbols"),
+            ("CHART_SYMBOLS", "*", "up to 10 comma-separated symbols"),
+            ("CHART_SYMBOLS", "A,B,C,D,E,F,G,H,I,J,K", "up to 10 comma-separated symbols"),
             ("CHART_SYMBOLS", "<b>", "1 to 10 letters"),
             ("SMTP_PORT", "0", "1"),
             ("SMTP_PORT", "65536", "65535"),
@@ -183,12 +183,12 @@ class TestParsing:
         assert repr(value) in message or repr(value).strip("'") in message
         assert valid in message
 
-    def test_only_the_wrong_one_of_several_addresses_is_named(self, monkeypatch):
+    def test_only_the_malformed_one_of_several_addresses_is_named(self, monkeypatch):
         message = refused(monkeypatch, "MAIL_TO", "a@example.com,nobody")
         assert "'nobody'" in message
         assert "a@example.com" not in message
 
-    def test_everything_that_is_wrong_is_told_at_once(self, monkeypatch):
+    def test_all_errors_are_reported_at_once(self, monkeypatch):
         monkeypatch.setenv("SMTP_PORT", "0")
         message = refused(monkeypatch, "LOG_LEVEL", "loud")
         assert "SMTP_PORT" in message
@@ -209,9 +209,7 @@ class TestParsing:
             ({"MAIL_TRANSPORT": "auto"}, "outbox"),
         ],
     )
-    def test_mail_leaves_by_smtp_as_soon_as_a_host_is_set_unless_told_otherwise(
-        self, monkeypatch, environment, transport
-    ):
+    def test_auto_sends_by_smtp_once_a_host_is_set_and_other_transports_win(self, monkeypatch, environment, transport):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         assert load_settings().transport == transport
@@ -235,7 +233,7 @@ class TestSymbols:
             (["*"], ("*",)),
         ],
     )
-    def test_a_list_and_text_name_symbols_in_order_without_repetition(self, value, symbols):
+    def test_a_list_and_text_name_symbols_in_order_without_duplicates(self, value, symbols):
         assert parse_symbols(value) == symbols
 
     @pytest.mark.parametrize(
@@ -262,7 +260,7 @@ class TestSymbols:
             ("GOOG?x=1", "'GOOG?x=1'"),
         ],
     )
-    def test_anything_else_is_refused_naming_it_in_one_line(self, value, shown):
+    def test_anything_else_is_refused_in_one_line_that_names_it(self, value, shown):
         with pytest.raises(ValueError, match=r"valid is|is not a list|names no symbol") as caught:
             parse_symbols(value)
         assert str(caught.value).startswith(shown)
@@ -270,7 +268,7 @@ class TestSymbols:
 
     @pytest.fixture
     def folder(self, monkeypatch, tmp_path):
-        """A folder in the place of the project's."""
+        """A folder that stands for the project's."""
         (tmp_path / "project").mkdir()
         monkeypatch.setattr(config, "__file__", str(tmp_path / "project" / "config.py"))
         return tmp_path / "project"
@@ -298,19 +296,19 @@ class TestSymbols:
             parse_symbols("@symbols.txt")
 
     @pytest.mark.parametrize(
-        ("name", "said"),
+        ("name", "reason"),
         [
             ("nowhere.txt", "FileNotFoundError"),
             ("folder.txt", "IsADirectoryError"),
             ("binary.txt", "UnicodeDecodeError"),
         ],
     )
-    def test_a_symbols_file_that_cannot_be_read_is_named(self, monkeypatch, folder, name, said):
+    def test_a_symbols_file_that_cannot_be_read_is_named(self, monkeypatch, folder, name, reason):
         (folder / "binary.txt").write_bytes(b"\xff\xfe")
         (folder / "folder.txt").mkdir()
         message = refused(monkeypatch, "SYMBOLS", f"@{name}")
         assert f"the symbols file {name!r} " in message
-        assert said in message
+        assert reason in message
 
     def test_a_symbols_file_of_comments_only_names_no_symbol(self, monkeypatch, folder):
         (folder / "symbols.txt").write_text("# nothing yet\n")
@@ -344,7 +342,7 @@ class TestPrecedence:
         assert plain(loaded.smtp_password) == "from-file"
         assert loaded.smtp_port == 587
 
-    def test_the_env_file_is_that_of_the_working_directory(self, monkeypatch, tmp_path):
+    def test_the_env_file_is_read_from_the_working_directory(self, monkeypatch, tmp_path):
         Path(".env").write_text("LOG_LEVEL=DEBUG\n")
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
@@ -383,7 +381,7 @@ class TestSecretsManager:
         assert read_secret("stock-tracker") == {}
 
     @pytest.mark.parametrize(
-        ("secret", "said"),
+        ("secret", "reason"),
         [
             (HIDDEN, "is not JSON"),
             ("{" + HIDDEN, "is not JSON"),
@@ -395,14 +393,14 @@ class TestSecretsManager:
             ({"POLYGON_API_KEY": None}, "'POLYGON_API_KEY'"),
         ],
     )
-    def test_a_malformed_secret_is_refused_without_telling_it(self, monkeypatch, secrets_manager, secret, said):
+    def test_a_malformed_secret_is_refused_without_showing_it(self, monkeypatch, secrets_manager, secret, reason):
         secrets_manager("stock-tracker", secret)
         monkeypatch.setenv("SECRET_ID", "stock-tracker")
         with pytest.raises(ConfigError) as caught:
             load_settings()
         message = str(caught.value)
         assert "'stock-tracker'" in message
-        assert said in message
+        assert reason in message
         assert "POLYGON_API_KEY, DATABASE_URL, SMTP_PASSWORD" in message
         assert message.isprintable()
         assert HIDDEN not in message
@@ -410,12 +408,12 @@ class TestSecretsManager:
     def test_a_missing_secret_is_named(self, monkeypatch, secrets_manager):
         monkeypatch.setenv("SECRET_ID", "nowhere")
         with pytest.raises(
-            ConfigError, match=r"^SECRET_ID is 'nowhere', which Secrets Manager in us-east-1 does not give out: "
+            ConfigError, match=r"^SECRET_ID is 'nowhere', which cannot be read from Secrets Manager in us-east-1: "
         ) as e:
             load_settings()
         assert str(e.value).isprintable()
 
-    def test_a_secret_without_a_region_to_look_in_is_a_configuration_error(self, monkeypatch, tmp_path):
+    def test_a_secret_without_a_region_is_a_configuration_error(self, monkeypatch, tmp_path):
         for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
@@ -427,10 +425,13 @@ class TestSecretsManager:
         with pytest.raises(ConfigError, match=r"^SECRET_ID is 'stock-tracker'"):
             load_settings()
 
-    def test_without_a_name_no_secret_is_asked_for(self, monkeypatch):
-        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # nothing listens there
-        monkeypatch.setenv("SECRET_ID", "")
+    @pytest.mark.parametrize(("name", "read"), [("", []), ("stock-tracker", ["stock-tracker"])])
+    def test_a_secret_is_read_only_if_it_is_named(self, monkeypatch, name, read):
+        names = []
+        monkeypatch.setattr(config, "read_secret", lambda secret_id: names.append(secret_id) or {})
+        monkeypatch.setenv("SECRET_ID", name)
         load_settings()
+        assert names == read
 
 
 class TestSecrets:
@@ -444,16 +445,16 @@ class TestSecrets:
 
     @pytest.mark.parametrize("name", ["POLYGON_API_KEY", "SMTP_PASSWORD"])
     @pytest.mark.parametrize("value", [f"{HIDDEN}\n", f"{HIDDEN}\r\nX: y", f"{HIDDEN}é", f"{HIDDEN}\t"])
-    def test_a_key_that_no_header_can_hold_is_refused_without_telling_it(self, monkeypatch, name, value):
+    def test_a_key_that_does_not_fit_a_header_is_refused_without_showing_it(self, monkeypatch, name, value):
         message = refused(monkeypatch, name, value)
-        assert message == f"{name} is not usable: valid is printable ASCII text in one line"
+        assert message == f"{name} is not usable: valid is one line of printable ASCII text"
 
-    def test_an_error_of_another_setting_does_not_tell_a_secret(self, monkeypatch):
+    def test_an_error_in_another_setting_shows_no_secret(self, monkeypatch):
         for name in SECRET_FIELDS:
             monkeypatch.setenv(name.upper(), HIDDEN)
         assert HIDDEN not in refused(monkeypatch, "LOG_LEVEL", "loud")
 
-    def test_the_error_has_no_cause_that_a_traceback_would_print(self, monkeypatch):
+    def test_the_error_has_no_cause_for_a_traceback_to_print(self, monkeypatch):
         monkeypatch.setenv("POLYGON_API_KEY", f"{HIDDEN}\n")
         with pytest.raises(ConfigError) as caught:
             load_settings()
@@ -469,7 +470,7 @@ def test_settings_are_read_once(monkeypatch):
     assert settings().log_level == "DEBUG"
 
 
-def test_a_configuration_error_is_not_remembered(monkeypatch):
+def test_a_configuration_error_is_not_cached(monkeypatch):
     refused(monkeypatch, "LOG_LEVEL", "loud")
     with pytest.raises(ConfigError):
         settings()
@@ -478,11 +479,11 @@ def test_a_configuration_error_is_not_remembered(monkeypatch):
 
 
 class TestExample:
-    """``.env.example`` is the list of settings that people copy."""
+    """``.env.example``, the list of settings that people copy."""
 
     @pytest.fixture
     def shown(self):
-        """The value that ``.env.example`` shows for each variable, commented or not."""
+        """The value per variable in ``.env.example``, commented out or not."""
         lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
         found = [match.groups() for line in lines if (match := re.fullmatch(r"(?:# ?)?([A-Z][A-Z0-9_]*)=(.*)", line))]
         assert len(dict(found)) == len(found), "a setting is shown once"
@@ -501,7 +502,7 @@ class TestExample:
                 monkeypatch.setenv(name, value.strip("\"'"))
         assert load_settings() == defaults
 
-    def test_copied_as_it_is_it_changes_nothing(self, shown):
+    def test_copied_unchanged_it_changes_nothing(self, shown):
         Path(".env").write_bytes((ROOT / ".env.example").read_bytes())
         assert {name: plain(value) for name, value in load_settings()} == DEFAULTS
         assert set(config.SECRET_KEYS) <= set(shown)

@@ -1,27 +1,88 @@
-"""The command line as a person types it, in a process of its own."""
+"""The command line as a person types it: most commands in this process, some in one of their own."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
+import main
+from config import settings
+from domain.clock import SystemClock
 from sandbox.server import MarketServer
 
 ROOT = Path(__file__).parents[2]
 SYMBOLS = "AAPL,FB,GOOG,IBM,MSFT"
 
 
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+@dataclass
+class Finished:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Finished]
+
+
+def command(*arguments: str, **variables: str) -> dict[str, Any]:
+    """The arguments of :mod:`subprocess` for a command in a process of its own."""
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "COLUMNS": "140", **variables}
-    command = [sys.executable, str(ROOT / "main.py"), *arguments]
-    return subprocess.run(command, env=environment, text=True, capture_output=True, timeout=60)
+    return {"args": [sys.executable, "-u", str(ROOT / "main.py"), *arguments], "env": environment, "text": True}
+
+
+def run_process(*arguments: str, **variables: str) -> Finished:
+    """Run a command in a process of its own."""
+    done = subprocess.run(**command(*arguments, **variables), capture_output=True, timeout=60)
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def quiet_log() -> Iterator[None]:
+    """The ``stock_tracker`` loggers as they are before anything configures them, and again after the test."""
+    package = logging.getLogger("stock_tracker")
+    before = package.handlers, package.level, package.propagate
+    package.handlers, package.propagate = [], True
+    package.setLevel(logging.NOTSET)
+    yield
+    package.handlers, level, package.propagate = before
+    package.setLevel(level)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sqlite_url: str, quiet_log: None) -> Run:
+    """Run a command in this process; keyword arguments are environment variables."""
+
+    def run_main(*arguments: str, **variables: str) -> Finished:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["main.py", *arguments])
+            patch.setattr(main.console, "width", 140)
+            for name, value in {"DATABASE_URL": sqlite_url, **variables}.items():
+                patch.setenv(name, value)
+            settings.cache_clear()
+            capsys.readouterr()
+            try:
+                returncode = main.main()
+            except SystemExit as exit_:
+                returncode = int(exit_.code or 0)
+            finally:
+                settings.cache_clear()
+        captured = capsys.readouterr()
+        return Finished(returncode, captured.out, captured.err)
+
+    return run_main
 
 
 def without_node(folder: Path) -> dict[str, str]:
@@ -32,7 +93,7 @@ def without_node(folder: Path) -> dict[str, str]:
 def test_run_without_a_key_or_node_loads_recorded_prices_and_leaves_a_report(tmp_path: Path) -> None:
     variables = without_node(tmp_path)
 
-    first, second = run("run", **variables), run("run", **variables)
+    first, second = run_process("run", **variables), run_process("run", **variables)
 
     assert first.returncode == 0, first.stderr
     assert "350 inserted" in first.stdout
@@ -45,7 +106,7 @@ def test_run_without_a_key_or_node_loads_recorded_prices_and_leaves_a_report(tmp
     assert "inserted" not in second.stdout
 
 
-def test_a_job_takes_every_payload_key_as_an_option() -> None:
+def test_a_job_takes_every_payload_key_as_an_option(run: Run) -> None:
     result = run(
         *["initialize", "--sandbox", "--json", "--symbols", "GOOG,IBM", "--as-of", "2013-03-02"],
         *["--start", "2013-02-25", "--end", "2013-02-28", "--force"],
@@ -56,7 +117,7 @@ def test_a_job_takes_every_payload_key_as_an_option() -> None:
     assert loaded["rows"]["inserted"] == 8
 
 
-def test_a_dry_run_prints_the_plan() -> None:
+def test_a_dry_run_prints_the_plan(run: Run) -> None:
     result = run("initialize", "--sandbox", "--dry-run", "--symbols", "GOOG,IBM", "--as-of", "2013-03-02")
 
     assert "would make 2 calls" in result.stdout
@@ -64,7 +125,7 @@ def test_a_dry_run_prints_the_plan() -> None:
     assert not Path("stock_tracker.db").exists()
 
 
-def test_invoke_takes_the_event_as_aws_does() -> None:
+def test_invoke_takes_the_event_as_aws_does(run: Run) -> None:
     event = {"job_type": "daily_update", "symbols": ["IBM"], "as_of": "2013-03-02"}
 
     result = run("invoke", json.dumps(event), "--sandbox")
@@ -86,7 +147,7 @@ def test_invoke_takes_the_event_as_aws_does() -> None:
         ),
     ],
 )
-def test_a_failure_is_one_line_and_exit_status_1(arguments: list[str], message: str) -> None:
+def test_a_failure_is_one_line_and_exit_status_1(run: Run, arguments: list[str], message: str) -> None:
     result = run(*arguments)
 
     assert result.returncode == 1
@@ -96,8 +157,9 @@ def test_a_failure_is_one_line_and_exit_status_1(arguments: list[str], message: 
     assert not Path("stock_tracker.db").exists()
 
 
-def test_debug_shows_the_traceback() -> None:
-    result = run("--debug", "daily_update")
+@pytest.mark.parametrize("arguments", [["--debug", "daily_update"], ["daily_update", "--debug"]])
+def test_debug_shows_the_traceback(arguments: list[str]) -> None:
+    result = run_process(*arguments)
 
     assert result.returncode == 1
     assert "Traceback" in result.stderr
@@ -115,7 +177,7 @@ def test_debug_shows_the_traceback() -> None:
         ({"POLYGON_CALLS_PER_MINUTE": "many"}, "POLYGON_CALLS_PER_MINUTE is 'many': "),
     ],
 )
-def test_a_bad_setting_is_one_line_without_its_secret(variables: dict[str, str], message: str) -> None:
+def test_a_malformed_setting_is_one_line_without_its_secret(run: Run, variables: dict[str, str], message: str) -> None:
     result = run("daily_update", POLYGON_API_KEY="key", **variables)
 
     assert result.returncode == 1
@@ -124,23 +186,27 @@ def test_a_bad_setting_is_one_line_without_its_secret(variables: dict[str, str],
     assert "secret" not in result.stdout + result.stderr
 
 
-def test_an_unreachable_provider_is_one_line_without_the_key() -> None:
+def test_an_unreachable_provider_is_one_line_without_the_key(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(SystemClock, "sleep", lambda _, seconds: pauses.append(seconds))
+
     result = run("daily_update", POLYGON_API_KEY="hidden", POLYGON_BASE_URL="http://127.0.0.1:9")
 
     assert result.stderr.startswith("error: the provider at 127.0.0.1:9 did not answer /v2/aggs")
     assert result.stderr.count("\n") == 1
     assert "hidden" not in result.stdout + result.stderr
+    assert len(pauses) == 4, "between 5 attempts"
 
 
-def test_recorded_prices_and_live_ones_do_not_meet_in_one_database() -> None:
+def test_recorded_and_live_prices_do_not_mix_in_one_database(run: Run, tmp_path: Path) -> None:
     run("initialize", "--sandbox", "--symbols", "IBM", "--as-of", "2013-03-02")
 
     result = run("daily_update", POLYGON_API_KEY="key", POLYGON_BASE_URL="http://example.invalid")
 
-    assert result.stderr.startswith("error: SQLite file stock_tracker.db holds prices from 127.0.0.1")
+    assert result.stderr.startswith(f"error: SQLite file {tmp_path}/stock_tracker.db holds prices from 127.0.0.1")
 
 
-def test_status_shows_what_is_stored_and_missing(market: MarketServer) -> None:
+def test_status_shows_what_is_stored_and_missing(run: Run) -> None:
     run("initialize", "--sandbox", "--symbols", "GOOG", "--as-of", "2013-03-01")
 
     shown = run("status", "--symbols", "GOOG,IBM", "--as-of", "2013-03-02")
@@ -156,38 +222,85 @@ def test_status_shows_what_is_stored_and_missing(market: MarketServer) -> None:
     assert "The next daily_update would make 2 calls" in shown.stdout
 
 
-def test_status_of_a_database_without_tables_says_so_and_makes_none() -> None:
+def test_status_of_a_database_without_tables_says_so_and_creates_none(run: Run) -> None:
     result = run("status", "--symbols", "GOOG", "--as-of", "2013-03-02")
 
     assert "Nothing is stored yet." in result.stdout
+    assert not Path("stock_tracker.db").exists()
 
 
 def test_schedule_names_the_two_cron_times() -> None:
-    result = run("schedule", "--once", POLYGON_API_KEY="key", TZ="UTC")
+    stdout = run_process("schedule", "--once", POLYGON_API_KEY="key", TZ="UTC").stdout
 
-    assert "daily_update at 13:00 UTC, Tuesday to Saturday; weekly_report at 16:00 UTC on Saturday" in result.stdout
-    assert result.stdout.count("13:00 local time: daily_update") == 5
-    assert result.stdout.count("16:00 local time: weekly_report") == 1
+    assert "daily_update at 13:00 UTC, Tuesday to Saturday; weekly_report at 16:00 UTC on Saturday" in stdout
+    assert stdout.count("13:00 local time: daily_update") == 5
+    assert stdout.count("16:00 local time: weekly_report") == 1
 
 
-def test_sandbox_serves_until_interrupted(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-u", str(ROOT / "main.py"), "sandbox"],
-        env={"COLUMNS": "140", **without_node(tmp_path)},
-        text=True,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    with process.stdout as lines:
-        settings = {}
-        for line in lines:
-            name, _, value = line.strip().partition("=")
-            settings[name] = value
-            if line.startswith("# Ctrl-C"):
-                break
-        url, key = settings["POLYGON_BASE_URL"], settings["POLYGON_API_KEY"]
-        path = "/v2/aggs/ticker/GOOG/range/1/day/2013-03-01/2013-03-01"
-        answer = requests.get(url + path, headers={"Authorization": f"Bearer {key}"}, timeout=10).json()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 0
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_sandbox_serves_until_interrupted(tmp_path: Path, signal_number: signal.Signals) -> None:
+    if signal_number == signal.SIGINT and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        pytest.skip("SIGINT is ignored here, as under nohup, and children inherit that")
+    with subprocess.Popen(**command("sandbox", **without_node(tmp_path)), stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            variables = {}
+            for line in process.stdout:
+                name, _, value = line.strip().partition("=")
+                variables[name] = value
+                if line.startswith("# Ctrl-C"):
+                    break
+            url, key = variables["POLYGON_BASE_URL"], variables["POLYGON_API_KEY"]
+            path = "/v2/aggs/ticker/GOOG/range/1/day/2013-03-01/2013-03-01"
+            answer = requests.get(url + path, headers={"Authorization": f"Bearer {key}"}, timeout=10).json()
+            process.send_signal(signal_number)
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()
     assert answer["results"][0]["c"] == 806.19
+
+
+class TestLog:
+    """The lines of the ``stock_tracker`` loggers."""
+
+    LOAD = ("daily_update", "--sandbox", "--symbols", "GOOG", "--as-of", "2013-03-02")
+    CALL = "/v2/aggs/ticker/GOOG/range/1/day/2012-11-19/2013-03-01"
+
+    def test_it_is_quiet_by_default(self, run: Run) -> None:
+        assert run(*self.LOAD).stderr == ""
+
+    @pytest.mark.parametrize(
+        ("arguments", "variables"),
+        [
+            ([*LOAD, "--verbose"], {}),
+            (["--verbose", *LOAD], {}),
+            (LOAD, {"LOG_LEVEL": "DEBUG"}),
+            (["status", "--verbose", "--as-of", "2013-03-02"], {}),
+        ],
+        ids=["after the command", "before the command", "by LOG_LEVEL", "of status"],
+    )
+    def test_verbose_shows_each_step_on_standard_error(
+        self, run: Run, arguments: list[str], variables: dict[str, str]
+    ) -> None:
+        result = run(*arguments, **variables)
+
+        assert result.returncode == 0
+        assert logging.getLogger("stock_tracker.anything").isEnabledFor(logging.DEBUG)
+        if "status" not in arguments:
+            (call,) = [line for line in result.stderr.splitlines() if self.CALL in line]
+            time, _, message = call.partition(" ")
+            assert time.count(":") == 2
+            assert message.startswith("200 in 0.")
+            assert self.CALL not in result.stdout
+
+    def test_results_stay_json_beside_it(self, run: Run) -> None:
+        assert json.loads(run(*self.LOAD, "--json", "--verbose").stdout)["status"] == "ok"
+
+    def test_it_holds_no_key(self, run: Run, market: MarketServer) -> None:
+        market.key = "hunter2-key"
+        provider = {"POLYGON_BASE_URL": market.url, "POLYGON_API_KEY": market.key, "POLYGON_CALLS_PER_MINUTE": "0"}
+
+        result = run("daily_update", "--verbose", "--symbols", "GOOG", "--as-of", "2013-03-02", **provider)
+
+        assert self.CALL in result.stderr
+        assert "hunter2-key" not in result.stdout + result.stderr

@@ -15,7 +15,7 @@ from jsonata import Jsonata
 
 from config import SECRET_KEYS, Settings
 from domain.clock import Deadline, SystemClock
-from lambda_main import parse_payload
+from entrypoints.payload import parse_payload
 from layer.wheels import CERTIFICATES, PLATFORMS
 from storage.engine import open_engine
 from tests.support.template import TEMPLATE_FILE, every_mapping, resources, state_machine, template, transformed

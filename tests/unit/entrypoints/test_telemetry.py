@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import make_url
 
 from database import replace_coverage
-from entrypoints.telemetry import SESSIONS_A_YEAR, sessions_behind
+from entrypoints.telemetry import SESSIONS_PER_YEAR, sessions_behind
 from sandbox.server import MarketServer
 from storage.engine import open_engine, transaction
 from storage.schema import ensure_schema
@@ -182,7 +182,7 @@ class TestFreshness:
         [
             ({"AAPL": "2013-03-01", "IBM": "2013-03-01"}, 0),
             ({"AAPL": "2013-03-01", "IBM": "2013-02-27"}, 2),
-            ({"AAPL": "2013-03-01"}, SESSIONS_A_YEAR),
+            ({"AAPL": "2013-03-01"}, SESSIONS_PER_YEAR),
             ({"*": "2013-02-28"}, 1),
             ({"*": "2013-02-28", "AAPL": "2013-03-01", "IBM": "2013-03-01"}, 0),
         ],
