@@ -1,6 +1,6 @@
-"""Secrets that are rotated while a container is warm: read once, and again only when one of them is refused.
+"""Secrets that are rotated while a container is warm: read once, and again only when a credential is refused.
 
-Secrets Manager is moto's server, asked over HTTP as AWS would be.
+Secrets Manager is moto's server, called over HTTP like AWS.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 from sqlalchemy import make_url, text
-from tests.test_mailer import PASSWORD, Box, smtp_server
 
 from config import settings
 from domain.errors import ConfigError, CredentialsError
 from lambda_main import handler
 from sandbox.server import MarketServer
 from storage.engine import open_engine
+from tests.support.mail_server import PASSWORD, Box, smtp_server
 
 DAILY = {"job_type": "daily_update", "as_of": "2013-03-02"}
 
@@ -37,7 +37,7 @@ def moto_server() -> Iterator[str]:
 
 @pytest.fixture
 def store(moto_server: str, monkeypatch: pytest.MonkeyPatch, market: MarketServer, tmp_path: Path) -> Iterator[Store]:
-    """Put values into the secret that the settings name; all else leads to the sandbox."""
+    """A function that changes values of the secret; all other settings point to the sandbox."""
     environment = {
         "AWS_ENDPOINT_URL": moto_server,
         "AWS_ACCESS_KEY_ID": "testing",
@@ -66,7 +66,7 @@ def store(moto_server: str, monkeypatch: pytest.MonkeyPatch, market: MarketServe
     client.delete_secret(SecretId="stock-tracker", ForceDeleteWithoutRecovery=True)
 
 
-def test_a_new_provider_key_is_taken_when_the_old_one_is_refused(store: Store, market: MarketServer) -> None:
+def test_a_new_provider_key_is_used_when_the_old_one_is_refused(store: Store, market: MarketServer) -> None:
     handler({**DAILY, "as_of": "2013-03-01"})
     market.key = "rotated"
     store(POLYGON_API_KEY="rotated")
@@ -91,7 +91,7 @@ def test_a_report_loads_its_week_with_the_new_key_when_the_old_one_is_refused(
     assert market.calls["refused"] == 1
 
 
-def test_a_new_database_login_is_taken_when_the_old_one_is_refused(store: Store, tcp_url: str) -> None:
+def test_a_new_database_login_is_used_when_the_old_one_is_refused(store: Store, tcp_url: str) -> None:
     administrator = open_engine(tcp_url)
 
     def rename(statement: str) -> None:
@@ -107,7 +107,7 @@ def test_a_new_database_login_is_taken_when_the_old_one_is_refused(store: Store,
     store(DATABASE_URL=login("before_rotation"))
     handler({**DAILY, "as_of": "2013-03-01"})
     rename("ALTER ROLE before_rotation RENAME TO after_rotation")
-    open_engine(login("before_rotation")).dispose()  # what is connected stays so; the next connection is refused
+    open_engine(login("before_rotation")).dispose()  # open connections would stay; a new one is refused
     store(DATABASE_URL=login("after_rotation"))
     try:
         assert handler(DAILY)["status"] == "ok"
@@ -118,9 +118,7 @@ def test_a_new_database_login_is_taken_when_the_old_one_is_refused(store: Store,
         rename("DROP ROLE after_rotation")
 
 
-def test_a_new_mail_password_is_taken_when_the_old_one_is_refused(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_mail_password_is_used_when_the_old_one_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store(SMTP_PASSWORD="before rotation")
     handler(DAILY)
     box = Box()
@@ -157,7 +155,7 @@ def test_a_refusal_stands_when_the_secret_is_the_same(store: Store, market: Mark
     assert market.calls["refused"] == 1
 
 
-def test_a_new_secret_that_is_refused_as_well_is_tried_once(store: Store, market: MarketServer) -> None:
+def test_a_new_secret_that_is_refused_too_is_tried_once(store: Store, market: MarketServer) -> None:
     settings()
     market.key = "another"
     store(POLYGON_API_KEY="mistyped")
@@ -197,7 +195,7 @@ def test_the_secret_is_read_once_by_a_warm_container(
     ],
     ids=["another region", "another name", "no way to AWS"],
 )
-def test_a_secret_that_cannot_be_read_is_said_in_one_line(
+def test_a_secret_that_cannot_be_read_is_an_error_of_one_line(
     store: Store, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(setting, value)

@@ -1,7 +1,7 @@
-"""CloudWatch's reading of a function's log: what it takes a line for.
+"""Read a function's log as CloudWatch does.
 
-Metrics follow the embedded metric format's specification, fields the rules of Logs Insights for JSON: nested names with
-dots between.
+Metrics follow the specification of the embedded metric format. Fields follow Logs Insights, which joins nested names
+with dots.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-UNITS = {"Count", "Seconds", "Megabytes"}  # those in use, of the ones that CloudWatch knows
+UNITS = {"Count", "Seconds", "Megabytes"}  # CloudWatch knows more; these are in use
 
 
 def documents(lines: list[str]) -> list[dict[str, Any]]:
-    """The lines that are JSON objects."""
+    """Parse the lines that are JSON objects."""
     parsed = [json.loads(line) for line in lines if line.startswith("{")]
     assert all(isinstance(document, dict) for document in parsed)
     return parsed
 
 
 def metrics(document: dict[str, Any]) -> dict[tuple[str, tuple[tuple[str, str], ...]], tuple[float, str]]:
-    """Value and unit by name and dimensions; whatever CloudWatch would drop without a word fails here."""
+    """Value and unit by name and dimensions; what CloudWatch would drop silently fails here."""
     found = {}
     header = document["_aws"]
     assert isinstance(header["Timestamp"], int)
@@ -45,7 +45,7 @@ def metrics(document: dict[str, Any]) -> dict[tuple[str, tuple[tuple[str, str], 
 
 
 def fields(document: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every field that a query can name, with its value."""
+    """Every field that a query can name, and its value."""
     for name, value in document.items():
         if isinstance(value, dict):
             yield from fields(value, f"{prefix}{name}.")

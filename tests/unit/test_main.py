@@ -85,6 +85,15 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sql
     return run_main
 
 
+def test_help_loads_no_library_of_the_jobs() -> None:
+    program = "import sys, main; sys.argv = ['main.py', '--help']; main.app(standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert "Usage: main.py" in done.stdout, done.stderr
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert not {"numpy", "pandas", "pydantic", "requests", "sqlalchemy", "schedule", "lambda_main", "sandbox"} & loaded
+
+
 def without_node(folder: Path) -> dict[str, str]:
     (folder / "bin").mkdir()
     return {"PATH": str(folder / "bin")}

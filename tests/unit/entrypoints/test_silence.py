@@ -1,7 +1,7 @@
-"""The alarms against silence, as CloudWatch would evaluate them, over years of trading sessions.
+"""The alarms on missing runs and stale prices, evaluated as CloudWatch does, over 25 years of trading sessions.
 
-The definitions are read from the template. An hour is a period; the metrics of a run fall into the hour in which it
-ended. What a run reports of freshness is counted in sessions of the exchange's calendar.
+The definitions come from the template. A period is an hour; the metrics of a run count in the hour in which it ended.
+Freshness is counted in sessions of the exchange's calendar.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ STATISTICS = {"Sum": sum, "Minimum": min}
 
 @dataclass(frozen=True)
 class DailyUpdate:
-    """A run that succeeded: when it ended, and by how many sessions the prices were behind then."""
+    """A successful run: when it ended, and how many sessions the prices were behind."""
 
     ended: datetime
     behind: int = 0
 
     def values(self) -> dict[str, float]:
-        """What it tells CloudWatch."""
+        """The metrics that it emits."""
         return {"RunSucceeded": 1, "FreshnessSessions": self.behind}
 
 
@@ -59,12 +59,12 @@ class Simulation:
         assert self.alarm["Period"] == HOUR.total_seconds()
         window, needed = self.alarm["EvaluationPeriods"], self.alarm.get("DatapointsToAlarm")
         within = np.convolve(breaching, np.ones(window, dtype=int))[:hours]
-        # After the hour at an index has passed; before the first window is full there is nothing to say.
+        # An alarm changes after the hour at an index has passed, and not before the first window is full.
         self.on = [self.begin + (i + 1) * HOUR for i in np.flatnonzero(within >= (needed or window)) if i >= window]
 
 
 def scheduled() -> list[datetime]:
-    """When the rule fires: from Tuesday to Saturday at 13:00 UTC, holidays or not."""
+    """When the rule fires: Tuesday to Saturday at 13:00 UTC, holidays included."""
     days = (BEGIN + timedelta(days=n, hours=13) for n in range((END - BEGIN).days))
     return [day for day in days if day.weekday() in (1, 2, 3, 4, 5)]
 
@@ -73,26 +73,26 @@ FIRED = scheduled()
 
 
 def behind(run: datetime, loaded: datetime) -> int:
-    """Sessions that a run finds missing if those before an earlier run were the last that came."""
+    """How many sessions a run is behind if the prices stop after an earlier run."""
     last, latest = previous_session(loaded.date()), previous_session(run.date())
     return len(sessions_between(last, latest)) - 1
 
 
 def closures() -> dict[int, int]:
-    """How often the exchange was closed for how many days in a row."""
+    """How often the exchange was closed, by number of consecutive days."""
     sessions = sessions_between(BEGIN.date(), END.date())
     gaps = [(after - before).days - 1 for before, after in zip(sessions, sessions[1:], strict=False)]
     return {days: gaps.count(days) for days in set(gaps)}
 
 
-def test_both_are_quiet_through_every_holiday_and_long_weekend_of_a_quarter_of_a_century() -> None:
+def test_both_stay_quiet_through_every_holiday_and_long_weekend_of_25_years() -> None:
     assert {2, 3, 4} <= set(closures())
     runs = [DailyUpdate(fired, behind(fired, fired)) for fired in FIRED]
     assert Simulation(SILENCE, runs).on == []
     assert Simulation(STALE, runs).on == []
 
 
-def test_both_are_quiet_when_runs_are_late_by_up_to_three_hours() -> None:
+def test_both_stay_quiet_when_runs_are_up_to_three_hours_late() -> None:
     late = np.random.default_rng(7).uniform(0, 3, len(FIRED))
     runs = [DailyUpdate(fired + timedelta(hours=float(hours))) for fired, hours in zip(FIRED, late, strict=True)]
     assert Simulation(SILENCE, runs).on == []
@@ -101,8 +101,8 @@ def test_both_are_quiet_when_runs_are_late_by_up_to_three_hours() -> None:
 
 @pytest.mark.parametrize("alarm", [SILENCE, STALE], ids=["silence", "stale"])
 @pytest.mark.parametrize("missed", [3, 4, 5, 10])
-def test_it_goes_off_after_missed_days_and_ends_with_the_next_run(alarm: dict[str, Any], missed: int) -> None:
-    """Wherever in a year of weeks the missed runs begin."""
+def test_an_alarm_goes_off_after_missed_days_and_ends_with_the_next_run(alarm: dict[str, Any], missed: int) -> None:
+    """The missed runs may begin on any day of a year."""
     for first in range(5_000, 5_000 + 52 * 5):
         before, after = FIRED[first - 6 : first], FIRED[first + missed : first + missed + 6]
         runs = [DailyUpdate(fired) for fired in before + after]
@@ -113,15 +113,15 @@ def test_it_goes_off_after_missed_days_and_ends_with_the_next_run(alarm: dict[st
 
 
 @pytest.mark.parametrize("day", range(1, 6))
-def test_one_missed_day_is_told_only_if_it_makes_a_weekend_longer(day: int) -> None:
+def test_one_missed_day_raises_an_alarm_only_beside_a_weekend(day: int) -> None:
     first = next(n for n, fired in enumerate(FIRED[5_000:], 5_000) if fired.weekday() == day)
     runs = [DailyUpdate(fired) for fired in (*FIRED[:first], *FIRED[first + 1 :])]
-    told = bool(Simulation(SILENCE, runs).on)
-    assert told == (FIRED[first + 1] - FIRED[first - 1] > timedelta(hours=76))
-    assert told == (day in (1, 5))
+    raised = bool(Simulation(SILENCE, runs).on)
+    assert raised == (FIRED[first + 1] - FIRED[first - 1] > timedelta(hours=76))
+    assert raised == (day in (1, 5))
 
 
-def test_prices_that_stop_coming_are_told_although_runs_succeed() -> None:
+def test_prices_that_stop_raise_an_alarm_although_runs_succeed() -> None:
     stopped = next(n for n, fired in enumerate(FIRED[5_000:], 5_000) if fired.weekday() == 2)
     runs = [DailyUpdate(fired) for fired in FIRED[:stopped]]
     runs += [DailyUpdate(fired, behind(fired, FIRED[stopped - 1])) for fired in FIRED[stopped : stopped + 10]]
@@ -133,12 +133,12 @@ def test_prices_that_stop_coming_are_told_although_runs_succeed() -> None:
     assert on[-1] <= FIRED[stopped + 10] + HOUR
 
 
-def test_prices_that_come_a_session_late_once_are_not_told() -> None:
+def test_prices_that_are_late_by_one_session_once_raise_no_alarm() -> None:
     late = next(n for n, fired in enumerate(FIRED[5_000:], 5_000) if fired.weekday() == 3)
     runs = [DailyUpdate(fired, behind=int(n == late)) for n, fired in enumerate(FIRED)]
     assert Simulation(STALE, runs).on == []
 
 
-def test_a_rule_that_never_fires_is_told() -> None:
+def test_a_rule_that_never_fires_raises_both_alarms() -> None:
     for alarm in (SILENCE, STALE):
         assert Simulation(alarm, []).on[0] == BEGIN + timedelta(hours=77)

@@ -1,20 +1,25 @@
-"""What an invocation tells its log, read as CloudWatch would read it."""
+"""The log and the metrics of an invocation, read as CloudWatch would read them."""
 
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from sqlalchemy import make_url
 
+from config import settings
 from database import replace_coverage
-from entrypoints.telemetry import SESSIONS_PER_YEAR, sessions_behind
+from domain.errors import StockTrackerError
+from entrypoints.telemetry import SERVICE, SESSIONS_PER_YEAR, sessions_behind
+from lambda_main import handler
 from sandbox.server import MarketServer
 from storage.engine import open_engine, transaction
 from storage.schema import ensure_schema
@@ -24,7 +29,19 @@ ROOT = Path(__file__).parents[3]
 KEY = "hunter2-key"
 RUNS = {"RunSucceeded", "RunFailed", "RunPartial"}
 
-# Each argument is an event; a fresh process, as the logger belongs to its process and writes to its output.
+Lines = Callable[..., list[str]]
+
+
+class Context:
+    """The context that Lambda gives."""
+
+    aws_request_id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 300_000
+
+
+# The argument is an event.
 INVOKE = """
 import json, sys
 from lambda_main import handler
@@ -34,35 +51,59 @@ class Context:
     def get_remaining_time_in_millis(self):
         return 300_000
 
-for event in sys.argv[1:]:
-    try:
-        handler(json.loads(event), Context())
-    except Exception:
-        pass
+handler(json.loads(sys.argv[1]), Context())
 """
 
 
+def redirect_log(stream: TextIO | None) -> None:
+    """Point the handler, which lives as long as the process, to the standard output of this test."""
+    for log_handler in logging.getLogger(SERVICE).handlers:
+        assert isinstance(log_handler, logging.StreamHandler)
+        log_handler.stream = stream
+
+
 @pytest.fixture
-def lines(market: MarketServer, tmp_path: Path) -> Any:
-    """Run handlers for events in one warm process and return the lines that it logged."""
+def environment(market: MarketServer, sqlite_url: str) -> dict[str, str]:
+    """The variables of a deployed function, with the sandbox as provider."""
     market.key = KEY
+    return {
+        "DATABASE_URL": sqlite_url,
+        "POLYGON_BASE_URL": market.url,
+        "POLYGON_API_KEY": KEY,
+        "POLYGON_CALLS_PER_MINUTE": "0",
+        "SYMBOLS": "AAPL,FB,GOOG,IBM,MSFT",
+        "POWERTOOLS_SERVICE_NAME": "another-name",
+    }
 
-    def run(*events: dict[str, Any], **environment: str) -> list[str]:
-        usual = {
-            "PYTHONPATH": str(ROOT),
-            "DATABASE_URL": f"sqlite:///{tmp_path}/stock_tracker.db",
-            "POLYGON_BASE_URL": market.url,
-            "POLYGON_API_KEY": KEY,
-            "POLYGON_CALLS_PER_MINUTE": "0",
-            "SYMBOLS": "AAPL,FB,GOOG,IBM,MSFT",
-            "POWERTOOLS_SERVICE_NAME": "another-name",
-        }
-        command = [sys.executable, "-c", INVOKE, *map(json.dumps, events)]
-        done = subprocess.run(command, env={**usual, **environment}, capture_output=True, text=True, check=True)
-        assert KEY not in done.stdout + done.stderr
-        return done.stdout.splitlines()
 
-    return run
+@pytest.fixture
+def lines(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Lines]:
+    """Handle events in this process, as a warm container does, and return the lines that it logged."""
+    package = logging.getLogger("stock_tracker")
+    before = package.handlers, package.level, package.propagate
+
+    def run(*events: dict[str, Any], **variables: str) -> list[str]:
+        redirect_log(sys.stdout)
+        with monkeypatch.context() as patch:
+            for name, value in {**environment, **variables}.items():
+                patch.setenv(name, value)
+            settings.cache_clear()
+            for event in events:
+                try:
+                    handler(event, Context())
+                except StockTrackerError:
+                    continue
+        settings.cache_clear()
+        output, errors = capsys.readouterr()
+        assert KEY not in output + errors
+        return output.splitlines()
+
+    yield run
+    redirect_log(sys.__stdout__)
+    package.handlers, level, package.propagate = before
+    package.setLevel(level)
 
 
 INITIALIZE = {"job_type": "initialize", "as_of": "2013-03-01"}
@@ -70,7 +111,7 @@ UPDATE = {"job_type": "daily_update", "as_of": "2013-03-02"}
 
 
 def by_job(line: str, job: str) -> dict[str, float]:
-    """The metrics of a line under one job, which must be the same over all jobs."""
+    """The metrics of a line by name; each counts under its job and over all jobs alike."""
     metrics = cloudwatch.metrics(json.loads(line))
     over_all = {name: value for (name, dimensions), value in metrics.items() if not dimensions}
     of_job = {name: value for (name, dimensions), value in metrics.items() if dimensions == (("job", job),)}
@@ -78,8 +119,12 @@ def by_job(line: str, job: str) -> dict[str, float]:
     return {name: value for name, (value, _) in of_job.items()}
 
 
-def test_a_run_tells_its_start_its_metrics_and_last_its_result(lines: Any) -> None:
-    start, blob, result = lines(INITIALIZE)
+def test_a_run_logs_its_start_its_metrics_and_last_its_result(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-c", INVOKE, json.dumps(INITIALIZE)]  # the peak of memory belongs to a process
+    done = subprocess.run(command, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert KEY not in done.stdout + done.stderr
+    start, blob, result = done.stdout.splitlines()
 
     assert json.loads(start)["message"] == "initialize starts"
     assert json.loads(start)["symbols"] == {"count": 5, "first": ["AAPL", "FB", "GOOG", "IBM", "MSFT"]}
@@ -100,13 +145,13 @@ def test_a_run_tells_its_start_its_metrics_and_last_its_result(lines: Any) -> No
     assert last["run_id"] == last["result"]["run_id"] == json.loads(start)["run_id"] == json.loads(blob)["run_id"]
 
 
-def test_a_daily_update_tells_how_fresh_the_table_is(lines: Any) -> None:
+def test_a_daily_update_measures_how_fresh_the_table_is(lines: Lines) -> None:
     *_, blob, result = lines(INITIALIZE, UPDATE)
     assert by_job(blob, "daily_update")["FreshnessSessions"] == 0
     assert json.loads(result)["message"] == "daily_update ok"
 
 
-def test_a_daily_update_that_failed_tells_how_stale_the_table_is(lines: Any, market: MarketServer) -> None:
+def test_a_failed_daily_update_measures_how_stale_the_table_is(lines: Lines, market: MarketServer) -> None:
     lines(INITIALIZE)
     market.key = "rotated"
     _, blob, result = lines({**UPDATE, "as_of": "2013-03-02"})
@@ -120,7 +165,7 @@ def test_a_daily_update_that_failed_tells_how_stale_the_table_is(lines: Any, mar
     assert "exception" not in last
 
 
-def test_a_database_that_refuses_the_login_is_the_last_line_without_a_freshness(lines: Any, tcp_url: str) -> None:
+def test_a_refused_database_login_is_the_last_line_without_a_freshness(lines: Lines, tcp_url: str) -> None:
     nobody = make_url(tcp_url).set(username="nobody_here").render_as_string(hide_password=False)
     *_, unknown, blob, result = lines(UPDATE, DATABASE_URL=nobody)
 
@@ -130,42 +175,44 @@ def test_a_database_that_refuses_the_login_is_the_last_line_without_a_freshness(
     assert json.loads(result)["message"].endswith("; check the user and the password in DATABASE_URL")
 
 
-def test_a_payload_that_names_no_job_counts_as_a_failure_of_an_unknown_one(lines: Any) -> None:
+def test_a_payload_without_a_valid_job_counts_as_a_failure_of_an_unknown_job(lines: Lines) -> None:
     blob, result = lines({"job_type": "explode", "note": "x" * 5000})
     assert by_job(blob, "unknown").keys() == {"RunFailed", "DurationSeconds", "PeakMemoryMB"}
     assert json.loads(result)["error"] == "PayloadError"
     assert len(result) < 3000
 
 
-def test_a_dry_run_counts_nowhere(lines: Any) -> None:
+def test_a_dry_run_emits_no_metrics(lines: Lines) -> None:
     start, result = lines({**UPDATE, "dry_run": True})
     assert json.loads(result)["result"]["status"] == "ok"
     assert "_aws" not in json.loads(start)
 
 
-def test_each_run_tells_exactly_one_outcome(lines: Any) -> None:
-    told = [document for document in cloudwatch.documents(lines(INITIALIZE, UPDATE, UPDATE, {})) if "_aws" in document]
-    assert [RUNS & document.keys() for document in told] == [{"RunSucceeded"}] * 3 + [{"RunFailed"}]
+def test_each_run_emits_exactly_one_outcome(lines: Lines) -> None:
+    emitted = [
+        document for document in cloudwatch.documents(lines(INITIALIZE, UPDATE, UPDATE, {})) if "_aws" in document
+    ]
+    assert [RUNS & document.keys() for document in emitted] == [{"RunSucceeded"}] * 3 + [{"RunFailed"}]
 
 
-def test_a_long_list_of_symbols_does_not_fill_the_log(lines: Any) -> None:
+def test_a_long_list_of_symbols_does_not_fill_the_log(lines: Lines) -> None:
     symbols = ["AAPL", *(f"SYN{number:05}" for number in range(3000))]
     logged = lines({**UPDATE, "symbols": symbols}, HISTORY_SESSIONS="1")
     assert json.loads(logged[-1])["result"]["symbols"]["count"] == 3001
     assert max(map(len, logged)) < 5000
 
 
-def test_the_query_of_the_readme_finds_what_it_names(lines: Any) -> None:
+def test_the_query_of_the_readme_finds_what_it_names(lines: Lines) -> None:
     section = (ROOT / "README.md").read_text(encoding="utf-8").partition("### What happened last night")[2]
     query = section.partition("```text\n")[2].partition("```")[0]
     named = set(re.findall(r"[a-z_]+(?:\.[a-z_]+)*", query.partition("\n|")[0])) - {"fields", "timestamp"}
     conditions = re.search(r'\| filter ispresent\((\S+)\) or (\w+) = "(\w+)"', query)
     assert conditions is not None
 
-    told = [
+    logged = [
         dict(cloudwatch.fields(each)) for each in cloudwatch.documents(lines(INITIALIZE, UPDATE, {"job_type": "x"}))
     ]
-    found = [line for line in told if conditions[1] in line or line.get(conditions[2]) == conditions[3]]
+    found = [line for line in logged if conditions[1] in line or line.get(conditions[2]) == conditions[3]]
 
     assert [line["message"].partition(":")[0] for line in found] == [
         "initialize ok",
@@ -174,6 +221,39 @@ def test_the_query_of_the_readme_finds_what_it_names(lines: Any) -> None:
     ]
     assert all(named <= line.keys() for line in found[:2])
     assert {"message", "level"} <= found[2].keys()
+
+
+class TestLevels:
+    """``LOG_LEVEL``, which sets the level of the ``stock_tracker`` loggers."""
+
+    def test_debug_lines_are_json_with_the_keys_of_the_run(self, lines: Lines) -> None:
+        documents = [json.loads(line) for line in lines(INITIALIZE, LOG_LEVEL="DEBUG")]
+
+        calls = [line for line in documents if line.get("name") == "stock_tracker.api_client"]
+        assert len(calls) == 5
+        result = documents[-1]["result"]
+        for call in calls:
+            assert call["level"] == "DEBUG"
+            assert re.fullmatch(
+                r"200 in \d+\.\d{3} s: /v2/aggs/ticker/[A-Z]+/range/1/day/[0-9-]+/[0-9-]+", call["message"]
+            )
+            assert (call["run_id"], call["job"], call["as_of"]) == (result["run_id"], "initialize", "2013-03-01")
+            assert (call["service"], call["function_request_id"]) == (SERVICE, Context.aws_request_id)
+
+    def test_it_is_quiet_by_default_also_after_a_verbose_run(self, lines: Lines) -> None:
+        lines(INITIALIZE, LOG_LEVEL="DEBUG")
+        assert {document.get("level", "INFO") for document in map(json.loads, lines(UPDATE))} == {"INFO"}
+
+    @pytest.mark.parametrize("level", ["WARNING", "ERROR"])
+    def test_the_result_is_logged_at_every_level(self, lines: Lines, level: str) -> None:
+        blob, result = lines({**INITIALIZE, "sessions": 1}, LOG_LEVEL=level)
+        assert "RunSucceeded" in json.loads(blob)
+        assert json.loads(result)["message"] == "initialize ok"
+
+    def test_no_key_of_a_run_is_left_for_the_next(self, lines: Lines) -> None:
+        *_, result = lines(INITIALIZE, {"job_type": "explode"})
+        assert json.loads(result)["error"] == "PayloadError"
+        assert not {"run_id", "job", "as_of", "symbols"} & json.loads(result).keys()
 
 
 class TestFreshness:
@@ -188,7 +268,9 @@ class TestFreshness:
         ],
         ids=["all", "one is late", "one never", "the market", "the market and both"],
     )
-    def test_the_symbol_that_is_behind_most_counts(self, sqlite_url: str, fetched: dict[str, str], behind: int) -> None:
+    def test_the_symbol_that_is_furthest_behind_counts(
+        self, sqlite_url: str, fetched: dict[str, str], behind: int
+    ) -> None:
         engine = open_engine(sqlite_url)
         with transaction(engine) as connection:
             ensure_schema(connection)
@@ -196,12 +278,12 @@ class TestFreshness:
             replace_coverage(connection, ranges)
         assert sessions_behind(engine, ["AAPL", "IBM"], date(2013, 3, 2)) == behind
 
-    def test_a_long_weekend_does_not_make_it_stale(self, sqlite_url: str) -> None:
+    def test_a_long_weekend_does_not_make_the_table_stale(self, sqlite_url: str) -> None:
         engine = open_engine(sqlite_url)
         with transaction(engine) as connection:
             ensure_schema(connection)
             replace_coverage(connection, {"IBM": [(date(2013, 1, 2), date(2013, 2, 15))]})
         assert sessions_behind(engine, ["IBM"], date(2013, 2, 19)) == 0, "the Tuesday after Presidents' Day"
 
-    def test_without_tables_it_is_not_known(self, sqlite_url: str) -> None:
+    def test_without_tables_the_freshness_is_not_known(self, sqlite_url: str) -> None:
         assert sessions_behind(open_engine(sqlite_url), ["IBM"], date(2013, 3, 2)) is None
