@@ -100,7 +100,7 @@ def parse_payload(event: Any, configured: Settings, now: date) -> Request:
     """
     if not isinstance(event, dict) or "job_type" not in event:
         shown = _shorten(json.dumps(event, default=str)) + _sender(event)
-        raise PayloadError(f"the event {shown} has no job_type: {VALID_JOBS}")
+        raise PayloadError(f"the event {shown} has no job_type: valid are {', '.join(JOB_TYPES)}")
     try:
         payload = Payload.model_validate(event)
     except ValidationError as error:

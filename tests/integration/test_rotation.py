@@ -180,12 +180,12 @@ def test_the_secret_is_read_once_by_a_warm_container(
         (
             "AWS_REGION",
             "eu-west-1",
-            r"'stock-tracker', which cannot be read from Secrets Manager in eu-west-1 .*ResourceNotFoundException",
+            r"'stock-tracker', which cannot be read from Secrets Manager in eu-west-1: .*ResourceNotFoundException",
         ),
         (
             "SECRET_ID",
             "stock-traker",
-            r"'stock-traker', which cannot be read from Secrets Manager in us-east-1 .*ResourceNotFoundException",
+            r"'stock-traker', which cannot be read from Secrets Manager in us-east-1: .*ResourceNotFoundException",
         ),
         (
             "AWS_ENDPOINT_URL",
