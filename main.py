@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
@@ -154,12 +154,14 @@ def sandbox_server(
         day = date.fromisoformat(today_is)
     except ValueError:
         raise typer.BadParameter(f"{today_is!r} is not an ISO date", param_hint="--today") from None
-    with _sandbox(charts=True, port=port, day=day, calls_per_minute=calls_per_minute) as variables:
+    server = _sandbox(charts=True, port=port, day=day, calls_per_minute=calls_per_minute)
+    with server as variables, _until_interrupted():
         console.print(f"# Recorded prices of {SANDBOX_SYMBOLS} as of {day}. Use them with these settings:")
         for name, value in variables.items():
             console.print(f"{name}={value}")
         console.print("# Ctrl-C stops the server.")
-        _wait_for_interrupt(lambda: None)
+        while True:
+            time.sleep(1)
 
 
 @app.command("schedule")
@@ -176,8 +178,12 @@ def schedule_jobs(
     for job in sorted(schedule.get_jobs()):
         if job.job_func:
             console.print(f"  next {job.next_run:%a %Y-%m-%d %H:%M} local time: {job.job_func.args[0]}")
-    if not once:
-        _wait_for_interrupt(schedule.run_pending)
+    if once:
+        return
+    with _until_interrupted():
+        while True:
+            schedule.run_pending()
+            time.sleep(1)
 
 
 @app.command("status")
@@ -290,13 +296,12 @@ def _sandbox(
             settings.cache_clear()
 
 
-def _wait_for_interrupt(every_second: Callable[[], object]) -> None:
-    """Call a function every second until Ctrl-C or SIGTERM, which service managers and nohup need."""
+@contextmanager
+def _until_interrupted() -> Iterator[None]:
+    """End the block quietly on Ctrl-C, or on SIGTERM, which service managers send."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        while True:
-            every_second()
-            time.sleep(1)
+        yield
     except KeyboardInterrupt:
         console.print("Stopped.")
 
