@@ -9,10 +9,14 @@ import json
 import os
 import subprocess
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
+from datetime import date
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+from domain.calendar import last_sessions
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = 100
@@ -68,41 +72,25 @@ class Terminal:
 
 def _serve() -> None:
     """Fork per command read from standard input, and answer with its exit status."""
-    from domain.calendar import last_sessions, today
-
     for name in ("main", "lambda_main", "api_client", "reporting", "database", "utils", "sandbox.server"):
-        __import__(name)
-    import datetime
-
-    last_sessions(1, today(datetime.datetime.now(datetime.UTC)))  # reads the exchange's calendar, which is kept
+        import_module(name)
+    last_sessions(1, date(2013, 3, 2))  # loads the exchange's calendar, which stays in memory
     for line in sys.stdin:
         child = os.fork()
         if not child:
-            _run(json.loads(line))
+            _become(json.loads(line))
         _, status = os.waitpid(child, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-def _run(question: dict[str, str]) -> None:
-    """Become the command; never returns."""
-    status: object = 1
-    try:
-        for descriptor, name in ((1, "output"), (2, "errors")):
-            os.dup2(os.open(question[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
-        os.chdir(question["folder"])
-        os.environ.update(question["variables"])
-        sys.argv = ["main.py", *question["arguments"]]
-        from main import main
-
-        status = main()
-    except SystemExit as end:
-        status = end.code
-    except BaseException:  # noqa: BLE001
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status if isinstance(status, int) else int(bool(status)))
+def _become(question: dict[str, Any]) -> None:
+    """Run a command and end as it does, so that an error's traceback and exit status are its own."""
+    for descriptor, name in ((1, "output"), (2, "errors")):
+        os.dup2(os.open(question[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+    os.chdir(question["folder"])
+    os.environ.update(question["variables"])
+    sys.argv = ["main.py", *question["arguments"]]
+    sys.exit(import_module("main").main())
 
 
 if __name__ == "__main__":
