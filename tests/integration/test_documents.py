@@ -209,7 +209,8 @@ class TestCommands:
         for command, shown in block:
             words = shlex.split(command, comments=True)
             if words[0] == "export":
-                variables.update([words[1].split("=", 1)])
+                name, value = words[1].split("=", 1)
+                variables[name] = value
             elif words[0] == "unset":
                 del variables[words[1]]
             else:
@@ -247,7 +248,7 @@ class TestCommands:
     def test_every_command_is_one_that_main_takes(self, monkeypatch, arguments):
         events: list[Any] = []
         monkeypatch.setattr(main, "_invoke", lambda event, **_: events.append(event))
-        group = typer.main.get_command(main.app)
+        group: Any = typer.main.get_command(main.app)
         context = group.make_context("main.py", [a for a in arguments if a != "--help"] or ["run"])
         name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
         command.make_context(name, rest, parent=context)
