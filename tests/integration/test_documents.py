@@ -23,6 +23,7 @@ from typing import Any, get_args
 import certifi
 import pytest
 import typer
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -408,6 +409,13 @@ class TestPages:
         for page in pages:
             index = "adr/index.md" if page.startswith("adr/0") else "index.md"
             assert page == "index.md" or f"({Path(page).name}" in DOCUMENTS[f"docs/{index}"].text.replace("(adr/", "(")
+
+    def test_the_site_asks_for_nothing_from_elsewhere(self):
+        site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+        assert site["theme"]["font"] is False
+        scripts = site["extra"]["polyfills"]  # with none named iframe-worker, the offline plugin adds one of a CDN
+        assert any("iframe-worker" in script for script in scripts)
+        assert all((ROOT / "docs" / file).is_file() for file in [*scripts, *site["extra_css"]])
 
     def test_the_picture_is_one(self):
         with Image.open(ROOT / "docs" / "report.png") as picture:
