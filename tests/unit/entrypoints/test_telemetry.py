@@ -202,8 +202,8 @@ def test_a_long_list_of_symbols_does_not_fill_the_log(lines: Lines) -> None:
     assert max(map(len, logged)) < 5000
 
 
-def test_the_query_of_the_readme_finds_what_it_names(lines: Lines) -> None:
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("### What happened last night")[2]
+def test_the_query_of_the_aws_guide_finds_what_it_names(lines: Lines) -> None:
+    section = (ROOT / "docs" / "aws.md").read_text(encoding="utf-8").partition("## What happened last night")[2]
     query = section.partition("```text\n")[2].partition("```")[0]
     named = set(re.findall(r"[a-z_]+(?:\.[a-z_]+)*", query.partition("\n|")[0])) - {"fields", "timestamp"}
     conditions = re.search(r'\| filter ispresent\((\S+)\) or (\w+) = "(\w+)"', query)
