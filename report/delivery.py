@@ -79,13 +79,13 @@ def send(message: EmailMessage, settings: Settings, *, page: str | None = None, 
 
 
 def _envelope(settings: Settings) -> tuple[str, tuple[str, ...]]:
-    needs = f"mail by {settings.transport.upper()} needs"
+    why = f"but mail by {settings.transport.upper()} needs it"
     if settings.transport == "smtp" and not settings.smtp_host:
-        raise ConfigError(f"SMTP_HOST is not set; {needs} the mail server's name")
+        raise ConfigError(f"SMTP_HOST is not set, {why}; give the mail server's name")
     if not settings.mail_from:
-        raise ConfigError(f"MAIL_FROM is not set; {needs} the sender's address")
+        raise ConfigError(f"MAIL_FROM is not set, {why}; give the sender's address")
     if not settings.mail_to:
-        raise ConfigError(f"MAIL_TO is not set; {needs} the recipients' addresses, separated by commas")
+        raise ConfigError(f"MAIL_TO is not set, {why}; give the recipients' addresses, separated by commas")
     return settings.mail_from, tuple(dict.fromkeys(settings.mail_to))
 
 

@@ -247,7 +247,7 @@ def test_a_login_that_smtp_cannot_carry_is_an_error_without_the_password():
 )
 def test_a_missing_setting_is_named_before_any_connection(missing, setting):
     wanted = settings().model_copy(update={missing: type(getattr(settings(), missing))()})
-    with pytest.raises(ConfigError, match=f"{setting} is not set; mail by SMTP needs"):
+    with pytest.raises(ConfigError, match=f"{setting} is not set, but mail by SMTP needs it"):
         send(message(), wanted)
 
 
