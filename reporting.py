@@ -1,9 +1,8 @@
-"""The weekly report: the week's figures as a subject, a page in HTML, and the same in text and as a spreadsheet.
+"""Build the weekly report: a subject, a page in HTML, the same as plain text, and a CSV of a long symbol list.
 
-What comes in: ``performance``, one row a symbol that traded in the week, best return first, with the columns that
-:mod:`transformations` names ``PERFORMANCE``; the week, the charts that could be had, and sentences on what is missing.
-What goes out: a :class:`Report`. Pure: no clock, no network, no database, and the same input makes the same bytes. This
-module leaves to :mod:`report.formatting` how a number is written, and to :mod:`report.email` the mail.
+``performance`` is a DataFrame with one row per symbol that traded in the week, best return first, with the columns of
+:data:`transformations.PERFORMANCE`. Pure: no clock, no network, no database, and the same input gives the same bytes.
+:mod:`report.formatting` formats the numbers, :mod:`report.email` builds the mail.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -20,21 +17,20 @@ import pandas as pd
 from config import MAX_CHARTS
 from report import formatting
 from report.model import Report, Week, content_id
+from report.rendering import render
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-
     from report.charts import Chart
 
-LISTED, EACH_END = 20, 10  # symbols in the table; of a longer list, its best and its worst
+LISTED, EACH_END = 20, 10  # symbols in the table; a longer list shows this many of its best and of its worst
 FULL_WEEK = 5  # sessions
-NO_PRICES = "-no-prices"  # at the end of a report's name
+NO_PRICES = "-no-prices"  # suffix of a report's name
 
-_VERBS: dict[formatting.Way, str] = {"rise": "rose", "fall": "fell", "flat": "unchanged"}
+_VERBS: dict[formatting.Direction, str] = {"rise": "rose", "fall": "fell", "flat": "unchanged"}
 
 
 def subject(performance: pd.DataFrame) -> str:
-    """The subject line.
+    """Write the subject line.
 
     Examples
     --------
@@ -46,20 +42,20 @@ def subject(performance: pd.DataFrame) -> str:
     if known.empty:
         return f"{title}No prices"
     symbols, changes = known["symbol"].iloc[[0, -1]], known["return_pct"].iloc[[0, -1]]
-    best, worst = (f"{formatting.fixed(value, 1)}%" for value in changes)
+    best, worst = (f"{formatting.decimal_text(value, 1)}%" for value in changes)
     if len(known) == 1:
-        return f"{title}{formatting.plain(symbols.iloc[0])}: {best}"
-    if formatting.fixed(changes.iloc[0], 2) == formatting.fixed(changes.iloc[1], 2):
+        return f"{title}{formatting.single_line(symbols.iloc[0])}: {best}"
+    if formatting.decimal_text(changes.iloc[0], 2) == formatting.decimal_text(changes.iloc[1], 2):
         return f"{title}All {len(known)} symbols: {best}"
-    first, last = (formatting.plain(symbol) for symbol in symbols)
+    first, last = (formatting.single_line(symbol) for symbol in symbols)
     return f"{title}Best: {first}: {best} | Worst: {last}: {worst}"
 
 
 def chart_symbols(performance: pd.DataFrame, chosen: Sequence[str] = ()) -> list[str]:
-    """The symbols that get a chart, best return first.
+    """Select the symbols that get a chart, best return first.
 
-    Those chosen, as far as they traded in the week; without a choice all of up to ten, else the best five and the worst
-    five.
+    These are the `chosen` ones that traded in the week. By default all symbols of a list of up to ten, and the best
+    five and the worst five of a longer one.
     """
     symbols = [str(symbol) for symbol in performance.get("symbol", [])]
     if chosen:
@@ -72,36 +68,31 @@ def build_report(
     week: Week,
     *,
     charts: Sequence[Chart] = (),
-    notes: Sequence[str] = (),
+    notices: Sequence[str] = (),
     chosen: Sequence[str] = (),
 ) -> Report:
-    """Render the week.
+    """Render the report of a week.
 
     Parameters
     ----------
     performance : pandas.DataFrame
-        As the module describes it; may be empty.
-    week : Week
+        As described above; may be empty.
     charts : sequence of Chart
-        Any symbols'; one of :func:`chart_symbols` that is not among them is shown by a small trend instead.
-    notes : sequence of str
-        Sentences on what is missing or stale; plain text.
+        A symbol of :func:`chart_symbols` without a chart here gets a small trend of its closes instead.
+    notices : sequence of str
+        Sentences on missing, rejected or split prices, as plain text.
     chosen : sequence of str
-        The symbols to chart; default as :func:`chart_symbols` does.
-
-    Returns
-    -------
-    Report
+        The symbols to chart, as for :func:`chart_symbols`.
     """
     long = len(performance) > LISTED
     listed = pd.concat([performance.head(EACH_END), performance.tail(EACH_END)]) if long else performance
-    pictures = {chart.symbol: chart for chart in charts}
-    graphed = dict.fromkeys([*chart_symbols(performance, chosen), *pictures])
-    attached = [symbol for symbol in graphed if symbol in pictures]
-    shown = pd.concat([listed, performance[[symbol in graphed for symbol in performance.get("symbol", [])]]])
-    lines = {str(row["symbol"]): formatting.line(row, week.sessions) for row in shown.to_dict("records")}
-    table = [lines[str(symbol)] for symbol in listed.get("symbol", [])]
-    known = [line for line in table if line.change != formatting.UNKNOWN]
+    chart_of = {chart.symbol: chart for chart in charts}
+    charted = dict.fromkeys([*chart_symbols(performance, chosen), *chart_of])
+    attached = [symbol for symbol in charted if symbol in chart_of]
+    shown = pd.concat([listed, performance[[symbol in charted for symbol in performance.get("symbol", [])]]])
+    rows = {str(record["symbol"]): formatting.table_row(record, week.sessions) for record in shown.to_dict("records")}
+    table = [rows[str(symbol)] for symbol in listed.get("symbol", [])]
+    known = [row for row in table if row.change != formatting.UNKNOWN]
     view = {
         "subject": subject(performance),
         "week": week,
@@ -111,61 +102,46 @@ def build_report(
         "groups": [table[:EACH_END], table[EACH_END:]] if long else [table],
         "ends": known[:1] + known[1:][-1:],
         "graphs": [
-            {"alt": formatting.plain(pictures[symbol].alt), "cid": content_id(attached.index(symbol), week)}
-            if symbol in pictures
-            else lines[symbol]
-            for symbol in graphed
+            {"alt": formatting.single_line(chart_of[symbol].alt), "cid": content_id(attached.index(symbol), week)}
+            if symbol in chart_of
+            else rows[symbol]
+            for symbol in charted
         ],
-        "notes": [formatting.plain(note) for note in notes],
-        "partial": any(line.partial for line in table),
+        "notices": [formatting.single_line(notice) for notice in notices],
+        "partial": any(row.partial for row in table),
     }
-    text_view = view | {"aligned": formatting.text_table(table), "each_end": EACH_END}
     return Report(
         name=week.name + NO_PRICES * performance.empty,
         empty=performance.empty,
         subject=subject(performance),
-        html=_templates().get_template("report.html.j2").render(view),
-        text=_templates().get_template("report.txt.j2").render(text_view),
+        html=render("report.html.j2", **view),
+        text=render("report.txt.j2", **view, lines=formatting.text_table(table), each_end=EACH_END),
         csv=formatting.csv_table(performance) if long else None,
-        charts=tuple(pictures[symbol] for symbol in attached),
+        charts=tuple(chart_of[symbol] for symbol in attached),
         week=week,
     )
 
 
 def page(report: Report) -> str:
-    """The report as one self-contained page: pictures, and the long list if there is one, are inside."""
+    """Make the report one self-contained page, with its charts and its CSV embedded."""
     html = report.html
     for n, chart in enumerate(report.charts):
-        inside = base64.b64encode(chart.png).decode("ascii")
-        html = html.replace(f'src="cid:{content_id(n, report.week)}"', f'src="data:image/png;base64,{inside}"')
+        encoded = base64.b64encode(chart.png).decode("ascii")
+        html = html.replace(f'src="cid:{content_id(n, report.week)}"', f'src="data:image/png;base64,{encoded}"')
     if report.csv is not None:
-        name, inside = f"{report.week.name}.csv", base64.b64encode(report.csv.encode()).decode("ascii")
-        link = f'<a download="{name}" href="data:text/csv;base64,{inside}" style="color:inherit">{name}</a>'
+        name, encoded = f"{report.week.name}.csv", base64.b64encode(report.csv.encode()).decode("ascii")
+        link = f'<a download="{name}" href="data:text/csv;base64,{encoded}" style="color:inherit">{name}</a>'
         html = html.replace(f"<span>{name}</span>", link)
     return html
 
 
-@lru_cache(maxsize=1)
-def _templates() -> Environment:
-    """The template environment, made at first use: importing Jinja2 takes 80 ms that the other jobs do not need."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-
-    return Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "report" / "templates"),
-        autoescape=select_autoescape(enabled_extensions=("html.j2",), default=False),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def _summary(performance: pd.DataFrame, week: Week) -> str:
-    """``5 sessions · 5 symbols: 3 rose, 2 fell``."""
+    """Summarize the week: ``5 sessions · 5 symbols: 3 rose, 2 fell``."""
     sessions = f"{week.sessions} session{'s' * (week.sessions != 1)}"
     if week.sessions < FULL_WEEK:
         sessions += ", a short week"
     if performance.empty:
         return sessions
-    ways = Counter(formatting.way(value) for value in performance["return_pct"].dropna())
-    counted = [f"{ways[way]:,} {verb}" for way, verb in _VERBS.items() if ways[way]]
-    return f"{sessions} · {len(performance):,} symbol{'s' * (len(performance) != 1)}: {', '.join(counted)}"
+    counts = Counter(formatting.direction(value) for value in performance["return_pct"].dropna())
+    moves = [f"{counts[direction]:,} {verb}" for direction, verb in _VERBS.items() if counts[direction]]
+    return f"{sessions} · {len(performance):,} symbol{'s' * (len(performance) != 1)}: {', '.join(moves)}"

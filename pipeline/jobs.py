@@ -189,7 +189,7 @@ def weekly_report(run: Run) -> dict[str, Any]:
 
     sessions = week_sessions(run.request.as_of)
     if known := already_sent(run, sessions):
-        return known
+        return dict(known)
     plan, shortfall = _load_week(run, sessions)
     with exclusive(run):  # which loading takes for itself
         return {**send_report(run, sessions, shortfall), **plan}

@@ -1,8 +1,7 @@
-"""The weekly report's own steps: what the week holds, its pictures, its claim, its delivery.
+"""Make and deliver the weekly report from stored prices: read the week, fetch charts, claim, send, confirm.
 
-What comes in: a run, the sessions of a week that has ended, and sentences on what could not be loaded. What goes out:
-the job's result, and between its claim and its confirmation one mail. Nothing here asks the provider for prices: a
-report is made of what is stored.
+The week is claimed in ``sent_reports`` before the mail leaves and confirmed afterwards, so that a run that dies in
+between is noticed by the next one. Nothing here fetches prices.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from sqlalchemy import Connection
 import database
 import utils
 from domain.calendar import last_sessions, week_start
-from domain.models import EVERY_SYMBOL
+from domain.models import EVERY_SYMBOL, Outcome
 from pipeline.run import Run
 from report import notices
 from report.chart_config import CHART_SESSIONS
@@ -31,25 +30,12 @@ from storage.engine import transaction
 from transformations import weekly_performance
 
 CHART_SECONDS, MAIL_SECONDS = 10.0, 20.0
-REPORT_SECONDS = CHART_SECONDS + MAIL_SECONDS + 10  # what a step before the report leaves to it
-DONE = ("sent", "resent")  # in sent_reports: the week's report was handed over
-
-Outcome = dict[str, Any]
+REPORT_SECONDS = CHART_SECONDS + MAIL_SECONDS + 10  # reserved for the report by the steps before it
+DONE = ("sent", "resent")  # statuses in sent_reports of a report that was delivered
 
 
 def already_sent(run: Run, sessions: Sequence[date]) -> Outcome | None:
-    """The result of a run that finds its week reported, or None.
-
-    Parameters
-    ----------
-    run : Run
-    sessions : sequence of datetime.date
-        The week's.
-
-    Returns
-    -------
-    dict or None
-    """
+    """Return the outcome of a run whose week was reported before, else None; ``force`` and ``dry_run`` ignore it."""
     if run.request.force or run.request.dry_run:
         return None
     sent = _delivery_record(run, sessions)
@@ -57,30 +43,25 @@ def already_sent(run: Run, sessions: Sequence[date]) -> Outcome | None:
 
 
 def send_report(run: Run, sessions: Sequence[date], shortfall: Sequence[str]) -> Outcome:
-    """Make the week's report of what is stored and hand it over; a dry run leaves it in the outbox as a preview.
+    """Build the week's report from stored rows and deliver it; a dry run only leaves a preview in the outbox.
 
-    Without any price the mail says so, and the week's report is still to come: once there are prices, the next run
-    sends it.
+    A week without any price is reported as such, once; when prices have arrived, the next run sends the full report.
 
     Parameters
     ----------
     run : Run
-        Takes the warnings.
+        Its ``warnings`` are extended.
     sessions : sequence of datetime.date
-        The week's.
+        The week's, ascending.
     shortfall : sequence of str
         Sentences on what could not be loaded.
-
-    Returns
-    -------
-    dict
 
     Raises
     ------
     ConfigError, DeliveryError
-        As :func:`report.delivery.send`; the claim stays unconfirmed, and the next run sends.
+        As :func:`report.delivery.send`; the claim stays unconfirmed, and the next run sends again.
     """
-    if known := already_sent(run, sessions):  # by a run that was faster to load the week
+    if known := already_sent(run, sessions):  # by another run, while this one loaded the week
         return known
     request, settings = run.request, run.context.settings
     history, gaps = _read_week(run, sessions)
@@ -89,32 +70,34 @@ def send_report(run: Run, sessions: Sequence[date], shortfall: Sequence[str]) ->
     if performance.empty and sent and sent["status"] == "no_prices" and not (request.force or request.dry_run):
         return _already_sent_result(run, sessions, sent)
     charted = chart_symbols(performance, settings.chart_symbols)
-    drawn = history[history["symbol"].isin(charted)].sort_values(["symbol", "date"])
-    pictures, missing_charts = _fetch_charts(run, drawn)
+    bars = history[history["symbol"].isin(charted)].sort_values(["symbol", "date"])
+    charts, missing_charts = _fetch_charts(run, bars)
     missing_charts += [
-        f"no chart for {s}: it has no price in this week" for s in settings.chart_symbols if s not in charted
+        f"no chart for {s}: it has no price this week" for s in settings.chart_symbols if s not in charted
     ]
-    sentences = [*shortfall, *gaps, *missing_charts]
-    run.warnings += sentences
+    warnings = [*shortfall, *gaps, *missing_charts]
+    run.warnings += warnings
     week = Week(sessions[0], sessions[-1], len(sessions))
     report = build_report(
         performance,
         week,
-        charts=pictures,
-        notes=[*notices.closures(sessions), *sentences],
+        charts=charts,
+        notices=[*notices.closures(sessions), *warnings],
         chosen=settings.chart_symbols,
     )
     outcome: Outcome = {
+        "status": "ok" if request.dry_run else "sent",
         "sessions": list(sessions),
         "subject": report.subject,
         "charts": [chart.symbol for chart in report.charts],
     }
     if request.dry_run:
-        return {**outcome, "status": "ok", **_preview(run, report, sent)}
+        files = _preview(run, report, sent)
+        return {**outcome, "recipients": list(settings.mail_to), "files": files}
     delivery = _deliver(run, report, sent)
     run.warnings += [f"{recipient} was refused: {reason}" for recipient, reason in delivery.refused.items()]
     files = outbox_files(settings, report.name)
-    return {**outcome, "status": "sent", "recipients": list(delivery.recipients), "files": files}
+    return {**outcome, "recipients": list(delivery.recipients), "files": files}
 
 
 def _delivery_record(run: Run, sessions: Sequence[date]) -> Mapping[str, Any] | None:
@@ -136,7 +119,7 @@ def _already_sent_result(run: Run, sessions: Sequence[date], sent: Mapping[str, 
 
 
 def _read_week(run: Run, sessions: Sequence[date]) -> tuple[pd.DataFrame, list[str]]:
-    """The stored rows that the report is made of, and sentences on those that are not there."""
+    """Read the rows that the report and its charts show, and describe the gaps in them."""
     first = last_sessions(CHART_SESSIONS, sessions[-1] + timedelta(days=1))[0]
     with utils.reading(run.context.engine) as stored:
         if not stored:
@@ -148,14 +131,14 @@ def _read_week(run: Run, sessions: Sequence[date]) -> tuple[pd.DataFrame, list[s
 def _data_gaps(
     stored: Connection, symbols: tuple[str, ...], sessions: Sequence[date], history: pd.DataFrame
 ) -> list[str]:
-    """What to say of absent, rejected and split bars of the week."""
+    """Describe missing bars, rejected bars and splits of the week."""
     expected = history["symbol"].unique() if symbols == (EVERY_SYMBOL,) else symbols
     week = history[history["date"] >= pd.Timestamp(sessions[0])]
     present = set(zip(week["symbol"], week["date"].dt.date, strict=True))
     rejected = [
         (symbol, day, reason)
         for symbol, day, reason in utils.read_rejected(stored, symbols, sessions[0], sessions[-1])
-        if (symbol, day) not in present  # or the next answer had a good one
+        if (symbol, day) not in present  # a later response may have held a valid bar
     ]
     return [
         *notices.absences(sessions, expected, history, [(symbol, day) for symbol, day, _ in rejected]),
@@ -165,18 +148,18 @@ def _data_gaps(
 
 
 def _fetch_charts(run: Run, bars: pd.DataFrame) -> tuple[list[Chart], list[str]]:
-    """The charts, in half of what is left of the invocation at most; of those that failed, each reason once."""
+    """Fetch the charts in at most half of the time left; warnings name each reason once, with its symbols."""
     seconds = max(min(CHART_SECONDS, run.context.deadline.remaining / 2), 1.0)
-    pictures, failures = fetch_charts(bars, url=run.context.settings.quickchart_url, timeout=seconds)
+    charts, failures = fetch_charts(bars, url=run.context.settings.quickchart_url, timeout=seconds)
     symbols: dict[str, list[str]] = {}
     for failure in failures:
         start, _, reason = failure.partition(": ")
         symbols.setdefault(reason, []).append(start.removeprefix("no chart for "))
-    return pictures, [f"no chart for {', '.join(names)}: {reason}" for reason, names in symbols.items()]
+    return charts, [f"no chart for {', '.join(names)}: {reason}" for reason, names in symbols.items()]
 
 
 def _deliver(run: Run, report: Report, sent: Mapping[str, Any] | None) -> Delivery:
-    """Claim the week, hand the mail over, confirm; the next run after one that died in between finds the claim."""
+    """Claim the week, send the mail, confirm; after a run that died in between, the next one finds its claim."""
     settings, now, week = run.context.settings, run.context.now(), week_start(report.week.first)
     same = sent is not None and str(sent["message_id"]).startswith(f"<{report.name}@")
     message = build_message(
@@ -200,7 +183,7 @@ def _deliver(run: Run, report: Report, sent: Mapping[str, Any] | None) -> Delive
     unconfirmed = same and sent is not None and sent["status"] == "claimed"
     if unconfirmed:
         run.warnings.append(
-            "an earlier run claimed this week and did not confirm its mail: if that arrived, this one is its copy,"
+            "an earlier run claimed this week and did not confirm its mail: if it arrived, this mail is a copy of it"
             f" with the same Message-ID {message['Message-ID']}"
         )
     seconds = max(min(MAIL_SECONDS, run.context.deadline.remaining), 1.0)
@@ -211,10 +194,10 @@ def _deliver(run: Run, report: Report, sent: Mapping[str, Any] | None) -> Delive
     return delivery
 
 
-def _preview(run: Run, report: Report, sent: Mapping[str, Any] | None) -> Outcome:
-    """Leave the report in the outbox under a name of its own, however mail leaves."""
+def _preview(run: Run, report: Report, sent: Mapping[str, Any] | None) -> list[str]:
+    """Write the report to the outbox under another name, whatever the mail transport, and return the files."""
     if sent and sent["status"] in DONE:
-        run.warnings.append(f"this week's report was sent at {sent['sent_at']}; only force would send it again")
+        run.warnings.append(f"this week's report was sent at {sent['sent_at']}; only force sends it again")
     settings = run.context.settings.model_copy(update={"mail_transport": "outbox"})
     preview = replace(report, name=f"{report.name}-preview")
     message = build_message(
@@ -225,4 +208,4 @@ def _preview(run: Run, report: Report, sent: Mapping[str, Any] | None) -> Outcom
         unsubscribe=settings.mail_unsubscribe,
     )
     send(message, settings, page=page(preview))
-    return {"recipients": list(settings.mail_to), "files": outbox_files(settings, preview.name)}
+    return outbox_files(settings, preview.name)

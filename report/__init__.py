@@ -1,1 +1,1 @@
-"""Everything a report is made of: sentences, figures, charts, the email and its delivery."""
+"""The parts of the weekly report: notices, number formats, charts, templates, the mail and its delivery."""

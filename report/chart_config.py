@@ -1,46 +1,47 @@
-"""The candlestick chart of one symbol, as the JSON that QuickChart draws and as a sentence.
+"""Describe one symbol's candlestick chart, as a QuickChart request and as alt text.
 
-What comes in: a symbol and its bars, oldest first, a DataFrame with columns ``date`` (datetime64, the session at
-midnight), ``open``, ``high``, ``low``, ``close``, ``volume`` (numbers) and ``rolling_avg`` (mean close of 5 sessions,
-NaN where there is none). What goes out: plain Chart.js JSON without JavaScript or plugins, so that the hosted
-QuickChart and every self-hosted one draw it. This module is pure: it never asks anyone to draw.
+``bars`` is a DataFrame of one symbol, oldest first, with columns ``date`` (datetime64, the session at midnight),
+``open``, ``high``, ``low``, ``close``, ``volume`` (numbers) and ``rolling_avg`` (mean close of 5 sessions, NaN where
+unknown). The request is plain Chart.js JSON without JavaScript or plugins, so that the hosted QuickChart and every
+self-hosted one draw it. Pure; :mod:`report.charts` sends it.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from domain.models import PRICE_COLUMNS
+from report.formatting import price
+
 CHART_SESSIONS = 30
 
-# CSS pixels, drawn twice as fine. On a phone the picture is 343 wide: hence the size of its letters.
+CHART_JS_VERSION = "2.9.4"  # QuickChart's default
+# CSS pixels, drawn at twice the resolution. A phone shows the chart 343 wide, so its letters are large.
 WIDTH, HEIGHT = 560, 320
-# Blue and orange stay apart for every common kind of colour blindness; red and green do not.
+# Blue and orange differ for every common kind of color blindness; red and green do not.
 RISE, FALL, UNCHANGED = "#0072B2", "#D55E00", "#666666"
 AVERAGE, VOLUME, INK, PALE_INK, GRID = "#8A8A8A", "#D3DCE5", "#222222", "#666666", "#EBEBEB"
 
-_PRICES = ["open", "high", "low", "close"]
 _VOLUME_SHARE = 0.2  # of the height, at the bottom
-_DATES, _TICKS = 6, 6  # labels on the axes, about
+_DATES, _TICKS = 6, 6  # approximate number of labels per axis
 
 
-def chart_request(symbol: str, bars: pd.DataFrame, *, version: Literal["2.9.4", "4"] = "2.9.4") -> dict[str, Any]:
-    """The body of QuickChart's ``POST /chart`` for one symbol.
+def chart_request(symbol: str, bars: pd.DataFrame) -> dict[str, Any]:
+    """Build the body of QuickChart's ``POST /chart`` for one symbol.
 
-    A candle is two floating bars, ``[low, high]`` thin and ``[open, close]`` wide, on two x axes laid over each other;
-    one axis would put them side by side. Sessions are categories, so weekends leave no gap.
+    A candle is two floating bars, a thin ``[low, high]`` and a wide ``[open, close]``, on two x axes laid over each
+    other; on one axis they would stand side by side. Sessions are categories, so weekends leave no gap.
 
     Parameters
     ----------
     symbol : str
         Shown in the title.
     bars : pandas.DataFrame
-        The symbol's bars; the last 30 sessions that have all four prices are drawn.
-    version : {"2.9.4", "4"}
-        The Chart.js that draws it: the service's default, or the one after the rewrite of its options.
+        As described above; the chart shows the last 30 sessions that have all four prices.
 
     Returns
     -------
@@ -60,14 +61,14 @@ def chart_request(symbol: str, bars: pd.DataFrame, *, version: Literal["2.9.4", 
     """
     bars = _drawable(bars)
     last = bars.iloc[-1]
-    chart = {
+    chart: dict[str, Any] = {
         "type": "bar",
         "data": {"labels": _labels(bars["date"]), "datasets": _datasets(bars)},
         "options": {
             "legend": {"display": False},
             "title": {
                 "display": True,
-                "text": f"{symbol}  ${price_text(last['close'])}",
+                "text": f"{symbol}  ${price(last['close'])}",
                 "fontSize": 18,
                 "fontColor": INK,
                 "padding": 8,
@@ -80,28 +81,18 @@ def chart_request(symbol: str, bars: pd.DataFrame, *, version: Literal["2.9.4", 
         },
     }
     return {
-        "version": version,
+        "version": CHART_JS_VERSION,
         "width": WIDTH,
         "height": HEIGHT,
         "devicePixelRatio": 2,
         "backgroundColor": "#FFFFFF",
         "format": "png",
-        "chart": chart if version == "2.9.4" else _in_words_of_version_4(chart),
+        "chart": chart,
     }
 
 
 def alt_text(symbol: str, bars: pd.DataFrame) -> str:
-    """What a symbol's chart shows, in one sentence.
-
-    Parameters
-    ----------
-    symbol : str
-    bars : pandas.DataFrame
-        As for :func:`chart_request`.
-
-    Returns
-    -------
-    str
+    """Describe a symbol's chart in one sentence.
 
     Raises
     ------
@@ -114,33 +105,22 @@ def alt_text(symbol: str, bars: pd.DataFrame) -> str:
     'GOOG, 30 sessions from Jan 17 to Mar 1, 2013: closed at $806.19, between $695.52 and $808.97.'
     """
     bars = _drawable(bars)
-    close, low, high = (price_text(price) for price in (bars["close"].iloc[-1], bars["low"].min(), bars["high"].max()))
+    close, low, high = (price(value) for value in (bars["close"].iloc[-1], bars["low"].min(), bars["high"].max()))
     return f"{symbol}, {_span(bars)}: closed at ${close}, between ${low} and ${high}."
 
 
-def price_text(price: float) -> str:
-    """A price as people write it: in cents, and below a dollar with as many digits as it needs.
-
-    Examples
-    --------
-    >>> price_text(123456.789), price_text(0.00012)
-    ('123,456.79', '0.00012')
-    """
-    return f"{price:,.2f}" if price >= 1 else f"{price:.6f}".rstrip("0").ljust(4, "0")
-
-
 def _drawable(bars: pd.DataFrame) -> pd.DataFrame:
-    """The last sessions with four finite prices, as floats."""
-    numbers = bars[[*_PRICES, "volume", "rolling_avg"]].astype(float)
-    numbers = numbers.where(numbers.abs() < math.inf).assign(date=bars["date"]).dropna(subset=_PRICES)
+    """Select the last 30 sessions with four finite prices, as floats."""
+    numbers = bars[[*PRICE_COLUMNS, "volume", "rolling_avg"]].astype(float)
+    numbers = numbers.where(numbers.abs() < math.inf).assign(date=bars["date"]).dropna(subset=PRICE_COLUMNS)
     if numbers.empty:
         raise ValueError("no session has all of open, high, low and close")
     return numbers.tail(CHART_SESSIONS)
 
 
 def _datasets(bars: pd.DataFrame) -> list[dict[str, Any]]:
-    """Average, bodies, wicks and volume; Chart.js draws the first on top."""
-    opens, highs, lows, closes = (bars[name].tolist() for name in _PRICES)
+    """Build the datasets of average, bodies, wicks and volume; Chart.js draws the first on top."""
+    opens, highs, lows, closes = (bars[name].tolist() for name in PRICE_COLUMNS)
     colors = [
         RISE if close > opened else FALL if close < opened else UNCHANGED
         for opened, close in zip(opens, closes, strict=True)
@@ -165,7 +145,7 @@ def _datasets(bars: pd.DataFrame) -> list[dict[str, Any]]:
             "xAxisID": "body",
             "yAxisID": "price",
             "backgroundColor": colors,
-            "minBarLength": 2,  # a session that closed where it opened is a line, not nothing
+            "minBarLength": 2,  # pixels; a session that closed at its open shows as a line
             **wide,
         },
         {
@@ -209,13 +189,13 @@ def _caption(bars: pd.DataFrame) -> str:
 
 
 def _labels(sessions: pd.Series[pd.Timestamp]) -> list[str]:
-    """A few dates, evenly apart and ending at the last session; the others are empty, so that none overlap."""
+    """Label about six sessions, evenly spaced and ending with the last; the other labels are empty."""
     step, last = math.ceil(len(sessions) / _DATES), len(sessions) - 1
     return [_day(session) if (last - n) % step == 0 else "" for n, session in enumerate(sessions)]
 
 
 def _session_axis(name: str, caption: str = "") -> dict[str, Any]:
-    """An x axis of sessions; only the one with a caption is seen."""
+    """Build an x axis of sessions; only an axis with a caption is visible."""
     return {
         "id": name,
         "type": "category",
@@ -228,15 +208,15 @@ def _session_axis(name: str, caption: str = "") -> dict[str, Any]:
 
 
 def _price_axis(bars: pd.DataFrame) -> dict[str, Any]:
-    """A y axis that fits the prices, with round ticks, above the room that volume takes."""
+    """Build a y axis that fits the prices, with round ticks, and leaves room for volume below them."""
     low = float(np.nanmin(bars[["low", "rolling_avg"]].to_numpy()))
     high = float(np.nanmax(bars[["high", "rolling_avg"]].to_numpy()))
-    spread = max(high - low, high * 0.02) or 1.0  # prices that never moved get an axis of two percent
+    spread = max(high - low, high * 0.02) or 1.0  # constant prices get an axis of two percent
     bottom = low - spread * _VOLUME_SHARE / (1 - _VOLUME_SHARE)
     power = math.floor(math.log10(spread / _TICKS))
     step = next(step for step in (1, 2, 5, 10) if step * 10.0**power >= spread / _TICKS) * 10.0**power
-    # A hair inside its round ends, or Chart.js 2 loses a tick to binary fractions; whole numbers have none.
-    digits, hair = max(0, -power), step * 1e-8 if power < 0 else 0.0
+    # Chart.js 2 loses a tick to binary fractions unless the axis ends slightly inside its round ends.
+    digits, inset = max(0, -power), step * 1e-8 if power < 0 else 0.0
     bottom = max(0.0, round(math.floor(bottom / step) * step, digits))
     top = round(math.ceil(high / step + 0.1) * step, digits)
     return {
@@ -245,8 +225,8 @@ def _price_axis(bars: pd.DataFrame) -> dict[str, Any]:
         "position": "right",
         "gridLines": {"color": GRID, "drawBorder": False, "drawTicks": False},
         "ticks": {
-            "min": bottom + hair,
-            "max": top - hair,
+            "min": bottom + inset,
+            "max": top - inset,
             "stepSize": round(step, digits),
             "padding": 8,
             "fontSize": 14,
@@ -256,7 +236,7 @@ def _price_axis(bars: pd.DataFrame) -> dict[str, Any]:
 
 
 def _volume_axis(bars: pd.DataFrame) -> dict[str, Any]:
-    """A hidden y axis on which the highest volume takes the lowest part of the height."""
+    """Build a hidden y axis on which the highest volume takes a fifth of the height."""
     volume = bars["volume"].max()
     top = volume / _VOLUME_SHARE if volume > 0 else 1.0
     return {
@@ -267,33 +247,3 @@ def _volume_axis(bars: pd.DataFrame) -> dict[str, Any]:
         "gridLines": {"display": False},
         "ticks": {"min": 0, "max": top},
     }
-
-
-def _in_words_of_version_4(chart: dict[str, Any]) -> dict[str, Any]:
-    """The same chart with the names that Chart.js gave its options in versions 3 and 4."""
-    options = chart["options"]
-    scales = {}
-    for kind in ("xAxes", "yAxes"):
-        for axis in options["scales"][kind]:
-            ticks, label = axis["ticks"], axis.get("scaleLabel", {})
-            scale = {key: axis[key] for key in ("type", "display", "offset", "position") if key in axis}
-            scale |= {key: ticks[key] for key in ("min", "max") if key in ticks}
-            scale |= {"axis": kind[0], "grid": axis["gridLines"], "border": {"display": False}}
-            scale["ticks"] = {
-                key: ticks[key] for key in ("stepSize", "autoSkip", "maxRotation", "padding") if key in ticks
-            }
-            scale["ticks"] |= _font(ticks)
-            scale["title"] = {"display": "labelString" in label, "text": label.get("labelString", ""), **_font(label)}
-            scales[axis["id"]] = scale
-    title = options["title"]
-    plugins = {
-        "legend": options["legend"],
-        "title": {"display": True, "text": title["text"], "padding": title["padding"], **_font(title)},
-    }
-    # There, bars stand side by side even when their x axes differ.
-    data = chart["data"] | {"datasets": [dataset | {"grouped": False} for dataset in chart["data"]["datasets"]]}
-    return {**chart, "data": data, "options": {"layout": options["layout"], "plugins": plugins, "scales": scales}}
-
-
-def _font(words: dict[str, Any]) -> dict[str, Any]:
-    return {"color": words["fontColor"], "font": {"size": words["fontSize"]}} if "fontColor" in words else {}

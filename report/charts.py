@@ -1,12 +1,12 @@
-"""Candlestick pictures of symbols, fetched from QuickChart.
+"""Fetch candlestick charts from QuickChart: one PNG per symbol, or a warning that says why there is none.
 
-What comes in: a DataFrame of bars, sorted by symbol and date, with columns ``symbol`` (str) and those that
-:mod:`report.chart_config` needs. What goes out: a PNG for each symbol, or a warning that says why there is none. A
-chart service that is down, slow, or answers nonsense never raises here. How a chart looks is never decided here.
+A chart service that is down, slow or broken never raises here, so that the report goes out without its charts.
+:mod:`report.chart_config` decides how a chart looks.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -21,11 +21,13 @@ from report.chart_config import CHART_SESSIONS, alt_text, chart_request
 
 __all__ = ["CHART_SESSIONS", "Chart", "alt_text", "chart_request", "fetch_charts"]
 
+logger = logging.getLogger(f"stock_tracker.{__name__}")
+
 _MAX_BYTES = 2_000_000
-_AT_ONCE = 8
+_PARALLEL = 8
 _LOCAL = ("http://127.0.0.1:", "http://localhost:")
 _PNG = b"\x89PNG\r\n\x1a\n"
-# A busy service is asked again, a slow one is not: the time is for all charts together.
+# Retry a busy service, but not a slow one, since all charts share one timeout.
 _RETRY = Retry(
     total=2,
     connect=1,
@@ -40,7 +42,7 @@ _RETRY = Retry(
 
 @dataclass(frozen=True)
 class Chart:
-    """One symbol's picture: PNG bytes, and the text that stands for it where pictures are not shown."""
+    """One symbol's chart: PNG bytes, and the text for readers and clients that show no pictures."""
 
     symbol: str
     png: bytes
@@ -48,46 +50,46 @@ class Chart:
 
 
 class _NoChartError(Exception):
-    """Why there is no picture, in the words of the warning."""
+    """The reason why a chart is missing, as its warning states it."""
 
 
 def fetch_charts(bars: pd.DataFrame, *, url: str, timeout: float = 10.0) -> tuple[list[Chart], list[str]]:
-    """Draw every symbol in ``bars``, all at once.
+    """Fetch the charts of all symbols in `bars`, in parallel.
 
     Parameters
     ----------
     bars : pandas.DataFrame
-        Bars of one or more symbols, sorted by symbol and date.
+        Columns ``symbol`` and those of :mod:`report.chart_config`, sorted by symbol and date.
     url : str
-        A QuickChart's ``/chart`` address.
+        The ``/chart`` address of a QuickChart service.
     timeout : float
-        Seconds for all charts together; what is not there by then is given up.
+        Seconds for all charts together; later ones are given up.
 
     Returns
     -------
     charts : list of Chart
         In the order in which the symbols first appear.
     warnings : list of str
-        One for each symbol without a picture: ``"no chart for GOOG: HTTP 500"``.
+        One per symbol without a chart: ``"no chart for GOOG: HTTP 500"``.
     """
     groups = {str(symbol): group for symbol, group in bars.groupby("symbol", sort=False)}
     deadline = time.monotonic() + timeout
-    late = f"no answer within {timeout:g} s"
+    late = f"no response within {timeout:g} s"
     charts, warnings = [], []
-    executor = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="chart")
+    executor = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="chart")
     with _session(url) as session:
         futures = {s: executor.submit(_fetch, session, url, s, group, deadline) for s, group in groups.items()}
         wait(futures.values(), timeout=timeout)
         for symbol, future in futures.items():
             try:
-                charts.append(_outcome(future, late))
+                charts.append(_result(future, late))
             except (_NoChartError, ValueError) as error:
                 warnings.append(f"no chart for {symbol}: {error}")
     executor.shutdown(wait=False, cancel_futures=True)
     return charts, warnings
 
 
-def _outcome(future: Future[Chart], late: str) -> Chart:
+def _result(future: Future[Chart], late: str) -> Chart:
     if future.cancel() or not future.done():
         raise _NoChartError(late)
     try:
@@ -100,8 +102,8 @@ def _outcome(future: Future[Chart], late: str) -> Chart:
 
 def _session(url: str) -> requests.Session:
     session = requests.Session()
-    session.trust_env = not url.startswith(_LOCAL)  # a proxy does not know this machine's own servers
-    adapter = HTTPAdapter(pool_maxsize=_AT_ONCE, max_retries=_RETRY)
+    session.trust_env = not url.startswith(_LOCAL)  # a proxy cannot reach servers on this machine
+    adapter = HTTPAdapter(pool_maxsize=_PARALLEL, max_retries=_RETRY)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
@@ -109,28 +111,30 @@ def _session(url: str) -> requests.Session:
 
 def _fetch(session: requests.Session, url: str, symbol: str, bars: pd.DataFrame, deadline: float) -> Chart:
     request, alt = chart_request(symbol, bars), alt_text(symbol, bars)
-    seconds = max(deadline - time.monotonic(), 0.001)
+    started = time.monotonic()
+    seconds = max(deadline - started, 0.001)
     with session.post(url, json=request, timeout=seconds, stream=True, allow_redirects=False) as response:
         complaint = response.headers.get("X-quickchart-error")
         if complaint is not None:
             raise _NoChartError(f"the chart service says {complaint[:200]!r}")
         if response.status_code != requests.codes.ok:
             raise _NoChartError(f"HTTP {response.status_code}")
-        kind = response.headers.get("Content-Type", "of no type").partition(";")[0]
-        png = b"".join(_bounded(response, deadline))
+        kind = response.headers.get("Content-Type", "of unknown type").partition(";")[0]
+        png = b"".join(_read_bounded(response, deadline))
         if kind != "image/png":
-            raise _NoChartError(f"the answer is {kind[:50]}, not image/png")
+            raise _NoChartError(f"the response is {kind[:50]}, not image/png")
         if not png.startswith(_PNG):
-            raise _NoChartError("the answer is not a PNG picture")
+            raise _NoChartError("the response is not a PNG picture")
+    logger.debug("chart of %s: %d bytes in %.0f ms", symbol, len(png), (time.monotonic() - started) * 1000)
     return Chart(symbol, png, alt)
 
 
-def _bounded(response: requests.Response, deadline: float) -> Iterator[bytes]:
+def _read_bounded(response: requests.Response, deadline: float) -> Iterator[bytes]:
     size = 0
     for chunk in response.iter_content(65_536):
         size += len(chunk)
         if size > _MAX_BYTES:
-            raise _NoChartError(f"the answer is larger than {_MAX_BYTES:,} bytes")
+            raise _NoChartError(f"the response is larger than {_MAX_BYTES:,} bytes")
         if time.monotonic() > deadline:
             raise requests.Timeout
         yield chunk

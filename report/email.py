@@ -1,8 +1,6 @@
-"""The weekly report as a mail: headers, text and HTML side by side, the pictures inside the HTML's part.
+"""Build the report's mail: headers, text and HTML as alternatives, charts inside the HTML part.
 
-What comes in: a :class:`~reporting.Report`, addresses, and the moment of sending. What goes out: an ``EmailMessage``
-that mail programs read without complaint, the same bytes for the same input. Pure; this module never sends anything,
-and never decides what a report says.
+Pure: the same input gives the same bytes. :mod:`report.delivery` sends the mail.
 """
 
 from __future__ import annotations
@@ -17,12 +15,12 @@ from email.message import EmailMessage
 from domain.errors import ConfigError
 from report.model import Report, content_id
 
-NOBODY = "stock-tracker@localhost"  # sender and recipient of a mail that only goes to the outbox
+PLACEHOLDER = "stock-tracker@localhost"  # sender and recipient of a mail that only goes to the outbox
 
 
 def message_id(name: str, sender: str | None) -> str:
-    """The ``Message-ID`` of a report: the same however often it is sent, so that mailboxes keep one."""
-    return f"<{name}@{(sender or NOBODY).rpartition('@')[2]}>"
+    """The ``Message-ID`` of a report; it is the same for every attempt, so that mailboxes keep one copy."""
+    return f"<{name}@{(sender or PLACEHOLDER).rpartition('@')[2]}>"
 
 
 def build_message(
@@ -34,28 +32,26 @@ def build_message(
     unsubscribe: str | None = None,
     identity: str | None = None,
 ) -> EmailMessage:
-    """The mail.
+    """Build the mail of a report.
 
-    Each picture travels once, inline by Content-ID and with a file name. A second copy as an attachment would double
-    the mail, and the mail clients that draw attached pictures would show every chart twice.
+    Each chart is in the mail once, inline by Content-ID and with a file name. A second copy as an attachment would
+    double the size, and clients that show attached pictures would show every chart twice.
 
     Parameters
     ----------
-    report : Report
-    sender : str or None
-        An address; without one, and without recipients, a placeholder stands in, for the outbox.
-    recipients : sequence of str
+    sender, recipients : str or None, sequence of str
+        Addresses; a placeholder replaces missing ones, for mails that only go to the outbox.
     sent_at : datetime.datetime
-        Aware; becomes the ``Date``.
+        Timezone-aware; becomes ``Date``.
     unsubscribe : str, optional
         A ``mailto:`` or ``https:`` address; becomes ``List-Unsubscribe``, which mail programs show as a button.
     identity : str, optional
-        The ``Message-ID`` of an earlier attempt to send this report; default that of :func:`message_id`.
+        The ``Message-ID`` of an earlier attempt to send this report; by default that of :func:`message_id`.
 
     Returns
     -------
     email.message.EmailMessage
-        7-bit clean, with lines under 998 bytes and CRLF.
+        7-bit, in lines of at most 998 bytes that end with CRLF.
 
     Raises
     ------
@@ -64,8 +60,8 @@ def build_message(
     """
     message = EmailMessage(policy=policy.SMTP)
     message["Subject"] = report.subject
-    message["From"] = _address(sender or NOBODY, "MAIL_FROM", "Stock Tracker")
-    message["To"] = [_address(recipient, "MAIL_TO") for recipient in recipients or (NOBODY,)]
+    message["From"] = _address(sender or PLACEHOLDER, "MAIL_FROM", "Stock Tracker")
+    message["To"] = [_address(recipient, "MAIL_TO") for recipient in recipients or (PLACEHOLDER,)]
     message["Date"] = sent_at
     message["Message-ID"] = identity or message_id(report.name, sender)
     message["Auto-Submitted"] = "auto-generated"
@@ -74,7 +70,7 @@ def build_message(
     message.set_content(report.text, cte="quoted-printable")
     message.add_alternative(report.html, subtype="html", cte="quoted-printable")
     html = message.get_body(("html",))
-    assert isinstance(html, EmailMessage)  # noqa: S101  # it was added one line above
+    assert isinstance(html, EmailMessage)  # noqa: S101  # added by the line above
     for n, chart in enumerate(report.charts):
         name = "".join(c if c.isascii() and (c.isalnum() or c in ".-") else "_" for c in chart.symbol)
         cid = f"<{content_id(n, report.week)}>"
@@ -92,4 +88,4 @@ def _address(text: str, setting: str, name: str = "") -> Address:
     try:
         return Address(name, addr_spec=text)
     except (ValueError, IndexError, MessageError):
-        raise ConfigError(f"{setting} has {text!r}, which is no e-mail address; valid is name@example.com") from None
+        raise ConfigError(f"{setting} has {text!r}, which is no e-mail address; write name@example.com") from None

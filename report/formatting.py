@@ -1,7 +1,7 @@
-"""The report's figures as text: prices, percentages, trends of small bars, and a symbol's line of all of them.
+"""Format the report's numbers: prices, percentages, ratios and trends, one table row per symbol.
 
-What comes in: rows of the weekly performance, floats as they were stored or computed. What goes out: text that is right
-to the last digit and the same in HTML, in plain text and in the CSV. Pure; and never decides which symbols are shown.
+HTML, plain text, CSV and charts share these functions, so that one value reads the same everywhere. Numbers are rounded
+half to even, as exact decimal arithmetic would. Pure.
 """
 
 from __future__ import annotations
@@ -14,28 +14,31 @@ from typing import Any, Literal
 
 import pandas as pd
 
-Way = Literal["rise", "fall", "flat"]
+Direction = Literal["rise", "fall", "flat"]
 
 UNKNOWN = "–"
 
 _BARS = "▁▂▃▄▅▆▇█"
 _TREND_CELLS, _HISTORY_CELLS = 10, 20
-_ARROWS: dict[Way, str] = {"rise": "▲", "fall": "▼", "flat": " "}
+_ARROWS: dict[Direction, str] = {"rise": "▲", "fall": "▼", "flat": " "}
 _HEADING = ["Symbol", "Close", "Week", "Range", "Low", "High", "Volat.", "Volume", "Trend"]
 _CSV_DIGITS = {"return_pct": 2, "range_pct": 2, "avg_volatility": 2, "volume": 0, "volume_ratio": 2}
 
 
 @dataclass(frozen=True)
-class Line:
-    """One symbol as the report shows it; ``trend`` is short, ``history`` longer, ``closes`` in words."""
+class Row:
+    """One symbol's row of the report, as text.
+
+    ``trend`` draws the last 30 closes in 10 cells and ``history`` in 20; ``closes`` describes them.
+    """
 
     symbol: str
     partial: bool
-    way: Way
+    direction: Direction
     arrow: str
     close: str
     change: str
-    spread: str
+    price_range: str
     high: str
     low: str
     volatility: str
@@ -45,81 +48,74 @@ class Line:
     closes: str
 
 
-def line(row: Mapping[Hashable, Any], week_sessions: int) -> Line:
-    """A symbol's line.
+def table_row(figures: Mapping[Hashable, Any], week_sessions: int) -> Row:
+    """Format one row of the weekly performance.
 
-    Parameters
-    ----------
-    row : mapping
-        A row of the weekly performance.
-    week_sessions : int
-        How many sessions the week has; a symbol that traded in fewer is marked as partial.
-
-    Returns
-    -------
-    Line
+    A symbol that traded in fewer than `week_sessions` sessions is marked as partial.
     """
-    direction, closes = way(row["return_pct"]), row["closes"]
+    closes = figures["closes"]
     ends = f"{len(closes)} closes, from {price(closes[0])} to {price(closes[-1])}" if len(closes) > 1 else "1 close"
-    return Line(
-        symbol=plain(str(row["symbol"])),
-        partial=row["sessions"] < week_sessions,
-        way=direction,
-        arrow=_ARROWS[direction],
-        close=price(row["close"]),
-        change=change(row["return_pct"]),
-        spread=percent(row["range_pct"]),
-        high=price(row["high"]),
-        low=price(row["low"]),
-        volatility=percent(row["avg_volatility"]),
-        volume=times(row["volume_ratio"]),
+    return Row(
+        symbol=single_line(str(figures["symbol"])),
+        partial=figures["sessions"] < week_sessions,
+        direction=direction(figures["return_pct"]),
+        arrow=_ARROWS[direction(figures["return_pct"])],
+        close=price(figures["close"]),
+        change=change(figures["return_pct"]),
+        price_range=percent(figures["range_pct"]),
+        high=price(figures["high"]),
+        low=price(figures["low"]),
+        volatility=percent(figures["avg_volatility"]),
+        volume=ratio(figures["volume_ratio"]),
         trend=trend(closes, _TREND_CELLS),
         history=trend(closes, _HISTORY_CELLS),
         closes=ends,
     )
 
 
-def text_table(lines: Sequence[Line]) -> list[str]:
-    """The lines in columns, a heading first: symbol and trend flush left, the figures between them flush right."""
-    rows = [_HEADING]
-    for one in lines:
-        symbol, moved = f"{one.symbol} *" if one.partial else one.symbol, f"{one.arrow} {one.change}"
-        rows.append([symbol, one.close, moved, one.spread, one.low, one.high, one.volatility, one.volume, one.trend])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def text_table(rows: Sequence[Row]) -> list[str]:
+    """Align rows in columns below a heading: symbol and trend flush left, numbers flush right."""
+    lines = [_HEADING]
+    for row in rows:
+        symbol, change = f"{row.symbol} *" if row.partial else row.symbol, f"{row.arrow} {row.change}"
+        lines.append(
+            [symbol, row.close, change, row.price_range, row.low, row.high, row.volatility, row.volume, row.trend]
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     last = len(_HEADING) - 1
     return [
         "  ".join(
             cell.ljust(width) if n in (0, last) else cell.rjust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+            for n, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
-        for row in rows
+        for line in lines
     ]
 
 
 def csv_table(performance: pd.DataFrame) -> str:
-    """All symbols: figures rounded as in the report, in numbers that a spreadsheet reads; empty where unknown."""
+    """Write all symbols as CSV, rounded as in the report; an unknown number is an empty cell."""
     table = performance.drop(columns="closes")
     for name, digits in _CSV_DIGITS.items():
-        table[name] = [fixed(value, digits) for value in table[name]]
-    symbols = [plain(str(symbol)) for symbol in table["symbol"]]
-    # A spreadsheet would run what begins like a formula.
+        table[name] = [decimal_text(value, digits) for value in table[name]]
+    symbols = [single_line(str(symbol)) for symbol in table["symbol"]]
+    # A spreadsheet would run a cell that begins like a formula; a leading quote makes it text.
     table["symbol"] = [f"'{symbol}" if symbol.startswith(("=", "+", "-", "@")) else symbol for symbol in symbols]
     return table.to_csv(index=False, lineterminator="\r\n")
 
 
-def fixed(value: float, digits: int) -> str:
-    """A number with so many decimals, half to even, in ASCII; never ``-0.0``, and nothing for NaN.
+def decimal_text(value: float, digits: int) -> str:
+    """Format a number with `digits` decimals, in ASCII; empty for NaN and infinity, never ``-0.0``.
 
     Examples
     --------
-    >>> fixed(2.675, 2), fixed(-0.04, 1)
+    >>> decimal_text(2.675, 2), decimal_text(-0.04, 1)
     ('2.68', '0.0')
     """
     return format(_rounded(value, digits), "f") if math.isfinite(value) else ""
 
 
 def price(value: float) -> str:
-    """A price in cents; below a dollar with all of six decimals, or four digits of what is smaller still.
+    """Format a price: in cents, below a dollar with six decimals or four significant digits, without trailing zeros.
 
     Examples
     --------
@@ -136,31 +132,31 @@ def price(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A percentage: ``3.19%``."""
+    """Format a percentage: ``3.19%``."""
     return f"{format(_rounded(value, 2), ',f')}%" if math.isfinite(value) else UNKNOWN
 
 
 def change(value: float) -> str:
-    """A change in percent, with its sign: ``+8.53%``, ``−3.20%``, ``0.00%``."""
-    sign = {"rise": "+", "fall": "−", "flat": ""}[way(value)]
+    """Format a change in percent with its sign: ``+8.53%``, ``−3.20%``, ``0.00%``."""
+    sign = {"rise": "+", "fall": "−", "flat": ""}[direction(value)]
     return f"{sign}{percent(abs(value))}"
 
 
-def way(value: float) -> Way:
-    """Which way a change goes, as far as two decimals show."""
+def direction(value: float) -> Direction:
+    """The direction of a change, as its two decimals show it."""
     rounded = _rounded(value, 2) if math.isfinite(value) else 0
     return "rise" if rounded > 0 else "fall" if rounded < 0 else "flat"
 
 
-def times(value: float) -> str:
-    """A ratio: ``0.97×``."""
+def ratio(value: float) -> str:
+    """Format a ratio: ``0.97×``."""
     return f"{format(_rounded(value, 2), ',f')}×" if math.isfinite(value) else UNKNOWN
 
 
 def trend(values: Sequence[float], cells: int) -> str:
-    """Values as a row of small bars, oldest first, from the lowest to the highest.
+    """Draw values as a row of small bars, oldest first, scaled from the lowest to the highest.
 
-    Of more values than cells, evenly spaced ones are drawn, the first and the last among them.
+    If there are more values than cells, evenly spaced ones are drawn, always with the first and the last.
 
     Examples
     --------
@@ -176,20 +172,20 @@ def trend(values: Sequence[float], cells: int) -> str:
     return "".join(_BARS[round((value - low) / (high - low) * (len(_BARS) - 1))] for value in known)
 
 
-def plain(text: str) -> str:
-    """Text in one line: a control character, a line break or a change of writing direction becomes a space."""
+def single_line(text: str) -> str:
+    """Replace control characters, line breaks and changes of writing direction by spaces."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _exact(value: float) -> Decimal:
     """The decimal that a float stands for.
 
-    Twelve digits are more than any price has, and fewer than the noise that binary division leaves behind, which would
-    else turn a tie such as 2.675 into 2.67499999999999982.
+    Twelve significant digits hold any price, and drop the noise of binary division, which would turn a tie such as
+    2.675 into 2.67499999999999982.
     """
     return Decimal(f"{value:.12g}")
 
 
 def _rounded(value: float, digits: int) -> Decimal:
-    # Adding zero drops the sign of a negative zero.
+    # Adding zero turns a negative zero into zero.
     return _exact(value).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN) + 0

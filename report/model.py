@@ -1,4 +1,4 @@
-"""The report as values: the week it is about, and its rendered parts."""
+"""The trading week that a report covers, and the rendered report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from report.charts import Chart
 
 @dataclass(frozen=True)
 class Week:
-    """A trading week: its first and last session, and how many it has; fewer than 5 in a short week."""
+    """A trading week: its first and last session, and their number, under 5 in a short week."""
 
     first: date
     last: date
@@ -18,11 +18,11 @@ class Week:
 
     @property
     def name(self) -> str:
-        """What its mail and files are called: ``weekly-report-2013-03-01``."""
+        """The name of the week's mail and files: ``weekly-report-2013-03-01``."""
         return f"weekly-report-{self.last}"
 
     def __str__(self) -> str:
-        """The dates as a reader says them: ``25 February – 1 March 2013``."""
+        """The week's dates in words: ``25 February – 1 March 2013``."""
         first, last = self.first, self.last
         if first == last:
             start = ""
@@ -35,10 +35,10 @@ class Week:
 
 @dataclass(frozen=True)
 class Report:
-    """A rendered report; ``csv`` is there when the table in it is only a part of the list.
+    """A rendered report; ``csv`` is set when its tables show only part of a long symbol list.
 
-    Its name is that of its mail and its files. It is the week's, but a report without any price has a name of its own:
-    it is not yet the week's report, and a mailbox that has it must not take the report that follows for a copy.
+    ``name`` names its mail and files. A report without any price (``empty``) has another name than the week, so that
+    mailboxes do not take the full report that follows for a copy of it.
     """
 
     name: str
@@ -52,5 +52,5 @@ class Report:
 
 
 def content_id(n: int, week: Week) -> str:
-    """What the HTML calls its picture number `n`, counted from 0, wherever the picture is."""
+    """The Content-ID of chart number `n`, counted from 0, by which the HTML refers to it."""
     return f"chart-{n + 1}.{week.last}@stock-tracker"

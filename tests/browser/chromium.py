@@ -1,8 +1,4 @@
-"""A headless Chromium for the tests of pages: one that is installed, or the one inside an npm package.
-
-What comes in: nothing but this machine. What goes out: the path of a Chromium that starts and the environment it needs,
-or a reason why there is none. Nothing here opens a page.
-"""
+"""Find a headless Chromium for the browser tests: an installed one, or the one inside an npm package."""
 
 from __future__ import annotations
 
@@ -23,8 +19,7 @@ HOME = Path(__file__).parent
 INSTALLED = ("chromium", "chromium-browser", "chromium-headless-shell", "google-chrome")
 OLDEST_NODE = (20, 11)
 PURPOSE = "tests in a browser"
-# The package unpacks what it holds into the folder for temporary files, and the libraries that a bare system lacks
-# only where it believes to be on AWS.
+# The package unpacks into TMPDIR, and unpacks the libraries that a bare system lacks only if it detects Lambda.
 UNPACK = "import c from '@sparticuz/chromium'; console.log(await c.executablePath())"
 ON_AWS = {"AWS_LAMBDA_JS_RUNTIME": "nodejs22.x"}
 SYSTEM_FONTS = Path("/etc/fonts/fonts.conf")
@@ -33,14 +28,14 @@ OPTIONS = ("--no-sandbox", "--disable-gpu", "--font-render-hinting=none")
 
 @dataclass(frozen=True)
 class Chromium:
-    """A Chromium that starts."""
+    """The path of a Chromium that starts, and the environment variables it needs."""
 
     path: str
     environment: dict[str, str] = field(default_factory=dict)
 
 
 def find_chromium() -> Chromium:
-    """The first Chromium of this machine that starts.
+    """Return the first Chromium on this machine that starts.
 
     Raises
     ------
@@ -77,7 +72,7 @@ def _from_package() -> Chromium:
 
 
 def _font_list(unpacked: Path) -> Path:
-    """A fontconfig file for a system without one."""
+    """Write a fontconfig file, for a system without one."""
     file = unpacked / "fonts.conf"
     file.write_text(f"<fontconfig><dir>{unpacked}/fonts</dir><cachedir>{unpacked}/cache</cachedir></fontconfig>")
     return file
@@ -87,14 +82,14 @@ def _starts(path: str, environment: dict[str, str] | None = None) -> bool:
     everything = {**os.environ, **(environment or {})}
     try:
         done = subprocess.run([path, "--version"], env=everything, capture_output=True, check=False, timeout=30)
-    except OSError:  # made for another kind of processor
+    except OSError:  # built for another processor
         return False
     return done.returncode == 0
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """A running browser.
+    """Start a browser, and close it at the end.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Pages to look at: the report and the index that the demo leaves, and a report as long as one can be."""
+"""The pages under test: the report and the index of the demo, and the longest possible report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEMO = "weekly-report-2013-03-01"
 
 
 def demo(folder: Path) -> Path:
-    """Run the demo in a folder; its outbox has the report of five symbols and the index."""
+    """Run the demo in a folder and return its outbox, with the report of five symbols and the index."""
     subprocess.run(
         [sys.executable, str(ROOT / "main.py"), "run"],
         cwd=folder,
@@ -30,13 +30,9 @@ def demo(folder: Path) -> Path:
 
 
 def longest_report(week: Week, picture: bytes) -> Report:
-    """A report with 20 rows, nine charts and one that failed, every kind of note, and figures at their longest.
+    """Build a report with 20 rows, nine charts and one that failed, every kind of notice, and the longest numbers.
 
-    Parameters
-    ----------
-    week : Week
-    picture : bytes
-        A PNG that stands for every chart.
+    `picture` is the PNG of every chart.
     """
     rows = [
         {
@@ -57,20 +53,20 @@ def longest_report(week: Week, picture: bytes) -> Report:
     ]
     table = pd.DataFrame(rows)
     charted = [*table["symbol"].head(5), *table["symbol"].tail(4)]
-    notes = [
+    notices = [
         "The exchange was closed on Monday and Tuesday.",
         "Some prices of this week could not be loaded: the provider at api.example.com did not answer"
         " /v2/aggs/grouped/locale/us/market/stocks/2013-03-01 after 5 attempts: ConnectionError.",
-        *[f"A bar of BRK.LA{n:04} of Friday was rejected: {'its high is below its low, ' * 7}." for n in range(11)],
-        *[f"BRK.LA{n:04} split 2 for 1 on Tuesday; its prices are all in the new shares." for n in range(11)],
+        *[f"The bar of BRK.LA{n:04} for Friday was rejected: {'its high is below its low, ' * 7}." for n in range(11)],
+        *[f"BRK.LA{n:04} split 2 for 1 on Tuesday; all its prices are adjusted for the split." for n in range(11)],
         f"no chart for BRK.LA2999: the chart service says {'Error' * 40!r}",
     ]
     charts = [Chart(symbol, picture, f"{symbol}, 30 sessions: closed at $612,345.67.") for symbol in charted]
-    return build_report(table, week, charts=charts, notes=notes)
+    return build_report(table, week, charts=charts, notices=notices)
 
 
 def write_longest(folder: Path, week: Week, picture: bytes) -> Path:
-    """The page of :func:`longest_report`."""
+    """Write the page of :func:`longest_report` into a folder."""
     path = folder / "longest.html"
     path.write_text(page(longest_report(week, picture)), encoding="utf-8")
     return path

@@ -1,8 +1,7 @@
-"""Takes the README's pictures of the report: ``python -m tests.browser.pictures``, or ``make pictures``.
+"""Take the README's pictures of the demo's report: ``python -m tests.browser.pictures``, or ``make pictures``.
 
-What comes in: the report that the demo leaves. What goes out: ``docs/report.png``, as a desktop shows it, its beginning
-beside its continuation, and ``docs/report-phone.png``, as a phone shows it by day and by night. They look best where
-the usual fonts of mail programs, or Liberation in their place, are installed.
+``docs/report.png`` shows it on a desktop, its first screen beside the second; ``docs/report-phone.png`` shows it on a
+phone in light and in dark mode. Install the usual fonts of mail programs, or Liberation instead, for the best result.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ DOCS = ROOT / "docs"
 SCALE = 2
 DESKTOP, PHONE = (640, 690), (375, 905)
 GAP = 24  # between the phones
-COLOURS = 128
+COLORS = 128
 
 
 def take(chromium: Browser, page: Path, size: tuple[int, int], scheme: str, top: int = 0) -> Image.Image:
-    """A part of a page, from `top` on, at twice its size."""
+    """Take one screen of a page, `top` pixels down, at twice the resolution."""
     context = chromium.new_context(
         viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, device_scale_factor=SCALE
     )
@@ -38,7 +37,7 @@ def take(chromium: Browser, page: Path, size: tuple[int, int], scheme: str, top:
 
 
 def side_by_side(shots: list[Image.Image], gap: int) -> Image.Image:
-    """Pictures of one height in a row, on white."""
+    """Join pictures of equal height in a row, on white."""
     width = sum(shot.width for shot in shots) + gap * (len(shots) - 1)
     row = Image.new("RGB", (width, shots[0].height), "white")
     left = 0
@@ -49,8 +48,8 @@ def side_by_side(shots: list[Image.Image], gap: int) -> Image.Image:
 
 
 def save(picture: Image.Image, name: str) -> None:
-    """Write a picture with few colours, which is a fifth of the bytes."""
-    few = picture.quantize(COLOURS, dither=Image.Dither.NONE)
+    """Write a picture with a reduced palette, which takes a fifth of the bytes."""
+    few = picture.quantize(COLORS, dither=Image.Dither.NONE)
     few.save(DOCS / name, optimize=True)
     print(f"docs/{name}: {picture.width} × {picture.height}, {(DOCS / name).stat().st_size // 1000} kB")
 

@@ -1,4 +1,4 @@
-"""What a person sees of a report in a real browser: on a phone and on a desktop, by day and by night."""
+"""The report in a real browser: on a phone and a desktop, in light and dark mode."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tests.support.parse_report import body, html_figures
 
 PHONE, DESKTOP = 375, 900
 WEEK = Week(date(2013, 2, 25), date(2013, 3, 1), 5)
-PAGES = {"report": 5, "longest": 9, "index": 0}  # and how many pictures each has
+PAGES = {"report": 5, "longest": 9, "index": 0}  # the number of pictures on each
 
-# Every piece of text with its size, its colour, and the colour behind it; small bars are no text to read.
+# Every text node with its font size, its color and the color behind it; the small bars of trends do not count.
 TEXTS = """
 () => {
   const parse = (color) => (color.match(/[\\d.]+/g) || []).map(Number);
@@ -47,7 +47,7 @@ TEXTS = """
 }
 """
 
-# The rows of the tables of figures: for each cell its text, the edges of it and of its first line, whether it fits in.
+# The rows of the tables of figures: each cell's text, its edges, those of its first line, and whether the text fits.
 CELLS = """
 () => [...document.querySelectorAll("tr")].filter((row) => row.querySelector(":scope > td.line")).map((row) =>
   [...row.cells].map((cell) => {
@@ -74,7 +74,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The files to look at."""
+    """The pages under test, by name."""
     try:
         with Renderer():
             outbox = demo(tmp_path_factory.mktemp("demo"))
@@ -104,18 +104,18 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def shown(chromium: Browser, pages: dict[str, Path], name: str, width: int, scheme: Any) -> Iterator[Page]:
-    """The page on such a screen."""
+    """The page on a screen of that width and color scheme."""
     context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, device_scale_factor=2)
     page = context.new_page()
-    page.asked = []  # type: ignore[attr-defined]
-    page.on("request", lambda request: page.asked.append(request.url))  # type: ignore[attr-defined]
+    page.requests = []  # type: ignore[attr-defined]
+    page.on("request", lambda request: page.requests.append(request.url))  # type: ignore[attr-defined]
     page.goto(pages[name].as_uri())
     yield page
     context.close()
 
 
 def luminance(color: list[float]) -> float:
-    """Relative luminance, as WCAG 2 defines it."""
+    """Relative luminance as defined by WCAG 2."""
     parts = [c / 255 for c in color]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -126,13 +126,13 @@ def contrast(ink: list[float], paper: list[float]) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def test_nothing_reaches_out_of_the_screen(shown: Page, width: int) -> None:
+def test_nothing_overflows_the_screen(shown: Page, width: int) -> None:
     assert shown.evaluate("document.documentElement.scrollWidth") == width
     edges = shown.evaluate("[...document.body.querySelectorAll('*')].map(e => e.getBoundingClientRect().right)")
     assert max(edges) <= width
 
 
-def test_every_picture_is_there_and_sharp_and_nothing_is_asked_from_elsewhere(
+def test_every_picture_is_sharp_and_the_page_requests_nothing_else(
     shown: Page, name: str, pages: dict[str, Path]
 ) -> None:
     pictures = shown.evaluate("[...document.images].map(i => [i.complete && i.naturalWidth, i.width, i.alt])")
@@ -141,10 +141,10 @@ def test_every_picture_is_there_and_sharp_and_nothing_is_asked_from_elsewhere(
         assert across >= 340
         assert pixels >= 2 * across
         assert "closed at $" in alt
-    assert {url for url in shown.asked if not url.startswith("data:")} == {pages[name].as_uri()}
+    assert {url for url in shown.requests if not url.startswith("data:")} == {pages[name].as_uri()}
 
 
-def test_every_text_is_large_enough_and_stands_out_by_day_and_by_night(shown: Page, scheme: str) -> None:
+def test_every_text_is_large_enough_and_has_contrast_in_light_and_dark(shown: Page, scheme: str) -> None:
     texts = shown.evaluate(TEXTS)
     assert len(texts) > 3
     assert [text for text in texts if text["size"] < 12] == []
@@ -153,27 +153,27 @@ def test_every_text_is_large_enough_and_stands_out_by_day_and_by_night(shown: Pa
 
 
 @pytest.mark.parametrize("name", ["report", "longest"], indirect=True)
-def test_the_table_can_be_read(shown: Page, name: str) -> None:
+def test_table_cells_do_not_overlap_and_figures_are_flush_right(shown: Page, name: str) -> None:
     rows = shown.evaluate(CELLS)
     assert len(rows) == {"report": 5, "longest": 20}[name]
     for row in rows:
         assert all(cell["inside"] for cell in row)
         assert all(left["right"] < right["left"] for left, right in zip(row, row[1:]))
     for table in {row[0]["table"] for row in rows}:
-        for column in range(1, 4):  # figures are flush right
+        for column in range(1, 4):
             edges = [row[column]["flush"] for row in rows if row[0]["table"] == table]
             assert max(edges) - min(edges) < 1
 
 
 @pytest.mark.parametrize(("name", "scheme", "width"), [("report", "light", DESKTOP)], indirect=True)
-def test_the_figures_that_a_browser_shows_are_those_of_the_mail(shown: Page, pages: dict[str, Path]) -> None:
+def test_the_browser_shows_the_figures_of_the_mail(shown: Page, pages: dict[str, Path]) -> None:
     mail = message_from_bytes(pages["report"].with_suffix(".eml").read_bytes(), policy=policy.strict)
     figures = html_figures(body(mail, "html"))
-    for cells, (symbol, said) in zip(shown.evaluate(CELLS), figures.items(), strict=True):
+    for cells, (symbol, expected) in zip(shown.evaluate(CELLS), figures.items(), strict=True):
         lines = [line.replace("\xa0", " ") for cell in cells for line in cell["text"].split("\n")]
         assert lines[0] == symbol
         shown_figures = [lines[2], lines[4].lstrip("▲▼ "), lines[5], *lines[3].split(" – "), *lines[6:]]
-        assert shown_figures == list(said.values())
+        assert shown_figures == list(expected.values())
 
 
 def test_a_report_of_five_symbols_is_a_small_mail(pages: dict[str, Path]) -> None:

@@ -1,7 +1,7 @@
 """Every figure of a delivered report equals an independent calculation over the recorded prices.
 
-Each of the weeks is lived through: history is loaded on the Saturday before, the report brings the week itself, splits
-restate what is stored. Copies of the recorded symbols under other names make the list long enough for a spreadsheet.
+For each week, history is loaded up to the Saturday before; the report then loads the week itself, and splits restate
+stored history. Copies of the recorded symbols make the list long enough for a CSV.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ WEEKS = {
 
 @pytest.fixture(scope="module")
 def market() -> Iterator[MarketServer]:
-    """The recorded market with six copies of each symbol."""
+    """The recorded market, with six copies of each symbol."""
     history = PriceHistory.recorded()
     for bar in oracle.recorded_bars():
         values = dict(zip(("open", "high", "low", "close", "volume"), bar[2:], strict=True))
@@ -80,7 +80,7 @@ def words_for_closes(rows: list[oracle.Bar]) -> str:
 
 
 @pytest.mark.parametrize("monday", WEEKS, ids=lambda monday: f"{monday}-{WEEKS[monday]}".replace(" ", "-"))
-def test_html_text_and_spreadsheet_say_what_the_prices_say(monday: date, market: MarketServer, job: Job) -> None:
+def test_html_text_and_csv_show_the_figures_of_the_oracle(monday: date, market: MarketServer, job: Job) -> None:
     sessions = sessions_between(monday, monday + timedelta(days=6))
     saturday = monday + timedelta(days=5)
     symbols = list(ORIGINAL)
@@ -101,7 +101,7 @@ def test_html_text_and_spreadsheet_say_what_the_prices_say(monday: date, market:
     mail = read_mail(result["files"][1])
     text, page, sheet = body(mail, "plain"), body(mail, "html"), spreadsheet(mail)
 
-    # The ten best and the ten worst in the mail, in the order of the spreadsheet, which has all of them.
+    # The mail shows the ten best and the ten worst, in the order of the CSV, which has all symbols.
     order = [row["symbol"] for row in sheet]
     assert sorted(order) == sorted(traded)
     assert [changes[symbol] for symbol in order] == sorted(changes.values(), reverse=True)
@@ -125,7 +125,7 @@ def test_html_text_and_spreadsheet_say_what_the_prices_say(monday: date, market:
         }
         assert {name: Decimal(row[name]) for name in exact} == exact
 
-    # Best and worst, the closes that the small bars show, and what there is to say of the week.
+    # The best and the worst, the closes that the trends show, the summary and the notices.
     ends = [
         (symbol, known[ORIGINAL[symbol]]["change"], known[ORIGINAL[symbol]]["close"])
         for symbol in (order[0], order[-1])
@@ -135,19 +135,19 @@ def test_html_text_and_spreadsheet_say_what_the_prices_say(monday: date, market:
     assert re.findall(r'aria-label="(\d+ close[^"]*)" class="trend" style="font-size:12px', page) == [
         words_for_closes(bars[ORIGINAL[symbol]][-30:]) for symbol in html_figures(page)
     ]
-    ways = [sum(change > 0 for change in changes.values()), sum(change < 0 for change in changes.values())]
-    flat = len(traded) - sum(ways)
-    counted = [f"{n} {verb}" for n, verb in zip((*ways, flat), ("rose", "fell", "unchanged")) if n]
+    moves = [sum(change > 0 for change in changes.values()), sum(change < 0 for change in changes.values())]
+    flat = len(traded) - sum(moves)
+    counted = [f"{n} {verb}" for n, verb in zip((*moves, flat), ("rose", "fell", "unchanged")) if n]
     short = ", a short week" if len(sessions) < 5 else ""
     plural = "s" if len(sessions) > 1 else ""
     summary = f"{len(sessions)} session{plural}{short} · {len(traded)} symbols: {', '.join(counted)}"
     splits = {symbol: day for symbol, day, _, _ in oracle.SPLITS if monday <= day <= saturday}
     unlisted = [symbol for symbol, listed in LISTED.items() if listed > sessions[-1]]
-    for said in (" ".join(text.split()), words(page)):
-        assert summary in said
-        assert ("The exchange was closed on" in said) is (len(sessions) < 5)
+    for content in (" ".join(text.split()), words(page)):
+        assert summary in content
+        assert ("The exchange was closed on" in content) is (len(sessions) < 5)
         for symbol, day in splits.items():
-            assert f"{symbol} split 2 for 1 on {day:%A}; its prices are all in the new shares." in said
-        assert (" split " in said) is bool(splits)
-        assert ("no bar in this week" in said) is bool(unlisted)
-        assert not unlisted or f" {', '.join(unlisted)}, {unlisted[0]}.0, " in said
+            assert f"{symbol} split 2 for 1 on {day:%A}; all its prices are adjusted for the split." in content
+        assert (" split " in content) is bool(splits)
+        assert ("no bar this week" in content) is bool(unlisted)
+        assert not unlisted or f" {', '.join(unlisted)}, {unlisted[0]}.0, " in content

@@ -1,4 +1,4 @@
-"""The weekly report through the real handler: what it says, and that a week is reported once."""
+"""The weekly report through the real handler: its content, and that each week is reported once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Setting = Callable[..., None]
 
 @pytest.fixture
 def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
-    """Change settings, as a person would who edits ``.env``; None forgets one."""
+    """Change settings, as an edit of ``.env`` would; None removes one."""
 
     def change(**values: str | None) -> None:
         for name, value in values.items():
@@ -40,8 +40,8 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
     return change
 
 
-def said(result: dict[str, Any]) -> str:
-    """The text of a report in the outbox, in one line."""
+def report_text(result: dict[str, Any]) -> str:
+    """The plain text of a report in the outbox, in one line."""
     mail = message_from_bytes(Path(result["files"][1]).read_bytes(), policy=policy.default)
     return " ".join(mail.get_body(("plain",)).get_content().split())
 
@@ -64,7 +64,7 @@ def test_the_report_of_the_recorded_week_goes_to_the_outbox(loaded: Job) -> None
     assert "FB" in Path(page).read_text(encoding="utf-8")
 
 
-def test_charts_are_inside_the_mail_and_the_page(loaded: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_charts_are_embedded_in_the_mail_and_the_page(loaded: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         with Renderer() as renderer:
             monkeypatch.setenv("QUICKCHART_URL", renderer.url)
@@ -80,7 +80,7 @@ def test_charts_are_inside_the_mail_and_the_page(loaded: Job, monkeypatch: pytes
     assert parts.count("image/png") == Path(page).read_text(encoding="utf-8").count("data:image/png;base64,") == 5
 
 
-def test_without_a_chart_service_the_report_goes_out_and_says_so(loaded: Job) -> None:
+def test_without_a_chart_service_the_report_goes_out_with_a_warning(loaded: Job) -> None:
     result = loaded("weekly_report", as_of="2013-03-02")
 
     assert result["charts"] == []
@@ -100,7 +100,7 @@ def test_a_week_is_reported_once_unless_forced(loaded: Job, engine: Engine) -> N
     assert sent == [("sent", 1), ("sent", 2)]
 
 
-def test_a_run_in_the_middle_of_a_week_reports_the_week_before(loaded: Job) -> None:
+def test_a_run_within_a_week_reports_the_week_before(loaded: Job) -> None:
     assert loaded("weekly_report", as_of="2013-02-28")["sessions"] == {
         "first": "2013-02-19",
         "last": "2013-02-22",
@@ -109,7 +109,7 @@ def test_a_run_in_the_middle_of_a_week_reports_the_week_before(loaded: Job) -> N
     assert loaded("weekly_report", as_of="2013-03-02")["status"] == "sent"
 
 
-def test_a_report_that_could_not_be_written_is_sent_by_the_next_run(
+def test_a_report_that_failed_to_be_written_is_sent_by_the_next_run(
     loaded: Job, engine: Engine, setting: Setting
 ) -> None:
     Path("not-a-folder").write_text("")
@@ -142,7 +142,7 @@ def test_a_claimed_week_keeps_its_message_id_even_when_the_sender_changes(
     assert any("did not confirm its mail" in warning for warning in result["warnings"])
 
 
-def test_what_is_missing_is_said(job: Job, market: MarketServer) -> None:
+def test_missing_and_rejected_bars_and_splits_are_reported(job: Job, market: MarketServer) -> None:
     market.history.remove_bar("IBM", date(2013, 3, 1))
     market.history.put_bar("GOOG", date(2013, 2, 27), open=800, high=790, low=780, close=785, volume=5)
     market.history.add_split(Split("FB", date(2013, 2, 26), 1, 2))
@@ -150,31 +150,31 @@ def test_what_is_missing_is_said(job: Job, market: MarketServer) -> None:
 
     result = job("weekly_report", as_of="2013-03-02", symbols="AAPL,FB,GOOG,IBM,XYZZ")
 
-    text = said(result)
-    assert "IBM has no bar of Friday." in text
-    assert "XYZZ has no bar in this week." in text
-    assert "A bar of GOOG of Wednesday was rejected: its high 790.0 is below its open or close 800.0." in text
-    assert "GOOG has no bar" not in text  # the same thing is not said twice
-    assert "FB split 2 for 1 on Tuesday; its prices are all in the new shares." in text
+    text = report_text(result)
+    assert "IBM has no bar for Friday." in text
+    assert "XYZZ has no bar this week." in text
+    assert "The bar of GOOG for Wednesday was rejected: its high 790.0 is below its open or close 800.0." in text
+    assert "GOOG has no bar" not in text  # it is not reported as missing too
+    assert "FB split 2 for 1 on Tuesday; all its prices are adjusted for the split." in text
 
 
-def test_a_report_of_the_whole_market_says_what_its_symbols_lack(job: Job, market: MarketServer) -> None:
+def test_a_report_of_the_whole_market_names_missing_bars(job: Job, market: MarketServer) -> None:
     market.history.remove_bar("IBM", date(2013, 3, 1))
     job("initialize", as_of="2013-03-02", symbols="*", sessions=10)
 
     result = job("weekly_report", as_of="2013-03-02", symbols="*")
 
     assert result["subject"] == SUBJECT
-    assert "IBM has no bar of Friday." in said(result)
-    assert said(result).count("has no bar") == 1
+    assert "IBM has no bar for Friday." in report_text(result)
+    assert report_text(result).count("has no bar") == 1
 
 
-def test_a_short_week_is_called_one(loaded: Job) -> None:
+def test_a_short_week_is_described_as_short(loaded: Job) -> None:
     result = loaded("weekly_report", as_of="2013-02-23")
 
-    assert "4 sessions, a short week" in said(result)
-    assert "The exchange was closed on Monday." in said(result)
-    assert not any("closed" in warning for warning in result["warnings"])  # there is nothing to be done about it
+    assert "4 sessions, a short week" in report_text(result)
+    assert "The exchange was closed on Monday." in report_text(result)
+    assert not any("closed" in warning for warning in result["warnings"])  # a holiday is no problem
 
 
 def test_a_dry_run_leaves_a_preview_and_sends_nothing(
@@ -190,12 +190,12 @@ def test_a_dry_run_leaves_a_preview_and_sends_nothing(
         "weekly-report-2013-03-01-preview.html",
         "weekly-report-2013-03-01-preview.eml",
     ]
-    assert "FB 27.78" in said(result)
+    assert "FB 27.78" in report_text(result)
     assert not rows(engine, "SELECT * FROM sent_reports")
     assert not market.calls
 
 
-def test_a_dry_run_says_what_the_report_would_load_first(loaded: Job, market: MarketServer) -> None:
+def test_a_dry_run_lists_what_the_report_would_load_first(loaded: Job, market: MarketServer) -> None:
     market.reset_calls()
 
     result = loaded("weekly_report", as_of="2013-03-02", symbols="AAPL,IBM,KO", dry_run=True)
@@ -204,19 +204,19 @@ def test_a_dry_run_says_what_the_report_would_load_first(loaded: Job, market: Ma
     assert not market.calls
 
 
-def test_a_dry_run_of_a_reported_week_leaves_the_report_as_it_is(loaded: Job, engine: Engine) -> None:
+def test_a_dry_run_of_a_reported_week_keeps_its_report(loaded: Job, engine: Engine) -> None:
     sent = loaded("weekly_report", as_of="2013-03-02")
     before = Path(sent["files"][1]).read_bytes()
 
     preview = loaded("weekly_report", as_of="2013-03-02", symbols="AAPL", dry_run=True)
 
-    assert any("only force would send it again" in warning for warning in preview["warnings"])
+    assert any("only force sends it again" in warning for warning in preview["warnings"])
     assert Path(sent["files"][1]).read_bytes() == before
     assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("sent", 1)]
 
 
 class TestFresh:
-    """What the week lacks is loaded first, and what cannot be loaded is said."""
+    """Missing prices of the week are loaded first; those that cannot be loaded are reported."""
 
     def test_a_missed_week_is_loaded_before_it_is_reported(self, job: Job, market: MarketServer) -> None:
         job("initialize", as_of="2013-02-23")
@@ -228,14 +228,14 @@ class TestFresh:
         assert (result["api_calls"], result["rows"]["inserted"]) == (6, 25)
         assert dict(market.calls) == {"splits": 1, "range": 5}
 
-    def test_nothing_is_asked_when_nothing_is_missing_also_when_forced(self, loaded: Job, market: MarketServer) -> None:
+    def test_a_complete_week_needs_no_call_even_when_forced(self, loaded: Job, market: MarketServer) -> None:
         loaded("weekly_report", as_of="2013-03-02")
         market.reset_calls()
 
         assert loaded("weekly_report", as_of="2013-03-02", force=True)["api_calls"] == 0
         assert not market.calls
 
-    def test_an_empty_table_gets_the_history_that_an_update_would_bring(self, job: Job) -> None:
+    def test_an_empty_table_gets_the_history_that_an_update_would_load(self, job: Job) -> None:
         result = job("weekly_report", as_of="2013-03-02")
 
         assert (result["subject"], result["rows"]["inserted"]) == (SUBJECT, 350)
@@ -249,7 +249,7 @@ class TestFresh:
             (Fault(status=200, body=b"<html>"), "is not a JSON object"),
         ],
     )
-    def test_a_provider_that_fails_does_not_keep_the_report(
+    def test_a_failing_provider_does_not_hold_back_the_report(
         self, job: Job, market: MarketServer, fault: Fault, reason: str
     ) -> None:
         job("initialize", as_of="2013-03-01")
@@ -258,21 +258,21 @@ class TestFresh:
         result = job("weekly_report", as_of="2013-03-02")
 
         assert result["status"] == "sent"
-        assert "Some prices of this week could not be loaded: " in said(result)
-        assert reason in said(result)
-        assert "AAPL, FB, GOOG, IBM and MSFT have no bar of Friday." in said(result)
+        assert "Some prices of this week could not be loaded: " in report_text(result)
+        assert reason in report_text(result)
+        assert "AAPL, FB, GOOG, IBM and MSFT have no bar for Friday." in report_text(result)
 
-    def test_without_a_key_it_says_so_where_something_is_missing(self, job: Job, setting: Setting) -> None:
+    def test_a_missing_key_is_reported_only_if_prices_are_missing(self, job: Job, setting: Setting) -> None:
         job("initialize", as_of="2013-03-01")
         setting(POLYGON_API_KEY=None)
 
-        assert "POLYGON_API_KEY is not set" in said(job("weekly_report", as_of="2013-03-02"))
-        assert "POLYGON_API_KEY" not in said(job("weekly_report", as_of="2013-02-23"))
+        assert "POLYGON_API_KEY is not set" in report_text(job("weekly_report", as_of="2013-03-02"))
+        assert "POLYGON_API_KEY" not in report_text(job("weekly_report", as_of="2013-02-23"))
 
-    def test_time_that_is_short_goes_to_the_report(self, job: Job, market: MarketServer) -> None:
+    def test_when_time_is_short_the_report_comes_first(self, job: Job, market: MarketServer) -> None:
         class Context:
             def get_remaining_time_in_millis(self) -> int:
-                return 44_000  # a report is left 40 s, an answer 5
+                return 44_000  # 40 s are reserved for the report, 5 s for the response
 
         job("initialize", as_of="2013-03-01")
         market.reset_calls()
@@ -280,19 +280,19 @@ class TestFresh:
         result = handler({"job_type": "weekly_report", "as_of": "2013-03-02"}, Context())
 
         assert result["status"] == "sent"
-        assert "could not be loaded in the time that there was" in said(result)
+        assert "could not be loaded in the time that there was" in report_text(result)
         assert not market.calls["grouped"]
 
 
 class TestNoPrices:
-    """A week without any price is told, once, and does not use up the week."""
+    """A week without any price is reported once, and the full report can still follow."""
 
     def test_the_report_goes_out_once_there_are_prices(self, job: Job, engine: Engine, setting: Setting) -> None:
         key = settings().polygon_api_key.get_secret_value()
         setting(POLYGON_API_KEY=None)
         empty = job("weekly_report", as_of="2013-03-02")
         assert empty["subject"] == "Weekly Market Report - No prices"
-        assert "No symbol has a price in this week." in said(empty)
+        assert "No symbol has a price this week." in report_text(empty)
         assert job("weekly_report", as_of="2013-03-02")["status"] == "already_sent"
         assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("no_prices", 1)]
 
@@ -319,5 +319,5 @@ def test_the_chosen_symbols_are_charted(loaded: Job, setting: Setting) -> None:
     warnings = [warning.partition(" (")[0] for warning in result["warnings"]]
     assert warnings == [
         "no chart for IBM: the chart service cannot be reached",
-        "no chart for KO: it has no price in this week",
+        "no chart for KO: it has no price this week",
     ]

@@ -1,4 +1,4 @@
-"""A real SMTP server on this machine, with TLS and login where a test wants them, and a box of what it took."""
+"""A real SMTP server on this machine, with optional TLS and login, and a box that keeps the mails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PASSWORD = "hunter2-secret"
 
 
 class Box:
-    """What a real SMTP server does with a mail: it keeps it, unless a test says otherwise."""
+    """The handler of an SMTP server: it keeps each mail, unless `replies` per recipient or `accept` refuse it."""
 
     def __init__(
         self, replies: Mapping[str, list[str]] | None = None, accept: Callable[[Box], str] | None = None
@@ -33,8 +33,8 @@ class Box:
         self.accept = accept or (lambda box: "250 OK")
 
     async def handle_RCPT(self, server, session, envelope, address, options):  # noqa: N802
-        waiting = self.replies.get(address, [])
-        reply = waiting.pop(0) if waiting else "250 OK"
+        replies = self.replies.get(address, [])
+        reply = replies.pop(0) if replies else "250 OK"
         if reply.startswith("250"):
             envelope.rcpt_tos.append(address)
         return reply
@@ -60,7 +60,7 @@ def smtp_server(
     ssl_context: ssl.SSLContext | None = None,
     **options: Any,
 ) -> Iterator[int]:
-    """The port of a real SMTP server on this machine, in a thread of its own; free unless given."""
+    """Run an SMTP server in a thread and yield its port, a free one by default."""
     started, bound = threading.Event(), {}
 
     async def serve() -> None:
@@ -85,7 +85,7 @@ def smtp_server(
 
 
 def make_certificate(folder: Path) -> Path:
-    """A key and its certificate for 127.0.0.1, which only those who are told trust, in one file."""
+    """Write a key and its self-signed certificate for 127.0.0.1 into one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)
@@ -107,7 +107,7 @@ def make_certificate(folder: Path) -> Path:
 
 
 def server_context(certificate: Path) -> ssl.SSLContext:
-    """The server's side of TLS with that certificate."""
+    """A TLS context for a server with that certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     return context

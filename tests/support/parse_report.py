@@ -1,4 +1,4 @@
-"""Reads a report as its reader does: the figures that the HTML, the text and the spreadsheet of a mail show."""
+"""Parse a report's mail: the figures shown in its HTML, its text and its CSV."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ IN_TEXT = ("close", "change", "range", "low", "high", "volatility", "volume")
 
 
 def read_mail(path: str | Path) -> EmailMessage:
-    """A mail, which must be free of defects."""
+    """Read a mail file; a defect is an error."""
     return message_from_bytes(Path(path).read_bytes(), policy=policy.strict)
 
 
 def body(mail: EmailMessage, kind: str) -> str:
-    """The "plain" or the "html" part."""
+    """The part of type "plain" or "html"."""
     return str(mail.get_body((kind,)).get_content()).replace("\r\n", "\n")
 
 
 def words(markup: str) -> str:
-    """What a reader sees of some HTML, in one line."""
+    """The visible text of HTML, in one line."""
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", markup)).split())
 
 
 def text_figures(text: str) -> Figures:
-    """The figures of each symbol in the text's table, in its order."""
+    """The figures per symbol in the table of the plain text, in its order."""
     found = {}
     for line in text.split("\n"):
         cells = [cell for cell in line.split() if cell not in {"▲", "▼", "*"}]
@@ -41,7 +41,7 @@ def text_figures(text: str) -> Figures:
 
 
 def html_figures(page: str) -> Figures:
-    """The figures of each symbol in the HTML's tables, in their order."""
+    """The figures per symbol in the tables of the HTML, in their order."""
     found = {}
     for row in re.findall(r"<tr>\n(<td class=\"line\".*?)</tr>", page, re.DOTALL):
         symbol, _, close, ends, change, spread, volatility, volume = (
@@ -54,7 +54,7 @@ def html_figures(page: str) -> Figures:
 
 
 def html_ends(page: str) -> list[tuple[str, str, str]]:
-    """Symbol, change and close of the best and of the worst, as they stand out at the top."""
+    """Symbol, change and close on the cards of the best and the worst symbol."""
     cards = re.findall(r'<td class="\w+-edge".*?</td>', page, re.DOTALL)
     return [re.fullmatch(r"\S+ (\S+) (?:[▲▼] )?(\S+) closed at (\S+)", words(card)).groups() for card in cards]
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from report.formatting import change, fixed, percent, plain, price, times, trend, way
+from report.formatting import change, decimal_text, direction, percent, price, ratio, single_line, trend
 
 NAN = math.nan
 
@@ -13,7 +13,7 @@ NAN = math.nan
         (806.19, "806.19"),
         (1234567.5, "1,234,567.50"),
         (28.1164, "28.12"),
-        (2.675, "2.68"),  # the float is a little less, the decimal that was received is a tie
+        (2.675, "2.68"),  # a tie as received; the float is slightly less
         (2.665, "2.66"),  # half to even
         (1.0, "1.00"),
         (0.5, "0.50"),
@@ -25,12 +25,12 @@ NAN = math.nan
         (NAN, "–"),
     ],
 )
-def test_a_price_is_in_cents_and_below_a_dollar_has_the_digits_it_needs(value, shown):
+def test_a_price_has_cents_and_below_a_dollar_the_decimals_it_needs(value, shown):
     assert price(value) == shown
 
 
 @pytest.mark.parametrize(
-    ("value", "shown", "direction"),
+    ("value", "shown", "expected"),
     [
         (8.525, "+8.52%", "rise"),
         (8.535, "+8.54%", "rise"),
@@ -42,19 +42,19 @@ def test_a_price_is_in_cents_and_below_a_dollar_has_the_digits_it_needs(value, s
         (NAN, "–", "flat"),
     ],
 )
-def test_a_change_has_a_sign_and_a_direction_that_agree(value, shown, direction):
-    assert (change(value), way(value)) == (shown, direction)
+def test_a_change_has_a_sign_and_a_direction_that_agree(value, shown, expected):
+    assert (change(value), direction(value)) == (shown, expected)
 
 
-def test_binary_noise_does_not_turn_a_tie():
+def test_binary_noise_does_not_change_how_a_tie_rounds():
     computed = (2.20 - 2.16) / 1.6 * 100  # 2.5 exactly, 2.5000000000000022 in binary
-    assert fixed(computed, 0) == "2"
-    assert fixed((100.355 - 100) / 100 * 100, 2) == "0.36"  # 0.355 exactly, 0.35499999999999... in binary
+    assert decimal_text(computed, 0) == "2"
+    assert decimal_text((100.355 - 100) / 100 * 100, 2) == "0.36"  # 0.355 exactly, 0.35499999999999... in binary
 
 
-def test_what_is_unknown_is_a_dash_on_paper_and_empty_in_a_spreadsheet():
-    assert (percent(NAN), times(NAN), fixed(NAN, 2)) == ("–", "–", "")
-    assert times(math.inf) == "–"
+def test_an_unknown_number_is_a_dash_in_the_report_and_empty_in_the_csv():
+    assert (percent(NAN), ratio(NAN), decimal_text(NAN, 2)) == ("–", "–", "")
+    assert ratio(math.inf) == "–"
 
 
 @pytest.mark.parametrize(
@@ -69,9 +69,9 @@ def test_what_is_unknown_is_a_dash_on_paper_and_empty_in_a_spreadsheet():
         ([float(n) for n in range(30)], 10, "▁▂▂▃▄▅▆▇▇█"),
     ],
 )
-def test_a_trend_runs_from_the_lowest_to_the_highest_and_keeps_both_ends(values, cells, shown):
+def test_a_trend_scales_from_lowest_to_highest_and_keeps_both_ends(values, cells, shown):
     assert trend(values, cells) == shown
 
 
-def test_text_loses_what_could_break_a_line_or_turn_its_direction():
-    assert plain("A\r\nB\tC\x00D\u202eE") == "A  B C D E"
+def test_single_line_text_has_no_line_breaks_or_direction_marks():
+    assert single_line("A\r\nB\tC\x00D\u202eE") == "A  B C D E"

@@ -12,7 +12,7 @@ MONDAY, TUESDAY, FRIDAY = WEEK[0], WEEK[1], WEEK[4]
 
 
 def history(**sessions):
-    """Stored rows of symbols: a letter, which stands for its sessions."""
+    """Stored rows, as ``symbol=sessions``."""
     pairs = [(symbol, day) for symbol, days in sessions.items() for day in days]
     return pd.DataFrame(pairs, columns=["symbol", "date"]).astype({"symbol": "str", "date": "datetime64[s]"})
 
@@ -29,63 +29,67 @@ def history(**sessions):
         ([date(2001, 9, 10)], ["The exchange was closed on Tuesday, Wednesday, Thursday and Friday."]),
     ],
 )
-def test_a_short_week_says_when_the_exchange_was_closed(sessions, sentences):
+def test_a_short_week_names_the_days_on_which_the_exchange_was_closed(sessions, sentences):
     assert closures(sessions) == sentences
 
 
-def test_a_complete_week_needs_no_words():
+def test_a_complete_week_has_no_notices():
     assert absences(WEEK, ["A", "B"], history(A=WEEK, B=WEEK)) == []
 
 
-def test_symbols_that_lack_the_same_bars_share_a_sentence_and_the_worst_comes_first():
+def test_symbols_that_lack_the_same_bars_share_a_sentence_and_the_most_missing_come_first():
     stored = history(A=WEEK[:4], B=WEEK[:4], C=WEEK[2:], D=WEEK)
     assert absences(WEEK, ["A", "B", "C", "D", "E"], stored) == [
-        "E has no bar in this week.",
-        "C has no bar of Monday and Tuesday.",
-        "A and B have no bar of Friday.",
+        "E has no bar this week.",
+        "C has no bar for Monday and Tuesday.",
+        "A and B have no bar for Friday.",
     ]
 
 
-def test_a_symbol_that_stopped_trading_says_when():
+def test_a_symbol_without_a_bar_this_week_has_its_last_session_named():
     assert absences(WEEK, ["A"], history(A=[date(2013, 2, 14), date(2013, 2, 15)])) == [
-        "A has no bar in this week; its last is of 15 February 2013."
+        "A has no bar this week; its last is from 15 February 2013."
     ]
 
 
-def test_a_rejected_bar_is_not_missing_as_well():
-    assert absences(WEEK, ["A"], history(A=WEEK[:3]), [("A", FRIDAY)]) == ["A has no bar of Thursday."]
+def test_a_rejected_bar_is_not_reported_as_missing_too():
+    assert absences(WEEK, ["A"], history(A=WEEK[:3]), [("A", FRIDAY)]) == ["A has no bar for Thursday."]
     assert rejections([("A", FRIDAY, "its high 1 is below its low 2")]) == [
-        "A bar of A of Friday was rejected: its high 1 is below its low 2."
+        "The bar of A for Friday was rejected: its high 1 is below its low 2."
     ]
 
 
 @pytest.mark.parametrize(
-    ("split", "restated", "sentence"),
+    ("split", "adjusted", "sentence"),
     [
-        (Split("AAPL", MONDAY, 1, 2), True, "AAPL split 2 for 1 on Monday; its prices are all in the new shares."),
-        (Split("X", TUESDAY, 10, 1), True, "X split 1 for 10 on Tuesday; its prices are all in the new shares."),
-        (Split("Y", TUESDAY, 2, 3.5), False, "Y split 3.5 for 2 on Tuesday; its prices are in the old shares, "),
+        (Split("AAPL", MONDAY, 1, 2), True, "AAPL split 2 for 1 on Monday; all its prices are adjusted for the split."),
+        (Split("X", TUESDAY, 10, 1), True, "X split 1 for 10 on Tuesday; all its prices are adjusted for the split."),
+        (
+            Split("Y", TUESDAY, 2, 3.5),
+            False,
+            "Y split 3.5 for 2 on Tuesday; its prices are not adjusted for the split yet, ",
+        ),
     ],
 )
-def test_a_split_says_in_which_shares_the_prices_are(split, restated, sentence):
-    (said,) = splits([(split, restated)])
-    assert said.startswith(sentence)
+def test_a_split_notice_says_whether_the_prices_are_adjusted(split, adjusted, sentence):
+    (notice,) = splits([(split, adjusted)])
+    assert notice.startswith(sentence)
 
 
-def test_however_many_symbols_the_sentences_are_few_and_short():
+def test_three_thousand_symbols_get_few_and_short_sentences():
     symbols = [f"S{n:04}" for n in range(3000)]
     many = [
         *absences(WEEK, symbols, history(**dict.fromkeys(symbols, WEEK[:4]))),
         *rejections([(symbol, MONDAY, "x" * 5000) for symbol in symbols]),
         *splits([(Split(symbol, MONDAY, 1, 2), True) for symbol in symbols]),
     ]
-    assert many[0] == "S0000, S0001, S0002, S0003, S0004, S0005, S0006 and 2,993 more have no bar of Friday."
+    assert many[0] == "S0000, S0001, S0002, S0003, S0004, S0005, S0006 and 2,993 more have no bar for Friday."
     assert many[11] == "2,990 more bars were rejected."
-    assert many[-1] == "2,990 more symbols split in this week."
+    assert many[-1] == "2,990 more symbols split this week."
     assert len(many) == 23
     assert max(map(len, many)) < 300
 
 
-def test_one_more_is_not_several():
+def test_a_count_of_one_is_singular():
     assert rejections([("A", MONDAY, "r")] * 11)[-1] == "1 more bar was rejected."
-    assert splits([(Split("A", MONDAY, 1, 2), True)] * 11)[-1] == "1 more symbol split in this week."
+    assert splits([(Split("A", MONDAY, 1, 2), True)] * 11)[-1] == "1 more symbol split this week."
