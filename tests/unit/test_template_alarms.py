@@ -1,12 +1,13 @@
-"""The alarms against silence, as CloudWatch would evaluate them, over years of trading sessions.
+"""The alarms on missing runs and stale prices, evaluated as CloudWatch does, over years of trading sessions.
 
-The definitions are read from the template. An hour is a period; the metrics of a run fall into the hour in which it
-ended. What a run reports of freshness is counted in sessions of the exchange's calendar.
+The definitions come from the template. A period is an hour, and a run's metrics count in the hour in which it
+ended. Freshness is counted in sessions of the exchange's calendar.
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,8 +22,11 @@ ALARMS = resources("AWS::CloudWatch::Alarm")
 SILENCE, STALE = ALARMS["SilenceAlarm"], ALARMS["StaleAlarm"]
 BEGIN, END = datetime(2001, 1, 2, tzinfo=UTC), datetime(2026, 10, 31, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-COMPARISONS = {"LessThanThreshold": operator.lt, "GreaterThanOrEqualToThreshold": operator.ge}
-STATISTICS = {"Sum": sum, "Minimum": min}
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "LessThanThreshold": operator.lt,
+    "GreaterThanOrEqualToThreshold": operator.ge,
+}
+STATISTICS: dict[str, Callable[[Iterable[float]], float]] = {"Sum": sum, "Minimum": min}
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,9 @@ class Simulation:
         window, needed = self.alarm["EvaluationPeriods"], self.alarm.get("DatapointsToAlarm")
         within = np.convolve(breaching, np.ones(window, dtype=int))[:hours]
         # After the hour at an index has passed; before the first window is full there is nothing to say.
-        self.on = [self.begin + (i + 1) * HOUR for i in np.flatnonzero(within >= (needed or window)) if i >= window]
+        self.on = [
+            self.begin + (i + 1) * HOUR for i in np.flatnonzero(within >= (needed or window)).tolist() if i >= window
+        ]
 
 
 def scheduled() -> list[datetime]:
