@@ -31,19 +31,19 @@ STATISTICS: dict[str, Callable[[Iterable[float]], float]] = {"Sum": sum, "Minimu
 
 @dataclass(frozen=True)
 class DailyUpdate:
-    """A run that succeeded: when it ended, and by how many sessions the prices were behind then."""
+    """A successful run: when it ended, and how many sessions the prices were behind."""
 
     ended: datetime
     behind: int = 0
 
     def values(self) -> dict[str, float]:
-        """What it tells CloudWatch."""
+        """Its CloudWatch metrics."""
         return {"RunSucceeded": 1, "FreshnessSessions": self.behind}
 
 
 @dataclass
 class Simulation:
-    """The hours in which an alarm is on."""
+    """An evaluation of an alarm, and the hours in which it is on."""
 
     alarm: dict[str, Any]
     runs: list[DailyUpdate]
@@ -63,14 +63,14 @@ class Simulation:
         assert self.alarm["Period"] == HOUR.total_seconds()
         window, needed = self.alarm["EvaluationPeriods"], self.alarm.get("DatapointsToAlarm")
         within = np.convolve(breaching, np.ones(window, dtype=int))[:hours]
-        # After the hour at an index has passed; before the first window is full there is nothing to say.
+        # An alarm changes once the hour has passed, and never before the first window is full.
         self.on = [
             self.begin + (i + 1) * HOUR for i in np.flatnonzero(within >= (needed or window)).tolist() if i >= window
         ]
 
 
 def scheduled() -> list[datetime]:
-    """When the rule fires: from Tuesday to Saturday at 13:00 UTC, holidays or not."""
+    """When the rule fires: from Tuesday to Saturday at 13:00 UTC, also on holidays."""
     days = (BEGIN + timedelta(days=n, hours=13) for n in range((END - BEGIN).days))
     return [day for day in days if day.weekday() in (1, 2, 3, 4, 5)]
 
@@ -79,13 +79,13 @@ FIRED = scheduled()
 
 
 def behind(run: datetime, loaded: datetime) -> int:
-    """Sessions that a run finds missing if those before an earlier run were the last that came."""
+    """The sessions that a run lacks if none was published since an earlier run."""
     last, latest = previous_session(loaded.date()), previous_session(run.date())
     return len(sessions_between(last, latest)) - 1
 
 
 def closures() -> dict[int, int]:
-    """How often the exchange was closed for how many days in a row."""
+    """The number of closures of the exchange by their length in days."""
     sessions = sessions_between(BEGIN.date(), END.date())
     gaps = [(after - before).days - 1 for before, after in zip(sessions, sessions[1:], strict=False)]
     return {days: gaps.count(days) for days in set(gaps)}
@@ -108,12 +108,12 @@ def test_both_are_quiet_when_runs_are_late_by_up_to_three_hours() -> None:
 @pytest.mark.parametrize("alarm", [SILENCE, STALE], ids=["silence", "stale"])
 @pytest.mark.parametrize("missed", [3, 4, 5, 10])
 def test_it_goes_off_after_missed_days_and_ends_with_the_next_run(alarm: dict[str, Any], missed: int) -> None:
-    """Wherever in a year of weeks the missed runs begin."""
+    """For every start of the missed runs within a year."""
     for first in range(5_000, 5_000 + 52 * 5):
         before, after = FIRED[first - 6 : first], FIRED[first + missed : first + missed + 6]
         runs = [DailyUpdate(fired) for fired in before + after]
         on = Simulation(alarm, runs, before[0].replace(hour=0), after[-1].replace(hour=23)).on
-        assert on, f"silent about {missed} runs missed after {before[-1]}"
+        assert on, f"no alarm for {missed} missed runs after {before[-1]}"
         assert before[-1] + timedelta(hours=76) <= on[0] <= before[-1] + timedelta(hours=77)
         assert after[0] <= on[-1] <= after[0] + HOUR
 
