@@ -206,7 +206,7 @@ class TestLimits:
     def test_a_zip_that_cannot_be_finished_leaves_the_one_before(self, tmp_path):
         write_zip(tmp_path / "function.zip", {"a.py": b"before"})
         with pytest.raises(TypeError):
-            write_zip(tmp_path / "function.zip", {"a.py": b"after", "b.py": None})  # type: ignore[dict-item]
+            write_zip(tmp_path / "function.zip", {"a.py": b"after", "b.py": None})
         assert [path.name for path in tmp_path.iterdir()] == ["function.zip"]
         assert zipfile.ZipFile(tmp_path / "function.zip").read("a.py") == b"before"
 
