@@ -104,10 +104,11 @@ destroy: $(SAM) ## Remove everything that deploy created on AWS
 e2e: $(VENV)/.test .venv-e2e/.done .venv-sam/bin/sam ## Deploy to a local AWS and test there
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 
+SAM_CLI := aws-sam-cli>=1.150,<2
 .venv-sam/bin/sam: | $(BIN)/python
 	@echo "Installing the AWS SAM CLI into .venv-sam"
 	@$(call venv,$(BIN)/python,.venv-sam)
-	@$(call install,.venv-sam,'aws-sam-cli>=1.150,<2')
+	@$(call install,.venv-sam,'$(SAM_CLI)')
 
 .venv-e2e/.done: tests/e2e/requirements.txt | $(BIN)/python
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' || { \
