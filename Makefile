@@ -1,30 +1,40 @@
-# Everything a person types. The virtual environment is made on first use and again when requirements change.
+# The commands of this project. The virtual environment is made on first use and updated when requirements change.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 VENV := .venv
 BIN := $(VENV)/bin
+LOCK := requirements-dev.lock
+# uv installs faster than pip; it is used when it is on PATH and works (`make UV= run` uses pip all the same).
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
+# $(call venv,python,folder) and $(call install,folder,arguments of pip install)
+venv = $(if $(UV),$(UV) venv --quiet --seed --clear --python $(1) $(2),$(1) -m venv --clear $(2))
+install = $(if $(UV),$(UV) pip install --quiet --python $(1)/bin/python $(2),$(1)/bin/python -m pip install --quiet $(2))
 
-.PHONY: run test test-deep bench lint imports pictures clean help package lock deploy invoke start logs destroy e2e
+.PHONY: run check test test-deep bench lint imports workflows pictures docs clean reset help
+.PHONY: package lock deploy aws-invoke aws-start aws-logs destroy e2e
 
-run: $(VENV)/.run ## Load real prices, update them by a day, and leave a weekly report to open
+run: $(VENV)/.run ## Load real prices, update them by a day, and write a weekly report to open
 	@$(BIN)/python main.py run
+
+check: lint ## Check format, style, imports and types, and run the unit tests: the fast loop
+	@$(BIN)/python -m pytest -n auto --dist worksteal --quiet tests/unit $(ARGS)
 
 test: $(VENV)/.test ## Run the whole suite, on a real PostgreSQL
 	@$(BIN)/python -m pytest -n auto --dist worksteal --ignore=tests/e2e $(ARGS)
 
-test-deep: $(VENV)/.test ## Drive twenty times as many random histories through the jobs (about half an hour)
-	@DEEPER=20 $(BIN)/python -m pytest -n auto tests/integration/test_convergence.py $(ARGS)
+test-deep: $(VENV)/.test ## Run more random lives, recorded years and races (DEEPER=20, DEEP_SECONDS=120)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m deep $(ARGS)
 
 bench: $(VENV)/.bench ## Measure every claim of docs/benchmarks.md (about 4 minutes; ARGS=--json for objects)
 	@for script in load transform parse market cold_start report; do \
 		echo "== benchmarks/$$script.py"; $(BIN)/python benchmarks/$$script.py $(ARGS) || exit 1; \
 	done
 
-lint: imports ## Check style (ruff), the direction of imports and types (mypy --strict)
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+lint: $(VENV)/.test imports workflows ## Check format and style (ruff), imports, types (mypy) and workflows
+	@$(BIN)/ruff format --check --quiet . || { echo "error: run $(BIN)/ruff format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 
 TOP_LEVEL := main lambda_main reporting database utils config api_client transformations
@@ -34,8 +44,19 @@ imports: $(VENV)/.test ## Check that imports point down only (import-linter)
 	done
 	@cd build/imports && PYTHONPATH=$(CURDIR) $(CURDIR)/$(BIN)/lint-imports --no-logo --no-cache $(CURDIR)/pyproject.toml
 
-pictures: $(VENV)/.test ## Take the README's pictures of the report again, in a headless Chromium
+# actionlint is a Go program that no Python index hosts: its package there downloads it while it is installed.
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+workflows: ## Check .github/workflows with actionlint, if it or Go is on PATH
+	@if command -v actionlint >/dev/null; then actionlint; \
+	elif command -v go >/dev/null; then go run $(ACTIONLINT); \
+	else echo "Neither actionlint nor Go is on PATH: .github/workflows is not checked"; fi
+
+pictures: $(VENV)/.test ## Update the pictures of the report in the documentation, with a headless Chromium
 	@$(BIN)/python -m tests.browser.pictures
+
+docs: $(VENV)/.docs ## Build the documentation site into build/site
+	@$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	@echo "Open build/site/index.html"
 
 # -- AWS ---------------------------------------------------------------------------------------------------------------
 
@@ -43,7 +64,7 @@ ARCH := x86_64
 JOB := daily_update
 PAYLOAD = {"job_type": "$(JOB)"}
 PARAMETERS :=
-# What `sam deploy --guided` wrote down the first time.
+# As `sam deploy --guided` saved them the first time.
 STACK := $(or $(shell sed -n 's/^stack_name *= *"\(.*\)"/\1/p' samconfig.toml 2>/dev/null | head -1),stock-tracker)
 REGION := $(shell sed -n 's/^region *= *"\(.*\)"/\1/p' samconfig.toml 2>/dev/null | head -1)
 SAM := $(or $(shell command -v sam 2>/dev/null),.venv-sam/bin/sam)
@@ -57,74 +78,88 @@ package: build/layer-$(ARCH).zip ## Build the zips of the function and the layer
 build/layer-%.zip: layer/requirements.txt layer/rds-ca.pem layer/archive.py layer/wheels.py layer/build.py | $(BIN)/python
 	@$(BIN)/python -m layer.build layer --architecture $*
 
-lock: | $(BIN)/python ## Lock the layer's packages anew, as requirements.txt allows
+lock: | $(BIN)/python ## Lock the packages of the layer and of development anew, as the requirements files allow
+	@$(if $(UV),,echo "error: make lock needs uv on PATH" >&2; exit 1)
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command 'make lock' benchmarks/requirements.txt docs/requirements.txt --output-file $(LOCK)
 	@$(BIN)/python -m layer.build lock
 
-deploy: package $(SAM) ## Deploy to AWS, with questions the first time (PARAMETERS="LogLevel=DEBUG" changes one)
+deploy: package $(SAM) ## Deploy to AWS; asks for parameters the first time (PARAMETERS="LogLevel=DEBUG" changes one)
 	@$(SAM) deploy --template-file template.yaml $(THERE) --resolve-s3 --capabilities CAPABILITY_IAM \
 		--no-fail-on-empty-changeset --parameter-overrides Architecture=$(ARCH) $(PARAMETERS) \
 		$(if $(wildcard samconfig.toml)$(PARAMETERS),,--guided) $(ARGS)
 
-invoke: $(SAM) ## Run a job on AWS and show its result: JOB=daily_update, or PAYLOAD='{"job_type": …}'
+aws-invoke: $(SAM) ## Run a job on AWS and show its result: JOB=daily_update, or PAYLOAD='{"job_type": …}'
 	@$(SAM) remote invoke Function $(THERE) --event '$(PAYLOAD)' $(ARGS)
 
-start: $(SAM) ## Run a job on AWS again and again until it is done: JOB=initialize, or PAYLOAD='{"job_type": …}'
+aws-start: $(SAM) ## Run a job on AWS repeatedly until it is done: JOB=initialize, or PAYLOAD='{"job_type": …}'
 	@$(SAM) remote invoke Continuation $(THERE) --event '$(PAYLOAD)' $(ARGS)
 
-logs: $(SAM) ## Show the function's log of the last ten minutes (ARGS=--tail goes on)
+aws-logs: $(SAM) ## Show the function's log of the last ten minutes (ARGS=--tail follows it)
 	@$(SAM) logs --name Function $(THERE) $(ARGS)
 
-destroy: $(SAM) ## Remove everything from AWS that deploy made there
+destroy: $(SAM) ## Remove everything that deploy created on AWS
 	@$(SAM) delete $(THERE) $(ARGS)
 
-e2e: $(VENV)/.test .venv-e2e/.done .venv-sam/bin/sam ## Deploy to a local AWS, and prove there what the README says of AWS
+e2e: $(VENV)/.test .venv-e2e/.done .venv-sam/bin/sam ## Deploy to a local AWS and test there
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 
+SAM_CLI := aws-sam-cli>=1.150,<2
 .venv-sam/bin/sam: | $(BIN)/python
 	@echo "Installing the AWS SAM CLI into .venv-sam"
-	@$(BIN)/python -m venv .venv-sam
-	@.venv-sam/bin/python -m pip install --quiet 'aws-sam-cli>=1.150,<2'
+	@$(call venv,$(BIN)/python,.venv-sam)
+	@$(call install,.venv-sam,'$(SAM_CLI)')
 
 .venv-e2e/.done: tests/e2e/requirements.txt | $(BIN)/python
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' || { \
 		echo "error: make e2e needs Python 3.13, which Lambda runs; here $(BIN)/python is $$($(BIN)/python --version)" >&2; exit 1; }
 	@echo "Installing tests/e2e/requirements.txt into .venv-e2e"
-	@$(BIN)/python -m venv .venv-e2e
-	@.venv-e2e/bin/python -m pip install --quiet -r $<
+	@$(call venv,$(BIN)/python,.venv-e2e)
+	@$(call install,.venv-e2e,-r $<)
 	@touch $@
 
 # -- The rest ----------------------------------------------------------------------------------------------------------
 
-clean: ## Remove the environment, caches, the local database and the outbox
-	rm -rf $(VENV) .venv-sam .venv-e2e build .aws-sam outbox stock_tracker.db* sandbox/quickchart/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove the environment and caches; prices and reports stay
+	rm -rf $(VENV) .venv-sam .venv-e2e build .aws-sam sandbox/quickchart/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+reset: ## Remove the local database and the outbox, after asking (YES=1 does not ask)
+	@if [ "$(YES)" != 1 ]; then read -r -p "Remove stock_tracker.db and outbox/? [y/N] " answer; fi; \
+	if [[ "$(YES)" == 1 || "$$answer" == [yY]* ]]; then rm -rf outbox stock_tracker.db*; echo "Removed"; \
+	else echo "Nothing removed"; fi
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# A Python counts only when it really starts (a version manager may offer a name and then refuse it),
-# is 3.11 or newer, and can make a virtual environment.
+# A candidate counts only if it starts (a version manager may offer a name that does not run), is Python 3.11 or newer,
+# and can create virtual environments.
 $(BIN)/python:
 	@for candidate in python3.13 python3.14 python3.12 python3.11 python3 python; do \
 		if $$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 			echo "Making $(VENV) with $$($$candidate --version)"; \
-			exec $$candidate -m venv --clear $(VENV); \
+			exec $(call venv,$$candidate,$(VENV)); \
 		fi; \
 	done; \
 	echo "error: no Python 3.11 or newer with venv was found on PATH (3.13 is best; on Debian also install python3-venv)" >&2; \
 	exit 1
 
-$(VENV)/.run: requirements.txt | $(BIN)/python
+$(VENV)/.run: requirements.txt $(LOCK) | $(BIN)/python
 	@echo "Installing requirements.txt"
-	@$(BIN)/python -m pip install --quiet -r $<
+	@$(call install,$(VENV),-r $< -c $(LOCK))
 	@touch $@
 
-$(VENV)/.test: requirements-dev.txt requirements.txt | $(BIN)/python
+$(VENV)/.test: requirements-dev.txt requirements.txt $(LOCK) | $(BIN)/python
 	@echo "Installing requirements-dev.txt"
-	@$(BIN)/python -m pip install --quiet -r $<
+	@$(call install,$(VENV),-r $< -c $(LOCK))
 	@touch $(VENV)/.run $@
 
-$(VENV)/.bench: benchmarks/requirements.txt requirements-dev.txt requirements.txt | $(BIN)/python
+$(VENV)/.bench: benchmarks/requirements.txt requirements-dev.txt requirements.txt $(LOCK) | $(BIN)/python
 	@echo "Installing benchmarks/requirements.txt"
-	@$(BIN)/python -m pip install --quiet -r $<
+	@$(call install,$(VENV),-r $< -c $(LOCK))
 	@touch $(VENV)/.run $(VENV)/.test $@
+
+$(VENV)/.docs: docs/requirements.txt $(LOCK) | $(BIN)/python
+	@echo "Installing docs/requirements.txt"
+	@$(call install,$(VENV),-r $< -c $(LOCK))
+	@touch $@

@@ -1,8 +1,7 @@
-"""A cold start: importing the handler against bare imports of its libraries, and a first ``daily_update``.
+"""A cold start: the import of the handler against bare imports of its libraries, and a first ``daily_update``.
 
-Every measurement is a fresh process. The libraries are those that the handler's import leaves loaded and that this
-project's source names, read from the source itself, so that the ratio holds what our own modules add to them: reading
-them, and everything that they do at import. Ratios are ours / bare.
+Every measurement is a fresh process. The libraries are those that this project's source imports and that the handler's
+import loads. The ratio, ours / bare, therefore shows the cost of our own modules.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import machine, show  # noqa: E402
+from layer.function import function_files  # noqa: E402
 
 TODAY = date(2013, 3, 2)
 IMPORT = """
@@ -51,7 +51,7 @@ print(json.dumps({{
 
 
 def in_fresh_process(code: str, environment: dict[str, str], folder: Path) -> dict[str, Any]:
-    """What a program of this folder's modules prints, run in a process of its own."""
+    """Run a program in its own process and return the JSON that it prints last."""
     variables = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment}
     done = subprocess.run(
         [sys.executable, "-c", code], env=variables, cwd=folder, check=True, capture_output=True, text=True
@@ -61,12 +61,17 @@ def in_fresh_process(code: str, environment: dict[str, str], folder: Path) -> di
 
 
 def libraries(loaded: set[str]) -> list[str]:
-    """The modules that our loaded modules name in their imports, other than our own, in order of appearance."""
-    own = {path.stem for path in ROOT.glob("*.py")}
+    """The modules, other than our own, that our loaded modules import, in order of appearance."""
+    own = {
+        name.removesuffix(".py").replace("/", ".").removesuffix(".__init__"): ROOT / name
+        for name in function_files(ROOT)
+        if name.endswith(".py")
+    }
+    ours = {name.partition(".")[0] for name in own}
     named: dict[str, None] = {}
-    for module in sorted(own & loaded):
-        for name in _imported(ROOT / f"{module}.py"):
-            if name.partition(".")[0] not in own and name in loaded and name != "__future__":
+    for module in sorted(own.keys() & loaded):
+        for name in _imported(own[module]):
+            if name.partition(".")[0] not in ours and name in loaded and name != "__future__":
                 named[name] = None
     return list(named)
 
@@ -98,7 +103,7 @@ def main() -> None:
             "SYMBOLS": "AAPL,FB,GOOG,IBM,MSFT",
         }
         ours = IMPORT.format(statements="import lambda_main")
-        first = in_fresh_process(ours, environment, folder)  # also writes the compiled modules
+        first = in_fresh_process(ours, environment, folder)  # also compiles the modules
         named = libraries(set(first["modules"]))
         bare = IMPORT.format(statements="\n".join(f"import {library}" for library in named))
         taken: dict[str, list[float]] = {"handler": [], "libraries": [], "job": [], "whole": [], "peak_mb": []}

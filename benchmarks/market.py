@@ -1,12 +1,12 @@
-"""The whole market through the real handler: sandbox over HTTP, to PostgreSQL, in invocations as Lambda makes them.
+"""Load the whole market with the real handler: from the sandbox over HTTP into PostgreSQL, invoked as on Lambda.
 
 The provider (synthetic prices), the database and the handler are three processes. Each invocation of the handler is a
-new process with a time limit, repeated while the result is ``partial``. It prints the rows a second, the peak memory of
-the handler's processes and where their time goes, compares the rate with that of a tenth of the sessions in the same
-run, and checks a sample of symbols against an independent calculation in decimal arithmetic. Then it lets a warm
-handler update the full table by a day, again and again, against the merge of that day's rows alone. The claims: 11,000
-symbols × 500 sessions end complete, under 256 MB, and the rate does not fall with the size of the table; a day takes
-less than three times its merge.
+new process with a time limit, repeated while the result is ``partial``. The script prints the rows per second, the peak
+memory of the handler's processes and their CPU share, and compares the rate with that of a tenth of the sessions. It
+checks a sample of symbols against an independent calculation in decimal arithmetic. Then a warm handler repeatedly
+updates the full table by one day, compared with the merge of that day's rows alone. The claims: 11,000 symbols × 500
+sessions load completely under 256 MB, the rate does not fall as the table grows, and a daily update takes less than
+three times its merge.
 """
 
 from __future__ import annotations
@@ -29,28 +29,29 @@ from zoneinfo import ZoneInfo
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common import embedded_postgresql, machine, peak_memory, show  # noqa: E402
+from benchmarks.common import machine, peak_memory, show  # noqa: E402
 from domain.calendar import previous_session  # noqa: E402
+from tests.support.postgresql import postgresql_server  # noqa: E402
 
 END, TODAY = date(2025, 12, 31), date(2026, 1, 2)
 SEED = 7
-UPDATES = 5  # of the full table by a day
+UPDATES = 5  # daily updates of the full table
 NEW_YORK = ZoneInfo("America/New_York")
 
 
 class Invocation:
-    """What Lambda gives a handler: the time that is left."""
+    """Lambda's context: the remaining time."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
     def get_remaining_time_in_millis(self) -> float:
-        """Milliseconds until this invocation would be stopped."""
+        """Milliseconds until Lambda would stop this invocation."""
         return max(self._end - time.monotonic(), 0) * 1000
 
 
 def serve(symbols: int, sessions: int) -> None:
-    """Be the provider, until standard input ends."""
+    """Run the provider until standard input closes."""
     from sandbox.history import PriceHistory
     from sandbox.server import MarketServer
 
@@ -60,7 +61,7 @@ def serve(symbols: int, sessions: int) -> None:
 
 
 def invoke(event: dict[str, Any], seconds: float) -> None:
-    """Be one invocation: run the handler, and print its result with what it took."""
+    """Run one invocation, and print its result, time and memory."""
     from lambda_main import handler
 
     started, used = time.monotonic(), time.process_time()
@@ -77,7 +78,7 @@ def invoke(event: dict[str, Any], seconds: float) -> None:
 
 
 def update(repeats: int) -> None:
-    """Be a warm handler: take the last session away and update by it, and again with a merge of its rows alone."""
+    """Run a warm handler: delete the last session and load it again, by the handler and by a merge alone."""
     import pandas as pd
     from sqlalchemy import text
 
@@ -120,7 +121,7 @@ def update(repeats: int) -> None:
 
 @contextmanager
 def provider(symbols: int, sessions: int) -> Iterator[str]:
-    """The address of a provider in a process of its own."""
+    """Run a provider in its own process and yield its URL."""
     command = [sys.executable, __file__, "--serve", "--symbols", str(symbols), "--sessions", str(sessions)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin
@@ -134,7 +135,7 @@ def provider(symbols: int, sessions: int) -> Iterator[str]:
 
 
 def environment(url: str, database: str) -> dict[str, str]:
-    """The settings of the handler's processes."""
+    """The environment of the handler's processes."""
     return {
         **os.environ,
         "DATABASE_URL": database,
@@ -146,7 +147,7 @@ def environment(url: str, database: str) -> dict[str, str]:
 
 
 def load(url: str, database: str, job_type: str, seconds: float, **payload: Any) -> list[dict[str, Any]]:
-    """Invoke until nothing is left, each time in a new process."""
+    """Invoke until the result is no longer ``partial``, each time in a new process."""
     event = json.dumps({"job_type": job_type, "as_of": str(TODAY), **payload})
     command = [sys.executable, __file__, "--invoke", event, "--invocation-seconds", str(seconds)]
     invocations: list[dict[str, Any]] = []
@@ -157,8 +158,8 @@ def load(url: str, database: str, job_type: str, seconds: float, **payload: Any)
 
 
 def measure(symbols: int, sessions: int, seconds: float, sample: int) -> dict[str, Any]:
-    """Load a market into an empty database, check it, then update it by a day."""
-    with provider(symbols, sessions) as url, embedded_postgresql() as database:
+    """Load a market into an empty database, check it, then update it by one day."""
+    with provider(symbols, sessions) as url, postgresql_server() as database:
         invocations = load(url, database, "initialize", seconds, sessions=sessions)
         checked = check(database, symbols, sessions, sample)
         command = [sys.executable, __file__, "--update", str(UPDATES)]
@@ -184,7 +185,7 @@ def measure(symbols: int, sessions: int, seconds: float, sample: int) -> dict[st
 
 
 def check(database: str, symbols: int, sessions: int, sample: int) -> int:
-    """Compare the rows of a sample of symbols with an independent calculation; how many were equal."""
+    """Compare the rows of a sample of symbols with an independent calculation, and return their number."""
     from sqlalchemy import text
 
     from sandbox.history import PriceHistory
@@ -224,7 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--symbols", type=int, default=11_000)
     parser.add_argument("--sessions", type=int, default=50)
-    parser.add_argument("--baseline-sessions", type=int, help="for the ratio; default a tenth of --sessions")
+    parser.add_argument("--baseline-sessions", type=int, help="for the ratio; default is a tenth of --sessions")
     parser.add_argument("--invocation-seconds", type=float, default=300)
     parser.add_argument("--sample", type=int, default=100, help="symbols to check")
     parser.add_argument("--json", action="store_true")

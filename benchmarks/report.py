@@ -1,9 +1,9 @@
 """The weekly report from stored data to a delivered mail: five symbols with charts, and thousands of symbols.
 
-Both read a PostgreSQL table with a run's own steps. Five symbols: charts by the local renderer, the mail taken by an
-SMTP server on this machine. Thousands: in a process of its own, whose peak memory is measured, with charts of ten.
-Limits are 2 s, 10 s and 256 MB; ratios are limit / measured, so that more than 1 holds. The mail alone, made of such
-figures without a database, tells how much of the time is the report's own.
+Both run the real job on a PostgreSQL table, with charts by the local renderer and a local SMTP server. Thousands of
+symbols run in their own process, whose peak memory is measured, with charts of ten. Limits are 2 s, 10 s and 256 MB;
+ratios are limit / measured, so a limit holds if its ratio is above 1. The mail is also built alone, without a database,
+to show its share of the time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sqlalchemy import text
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.common import embedded_postgresql, machine, medians, peak_memory, show
+from benchmarks.common import machine, medians, peak_memory, show
 from config import settings
 from lambda_main import handler
 from report.email import build_message
@@ -36,6 +36,7 @@ from sandbox.history import PriceHistory
 from sandbox.renderer import Renderer
 from sandbox.server import MarketServer
 from storage.engine import open_engine
+from tests.support.postgresql import postgresql_server
 from transformations import weekly_performance
 
 AS_OF = "2013-03-02"
@@ -44,14 +45,14 @@ LIMITS = {"five_seconds": 2.0, "many_seconds": 10.0, "many_mb": 256.0}
 
 
 def configure(**values: object) -> None:
-    """Settings for this process and those it starts."""
+    """Set settings for this process and its children."""
     os.environ.update({name: str(value) for name, value in values.items()})
     settings.cache_clear()
 
 
 @contextmanager
 def smtp_sink() -> Iterator[int]:
-    """The port of an SMTP server that takes every mail and forgets it."""
+    """Run an SMTP server that accepts and drops every mail, and yield its port."""
     from tests.support.mail_server import Box, smtp_server
 
     with smtp_server(Box()) as port:
@@ -59,7 +60,7 @@ def smtp_sink() -> Iterator[int]:
 
 
 def load(history: PriceHistory, url: str, symbols: str) -> None:
-    """Fill the database, by the job that does it."""
+    """Fill the database with ``initialize``."""
     with open_engine(url).begin() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
@@ -69,12 +70,12 @@ def load(history: PriceHistory, url: str, symbols: str) -> None:
 
 
 def send_report() -> dict[str, Any]:
-    """Send the report of the week."""
+    """Send the weekly report."""
     return handler({"job_type": "weekly_report", "as_of": AS_OF, "force": True})
 
 
 def mail_alone(symbols: int) -> float:
-    """Seconds from bars in memory to the bytes of a mail, without database, charts or server."""
+    """The seconds from bars in memory to the bytes of a mail, without database, charts or server."""
     dates = pd.Series(pd.bdate_range(end="2013-03-01", periods=30))
     bars = dates.to_frame("date").merge(pd.Series([f"SYN{n:05}" for n in range(symbols)], name="symbol"), how="cross")
     bars = bars.sort_values(["symbol", "date"], ignore_index=True)
@@ -88,13 +89,13 @@ def mail_alone(symbols: int) -> float:
 
 
 def in_own_process() -> dict[str, float]:
-    """Seconds of one report in a fresh process, imports apart, and the peak of its memory."""
+    """The seconds of one report in a fresh process, without imports, and its peak memory."""
     done = subprocess.run([sys.executable, __file__, "--child"], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def child() -> None:
-    """What runs in the process of its own."""
+    """Send one report in this process and print its figures."""
     started = time.perf_counter()
     result = send_report()
     seconds = time.perf_counter() - started
@@ -112,8 +113,8 @@ def main() -> None:
     if options.child:
         child()
         return
-    with tempfile.TemporaryDirectory() as folder, embedded_postgresql() as url, Renderer() as renderer:
-        os.chdir(folder)  # no .env of this machine
+    with tempfile.TemporaryDirectory() as folder, postgresql_server() as url, Renderer() as renderer:
+        os.chdir(folder)  # where no .env is
         with smtp_sink() as port:
             configure(
                 QUICKCHART_URL=renderer.url,
@@ -134,7 +135,7 @@ def main() -> None:
     results = [
         {"way": "data to delivered mail, charts by the local renderer", "symbols": 5, "seconds": round(five, 3)},
         {
-            "way": "data to delivered mail, in a process of its own",
+            "way": "data to delivered mail, in its own process",
             "symbols": options.symbols,
             "seconds": round(many, 3),
             "peak_mb": round(peak, 1),

@@ -1,9 +1,8 @@
-"""Metrics of 1.1 million bars: ours on sorted arrays against pandas' groupby and rolling, with equal results.
+"""Compute metrics of 1.1 million bars: ours on sorted arrays against pandas' groupby and rolling, with equal results.
 
-Both start from the same sorted bars in memory: ours from the arrays that the load keeps, and to arrays, the reference
-from a DataFrame with a text column of symbols, and to its columns, as it is usually written.
-``groupby_codes`` gives the reference integer codes instead, which spares it the grouping of text. Ratios are
-theirs / ours.
+Both start from the same sorted bars in memory: ours from the arrays that the loader keeps, the reference from a
+DataFrame with a text column of symbols, as it is usually written. ``groupby_codes`` groups the reference by integer
+codes instead of text. Ratios are theirs / ours.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def generated(symbols: int, sessions: int) -> pd.DataFrame:
 
 
 def reference(bars: pd.DataFrame, key: str) -> pd.DataFrame:
-    """The same as pandas users write it; the rolling mean has the key in its index, which comes off to align it."""
+    """The same metrics in plain pandas; the key in the rolling mean's index is dropped to align it."""
     closes = bars.groupby(key, sort=False)["close"]
     return bars.assign(
         volatility=((bars["high"] - bars["low"]) / bars["close"] * 100).round(6),
@@ -62,7 +61,7 @@ def main() -> None:
 
     metrics = ["volatility", "rolling_avg", "daily_pct_change"]
     mine, theirs = np.stack(compute_metrics(*arrays), axis=1), reference(bars, "symbol")[metrics].to_numpy()
-    # Theirs rounds a binary result, ours the exact decimal: a tie may fall to either side.
+    # The reference rounds a binary result, ours the exact decimal, so ties may round differently.
     np.testing.assert_allclose(mine, theirs, rtol=0, atol=1.01e-6)
     differing = int(np.sum(~np.isclose(mine, theirs, rtol=0, atol=1e-9, equal_nan=True)))
 

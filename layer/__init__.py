@@ -1,1 +1,1 @@
-"""What is deployed: the function's zip and the zip of our Lambda layer."""
+"""The packages to deploy: the zips of the function and of our Lambda layer."""

@@ -1,8 +1,7 @@
-"""Zips that depend on what is in them alone, and their sizes against what Lambda takes.
+"""Reproducible zips, and their sizes against Lambda's limits.
 
-What comes in: names and contents. What goes out: a zip in which order, time, rights and compression are fixed, so that
-the same input gives the same bytes and a deployment without changes changes nothing. This module knows nothing of what
-it packs.
+Order, time, permissions and compression are fixed, so that the same input gives the same bytes, and a deployment
+without changes changes nothing.
 """
 
 from __future__ import annotations
@@ -14,23 +13,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 MEGABYTE = 2**20
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip can name
-READABLE = 0o100644 << 16  # a plain file that everyone may read
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip
+READABLE = 0o100644 << 16  # a regular file, mode 644
 
 
 class PackageError(Exception):
-    """A package cannot be built, or is larger than Lambda takes; the message says why in one line."""
+    """A package cannot be built or is too large for Lambda; the message says why in one line."""
 
 
 def write_zip(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write a zip, whole or not at all.
+    """Write a zip atomically, and create its folder.
 
     Parameters
     ----------
-    path : Path
-        Its folder is made if need be.
     files : mapping of str to bytes
-        Name inside the zip, with ``/`` between folders, to content.
+        Content by name inside the zip, with ``/`` between folders.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}", dir=path.parent)
@@ -39,7 +36,7 @@ def write_zip(path: Path, files: Mapping[str, bytes]) -> None:
             for name in sorted(files):
                 entry = zipfile.ZipInfo(name, EPOCH)
                 entry.external_attr = READABLE
-                entry.create_system = 3  # Unix, on whatever machine it is built
+                entry.create_system = 3  # Unix, whatever machine builds it
                 archive.writestr(entry, files[name], zipfile.ZIP_DEFLATED, 9)
         os.replace(draft, path)
     except BaseException:
@@ -48,38 +45,28 @@ def write_zip(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def sizes(path: Path) -> tuple[int, int]:
-    """The bytes of a zip, and of all that it holds.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    zipped, unpacked : int
-    """
+    """The size of a zip in bytes, zipped and unpacked."""
     with zipfile.ZipFile(path) as archive:
         return path.stat().st_size, sum(entry.file_size for entry in archive.infolist())
 
 
 def check_sizes(path: Path, *, zipped: int, unpacked: int) -> str:
-    """Hold a zip to its limits.
+    """Check the sizes of a zip against its limits.
 
     Parameters
     ----------
-    path : Path
     zipped, unpacked : int
-        The most bytes that it may have.
+        The limits in bytes.
 
     Returns
     -------
     str
-        A line for people that tells its sizes.
+        Its name and sizes in one line.
 
     Raises
     ------
     PackageError
-        If it is larger.
+        If it exceeds a limit.
     """
     size, inside = sizes(path)
     shown = f"{path.name}: {_shown(size)} zipped, {_shown(inside)} unpacked"

@@ -1,8 +1,7 @@
-"""Builds what is deployed: ``python -m layer.build function``, ``layer`` or ``lock``.
+"""Build the packages to deploy: ``python -m layer.build function``, ``layer`` or ``lock``.
 
-What comes in: the project's folder. What goes out: ``build/function.zip``, ``build/layer-<architecture>.zip`` or a new
-``layer/requirements.txt``, and a line about each with its size. What is larger than Lambda takes is an error and is
-removed again. It uploads nothing.
+It writes ``build/function.zip``, ``build/layer-<architecture>.zip`` or a new ``layer/requirements.txt``, and prints its
+size. A zip that is too large for Lambda is an error and is removed.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from layer.function import function_files
 from layer.wheels import HERE, PLATFORMS, layer_files, resolve
 
 ROOT = HERE.parent
-UNPACKED = 250 * MEGABYTE  # what Lambda takes of a function and all its layers
+UNPACKED = 250 * MEGABYTE  # Lambda's limit for a function with all its layers
 PANDAS_LAYER = 204 * MEGABYTE  # the largest release so far of the AWS SDK for pandas, 3.16.1
 FUNCTION_ZIPPED = 100 * 1024
 FUNCTION_UNPACKED = 1 * MEGABYTE
@@ -24,20 +23,15 @@ LAYER_ZIPPED = 12 * MEGABYTE
 
 
 def build(what: str, architecture: str, folder: Path) -> str:
-    """Build one thing.
+    """Build a zip or the lock, and return its name and size in one line.
 
     Parameters
     ----------
     what : {"function", "layer", "lock"}
     architecture : {"x86_64", "arm64"}
-        Of the layer; the function and the lock are for both.
+        Of the layer; function and lock are the same for both.
     folder : Path
-        Where a zip goes.
-
-    Returns
-    -------
-    str
-        A line about it.
+        The folder for zips.
 
     Raises
     ------
@@ -61,7 +55,7 @@ def build(what: str, architecture: str, folder: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Build what the command line names; 1 is returned if that fails, with one line on standard error."""
+    """Run the command line; on an error, print one line to standard error and return 1."""
     parser = argparse.ArgumentParser(prog="python -m layer.build", description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["function", "layer", "lock"])
     parser.add_argument("--architecture", choices=list(PLATFORMS), default="x86_64")

@@ -15,16 +15,11 @@ MODULES = (
 )
 PACKAGES = ("domain", "storage", "pipeline", "report", "entrypoints")
 TEMPLATES = "report/templates/*.j2"
-SYMBOL_FILES = "symbols*.txt"  # what SYMBOLS=@symbols.txt reads
+SYMBOL_FILES = "symbols*.txt"  # for SYMBOLS=@symbols.txt
 
 
 def function_files(root: Path) -> dict[str, bytes]:
     """Read every file of ours that runs on Lambda.
-
-    Parameters
-    ----------
-    root : Path
-        The project's folder.
 
     Returns
     -------

@@ -1,9 +1,9 @@
-"""What belongs into our layer: the libraries that run on Lambda and are not there already.
+"""The content of our layer: the libraries that the function needs and Lambda does not have.
 
-What comes in: ``requirements.txt`` (what the project needs), ``layer/constraints.txt`` (what is there already) and
-``layer/requirements.txt`` (the lock: every package of the layer with its version and hashes). What goes out: the lock,
-or the files of the layer. Only pip is needed, on any machine: it takes ready wheels for Lambda's platform and compiles
-nothing.
+``requirements.txt`` lists what the project needs, ``layer/constraints.txt`` what Lambda has, and the lock,
+``layer/requirements.txt``, every package of the layer with its version and hashes. pip installs ready wheels for
+Lambda's platform on any machine and compiles nothing. uv would be faster, but not every user has it, and its layers
+differ in bytes from pip's.
 """
 
 from __future__ import annotations
@@ -22,56 +22,38 @@ HERE = Path(__file__).parent
 PLATFORMS = {
     "x86_64": ("manylinux2014_x86_64", "manylinux_2_28_x86_64"),
     "arm64": ("manylinux2014_aarch64", "manylinux_2_28_aarch64"),
-}  # Lambda's python3.13 stands on Amazon Linux 2023, whose C library is 2.34
+}  # Lambda's python3.13 runs on Amazon Linux 2023, which has glibc 2.34
 PYTHON = "3.13"
 ON_TERMINAL_ONLY = ("typer", "rich", "schedule", "pytz")
 UNUSED_FOLDERS = ("tests", "test", "__pycache__", "bin")
 UNUSED_ENDINGS = (".pyi", ".pyx", ".pxd", ".c", ".h", ".pyc", ".md", ".rst", ".typed", ".exe")
-KEPT_METADATA = ("exchange_calendars", "pg8000", "scramp")  # they look up their own version when imported
+KEPT_METADATA = ("exchange_calendars", "pg8000", "scramp")  # they read their own version when imported
 CERTIFICATES = "rds-ca.pem"
 
 HEADER = """\
-# The lock of our layer: what it holds, with the hash of each wheel. `make lock` writes it anew from requirements.txt.
+# The lock of our layer: its packages with the hash of each wheel. `make lock` renews it from requirements.txt.
 """
 
 
 def canonical(name: str) -> str:
-    """A package's name as PyPI compares it: ``exchange-calendars`` for ``Exchange_Calendars``."""
+    """Normalize a package's name as PyPI does: ``Exchange_Calendars`` to ``exchange-calendars``."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def required(path: Path) -> dict[str, str]:
-    """The lines of a requirements file by the canonical name of their package, without comments.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    dict of str to str
-    """
+    """Read the lines of a requirements file by canonical package name, without comments."""
     text = path.read_text(encoding="utf-8").replace("\\\n", " ")
     lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines())
     return {canonical(re.split(r"[<>=!~;\[ ]", line, maxsplit=1)[0]): line for line in lines if line}
 
 
 def resolve(root: Path) -> str:
-    """The text of the lock: what pip chooses now for both architectures.
-
-    Parameters
-    ----------
-    root : Path
-        The project's folder.
-
-    Returns
-    -------
-    str
+    """Resolve the text of the lock: the latest allowed versions for both architectures.
 
     Raises
     ------
     PackageError
-        If pip finds no wheel, or not the same version for both architectures.
+        If pip finds no wheel, or different versions for the two architectures.
     """
     held = required(HERE / "constraints.txt")
     wanted = [line for name, line in required(root / "requirements.txt").items() if name not in ON_TERMINAL_ONLY]
@@ -84,7 +66,7 @@ def resolve(root: Path) -> str:
                 chosen.setdefault(pin, set()).add(item["download_info"]["archive_info"]["hashes"]["sha256"])
     names = [pin.partition("==")[0] for pin in chosen]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise PackageError(f"{', '.join(twice)} has not the same version for {' and '.join(PLATFORMS)}")
+        raise PackageError(f"{', '.join(twice)} has different versions for {' and '.join(PLATFORMS)}")
     hashes = {pin: [f"    --hash=sha256:{each}" for each in sorted(chosen[pin])] for pin in sorted(chosen)}
     return HEADER + "".join(" \\\n".join([pin, *hashes[pin]]) + "\n" for pin in hashes)
 
@@ -99,7 +81,7 @@ def _resolved(architecture: str, arguments: list[str]) -> list[dict[str, Any]]:
 
 
 def layer_files(architecture: str, lock: Path = HERE / "requirements.txt") -> dict[str, bytes]:
-    """Everything that our layer holds: the locked packages, and the certificates of Amazon RDS.
+    """Collect the files of our layer: the locked packages and the certificates of Amazon RDS.
 
     Parameters
     ----------
@@ -110,6 +92,7 @@ def layer_files(architecture: str, lock: Path = HERE / "requirements.txt") -> di
     Returns
     -------
     dict of str to bytes
+        Content by name inside the zip.
 
     Raises
     ------
@@ -128,7 +111,7 @@ def layer_files(architecture: str, lock: Path = HERE / "requirements.txt") -> di
 
 
 def _runs(name: str) -> bool:
-    """Whether a file of a wheel is of use to someone who only runs it."""
+    """Whether a file of a wheel is needed at run time."""
     path = PurePosixPath(name)
     package, dot, _ = path.parts[0].partition("-")
     if path.parts[0].endswith((".dist-info", ".data")):
@@ -137,7 +120,7 @@ def _runs(name: str) -> bool:
 
 
 def install_wheels(architecture: str, target: Path, arguments: list[str]) -> None:
-    """Install wheels for Lambda with pip, whatever this machine is.
+    """Install wheels for Lambda with pip, on any machine.
 
     Parameters
     ----------
@@ -145,12 +128,12 @@ def install_wheels(architecture: str, target: Path, arguments: list[str]) -> Non
     target : Path
         The folder to install into.
     arguments : list of str
-        What to install, in pip's words.
+        Further arguments of ``pip install``.
 
     Raises
     ------
     PackageError
-        With pip's last complaint.
+        With pip's last error message.
     """
     platforms = [option for name in PLATFORMS[architecture] for option in ("--platform", name)]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -167,4 +150,4 @@ def install_wheels(architecture: str, target: Path, arguments: list[str]) -> Non
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
-        raise PackageError(f"pip brings no packages for {architecture}: {(errors or ['unknown error'])[-1]}")
+        raise PackageError(f"pip cannot install the packages for {architecture}: {(errors or ['unknown error'])[-1]}")

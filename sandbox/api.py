@@ -1,7 +1,7 @@
-"""The provider's HTTP interface as a function: a path with its query in, a JSON document out.
+"""The provider's HTTP API as a function from path and query to a JSON document.
 
-It answers the three calls this project makes (daily bars of one symbol, daily bars of every symbol, splits) with the
-provider's envelopes, limits and paging. This module never opens a socket, checks no key and counts nothing.
+It answers the three calls that this project makes (daily bars of one symbol, daily bars of every symbol, splits) with
+the provider's envelopes, limits and paging. Sockets, keys and rate limits belong to :mod:`sandbox.server`.
 """
 
 from __future__ import annotations
@@ -38,15 +38,14 @@ class NoSuchPathError(LookupError):
 
 @dataclass(frozen=True)
 class Market:
-    """Everything an answer depends on.
+    """Everything that an answer depends on.
 
     Parameters
     ----------
-    history : PriceHistory
     today : date
-        The day it is at the provider's.
+        The provider's current date.
     origin : str
-        What ``next_url`` starts with: scheme, host and port.
+        The scheme, host and port that ``next_url`` starts with.
     """
 
     history: PriceHistory
@@ -54,7 +53,7 @@ class Market:
     origin: str
 
     def answer(self, target: str) -> tuple[str, Document]:
-        """Answer one GET.
+        """Answer one GET request.
 
         Parameters
         ----------
@@ -71,7 +70,7 @@ class Market:
         Raises
         ------
         BadRequestError
-            If a part of the path or of the query is malformed.
+            If part of the path or the query is malformed.
         NoSuchPathError
             If the path is none of the three.
         """
@@ -127,7 +126,7 @@ class Market:
         return document
 
     def _split(self, split: Split) -> Document:
-        """One result; the factor brings a price from before this split to today's scale, over every later split too."""
+        """One result; the factor adjusts a price from before this split for it and every later split."""
         factor = Fraction(1)
         for later in self.history.splits_between(
             split.execution_date, self.today, today=self.today, symbols={split.symbol}
@@ -167,7 +166,7 @@ def _limit(query: Query, *, default: int, maximum: int) -> int:
 
 
 def _offset(query: Query) -> int:
-    """How many results earlier pages held; only a cursor carries it."""
+    """The number of results on earlier pages; only a cursor contains it."""
     value = query.get("offset", "0")
     if not re.fullmatch(r"[0-9]{1,9}", value):
         raise BadRequestError(f"offset is {value!r}; follow next_url instead")
@@ -175,7 +174,7 @@ def _offset(query: Query) -> int:
 
 
 def _day(name: str, text: str) -> date:
-    """A date from ``YYYY-MM-DD``, or from milliseconds as the date that they fall on in New York."""
+    """Parse ``YYYY-MM-DD``, or milliseconds as a date in New York."""
     try:
         if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
             return date.fromisoformat(text)
@@ -187,7 +186,7 @@ def _day(name: str, text: str) -> date:
 
 
 def _execution_dates(query: Query) -> tuple[date, date]:
-    """The first and last execution date that every filter of the query lets through."""
+    """The first and last execution date that pass every filter of the query."""
     day = timedelta(days=1)
     first, last = date.min, date.max - day
     for name, text in query.items():
@@ -203,7 +202,7 @@ def _execution_dates(query: Query) -> tuple[date, date]:
 
 
 def _tickers(query: Query) -> set[str] | None:
-    """The symbols asked for, None for all: with both filters, those that pass both."""
+    """The requested symbols, None for all; with both filters, those that pass both."""
     asked: set[str] | None = None
     if "ticker.any_of" in query:
         asked = set(query["ticker.any_of"].split(","))
@@ -221,4 +220,4 @@ def _from_cursor(cursor: str) -> dict[str, str]:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
         return dict(parse_qsl(text, strict_parsing=True))
     except ValueError:
-        raise BadRequestError(f"cursor is {cursor!r}, which no next_url ever held") from None
+        raise BadRequestError(f"cursor is {cursor!r}, which is not from a next_url") from None

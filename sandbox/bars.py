@@ -1,8 +1,7 @@
-"""The tape: daily bars in compact arrays that never change, recorded or made up.
+"""Daily bars in compact read-only arrays: recorded real prices, or synthetic ones.
 
-What goes out: a :class:`Tape`. Prices are whole ten-thousandths of a dollar, so that a recorded decimal is held
-exactly and 11,000 symbols over 500 sessions take 132 MB. This module knows no splits, no today and no wire format, and
-touches no network and no clock.
+Prices are integers in ten-thousandths of a dollar. A recorded decimal is therefore exact, and 11,000 symbols over 500
+sessions take 132 MB. Splits, the current date and the wire format belong to :mod:`sandbox.history`.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ NO_BAR = -1
 _CENT = TICKS_PER_DOLLAR // 100
 
 Bar = dict[str, Any]
-"""One bar as it travels: ``o, h, l, c`` in dollars, ``v`` in shares, and maybe ``vw`` and ``n``."""
+"""One bar in wire format: ``o, h, l, c`` in dollars, ``v`` in shares, optionally ``vw`` and ``n``."""
 
 
 @dataclass(frozen=True, eq=False)
-class Tape:
-    """Unadjusted bars of some symbols over some sessions.
+class BarArrays:
+    """Unadjusted bars, one per symbol and session.
 
     Parameters
     ----------
     symbols : tuple of str
-        Sorted; their places are the columns of the arrays.
+        Sorted; a symbol's position is its column in the arrays.
     sessions : tuple of date
-        Ascending; their places are the rows of the arrays.
+        Ascending; a session's position is its row in the arrays.
     prices : ndarray of int32, shape (4, sessions, symbols)
         Open, high, low and close in ten-thousandths of a dollar.
     volumes : ndarray of int64, shape (sessions, symbols)
@@ -51,24 +50,24 @@ class Tape:
 
     @cached_property
     def columns(self) -> dict[str, int]:
-        """The place of each symbol."""
+        """The column of each symbol."""
         return {symbol: place for place, symbol in enumerate(self.symbols)}
 
     def bars(self, rows: slice | int, columns: slice | int) -> list[Bar | None]:
-        """The bars of one symbol over some sessions, or of some symbols in one session.
+        """Convert one row or one column to wire format.
 
-        Neither source holds the volume-weighted price and the number of trades. ``vw`` is the typical price
-        (high + low + close) / 3 and ``n`` a trade for each 100 shares: plausible, and not to be relied upon.
+        Neither source has the volume-weighted price or the number of trades. ``vw`` is the typical price
+        (high + low + close) / 3, and ``n`` is one trade per 100 shares: plausible, but not real.
 
         Parameters
         ----------
         rows, columns : slice or int
-            Places of sessions and of symbols; exactly one of them is an int.
+            Positions of sessions and of symbols; exactly one of them is an int.
 
         Returns
         -------
         list of (dict or None)
-            One for each place of the slice; None where the symbol did not trade.
+            One per position in the slice; None where the symbol did not trade.
         """
         prices, volumes = self.prices[:, rows, columns], self.volumes[rows, columns]
         typical = np.rint(prices[1:].sum(axis=0, dtype=np.int64) / 3)
@@ -81,13 +80,10 @@ class Tape:
 
 
 @lru_cache(maxsize=1)
-def recorded_tape() -> Tape:
-    """The shipped real prices, read once in a process.
+def recorded_bars() -> BarArrays:
+    """Read the shipped real prices, once per process.
 
-    Returns
-    -------
-    Tape
-        AAPL, FB, GOOG, IBM and MSFT, from 2000-03-01 or their listing to 2013-03-01.
+    They cover AAPL, FB, GOOG, IBM and MSFT, from 2000-03-01 or their listing to 2013-03-01.
     """
     with gzip.open(RECORDED_FILE, "rt", encoding="ascii", newline="") as file:
         rows = list(csv.reader(file))[1:]
@@ -103,29 +99,29 @@ def recorded_tape() -> Tape:
     return _frozen(symbols, [date.fromisoformat(day) for day in days], prices, volumes)
 
 
-def synthetic_tape(symbols: int, sessions: int, *, seed: int = 0, end: date | None = None) -> Tape:
-    """Random walks that nobody can take for real prices, on the real NYSE calendar.
+def synthetic_bars(symbols: int, sessions: int, *, seed: int = 0, end: date | None = None) -> BarArrays:
+    """Generate random walks on the real NYSE calendar.
 
     Parameters
     ----------
     symbols : int
-        How many; they are called SYN00000, SYN00001, and so on.
+        How many; named SYN00000, SYN00001, and so on.
     sessions : int
         How many; every symbol trades in each.
     seed : int, default 0
-        The same arguments give the same tape.
+        The same arguments give the same bars.
     end : date, optional
-        The last session is this date or the last one before it; default 2025-12-31, so that no clock is read.
+        The last session is the last one up to this date; default 2025-12-31, so that no clock is read.
 
     Returns
     -------
-    Tape
+    BarArrays
         Prices in whole cents from $0.01 up, with low <= open, close <= high.
 
     Raises
     ------
     ValueError
-        If there is to be no symbol or no session.
+        If ``symbols`` or ``sessions`` is less than 1.
     """
     if symbols < 1 or sessions < 1:
         raise ValueError(f"{symbols} symbols over {sessions} sessions: both must be at least 1")
@@ -154,7 +150,7 @@ def synthetic_tape(symbols: int, sessions: int, *, seed: int = 0, end: date | No
 
 
 def _nyse_sessions(count: int, end: date) -> list[date]:
-    import exchange_calendars  # takes half a second, and only made-up prices need it
+    import exchange_calendars  # slow to import, and only synthetic prices need it
 
     start = end - timedelta(days=count * 3 // 2 + 30)
     calendar = exchange_calendars.get_calendar("XNYS", start=start.isoformat(), end=end.isoformat())
@@ -163,7 +159,7 @@ def _nyse_sessions(count: int, end: date) -> list[date]:
 
 def _frozen(
     symbols: list[str], sessions: list[date], prices: npt.NDArray[np.int32], volumes: npt.NDArray[np.int64]
-) -> Tape:
+) -> BarArrays:
     prices.flags.writeable = False
     volumes.flags.writeable = False
-    return Tape(tuple(symbols), tuple(sessions), prices, volumes)
+    return BarArrays(tuple(symbols), tuple(sessions), prices, volumes)

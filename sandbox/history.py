@@ -1,8 +1,7 @@
-"""The market's history: unadjusted bars, splits, and what of both is visible as of a given today.
+"""The market's history: bars and splits, as visible on a given day.
 
-What comes in: a tape (recorded or synthetic) and, from tests, corrections and splits. What goes out: bars in the
-provider's wire form, raw or adjusted for splits. This module never opens a socket and never reads the clock: today
-is an argument of every question.
+It serves bars in the provider's wire format, raw or adjusted for splits. Tests add corrections and splits. It opens no
+socket and reads no clock: every query takes ``today``.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from fractions import Fraction
 
 from domain.calendar import NEW_YORK
 from domain.models import Split
-from sandbox.bars import Bar, Tape, recorded_tape, synthetic_tape
+from sandbox.bars import Bar, BarArrays, recorded_bars, synthetic_bars
 
 _OPENING, _CLOSING = time(0), time(16)
 _MICRO = Decimal("0.000001")
@@ -31,60 +30,57 @@ RECORDED_SPLITS = (
 
 
 def exists(session: date, today: date) -> bool:
-    """Whether the bar of a session can be had yet: the data is end-of-day, so only sessions before today.
-
-    This is the one rule of visibility: the bar of today's own session does not exist, whatever the hour.
-    """
+    """Whether the bar of a session is published: the data is end-of-day, so only sessions before ``today`` are."""
     return session < today
 
 
 class PriceHistory:
     """Unadjusted bars and splits, changed only through the methods below.
 
-    Instances made from the same tape share its arrays and hold only their own changes, so that making one is free.
+    Instances share the arrays that they start from and hold only their own changes, so a new one costs nothing.
 
     Parameters
     ----------
-    tape : Tape
+    arrays : BarArrays
         The bars to start from.
     splits : iterable of Split, optional
         The splits to start from.
     """
 
-    def __init__(self, tape: Tape, splits: Iterable[Split] = ()) -> None:
-        self._tape = tape
+    def __init__(self, arrays: BarArrays, splits: Iterable[Split] = ()) -> None:
+        self._arrays = arrays
         self._splits = _in_order(splits)
         self._changes: dict[date, dict[str, Bar | None]] = {}  # None is a bar that was removed
 
     @classmethod
     def recorded(cls) -> PriceHistory:
         """Real prices of AAPL, FB, GOOG, IBM and MSFT to 2013-03-01, and their three splits."""
-        return cls(recorded_tape(), RECORDED_SPLITS)
+        return cls(recorded_bars(), RECORDED_SPLITS)
 
     @classmethod
     def synthetic(cls, symbols: int, sessions: int, *, seed: int = 0, end: date | None = None) -> PriceHistory:
-        """Made-up prices of SYN00000, SYN00001, …; see :func:`sandbox.bars.synthetic_tape`."""
-        return cls(synthetic_tape(symbols, sessions, seed=seed, end=end))
+        """Synthetic prices of SYN00000, SYN00001, …; see :func:`sandbox.bars.synthetic_bars`."""
+        return cls(synthetic_bars(symbols, sessions, seed=seed, end=end))
 
     @property
     def symbols(self) -> list[str]:
-        """Every symbol that has, or had, a bar; sorted."""
-        return sorted(set(self._tape.symbols).union(*self._changes.values()))
+        """Every symbol that has or had a bar, sorted."""
+        return sorted(set(self._arrays.symbols).union(*self._changes.values()))
 
     @property
     def splits(self) -> list[Split]:
-        """Every split, whatever the day; by execution date, then symbol."""
+        """Every split, by execution date, then symbol."""
         return list(self._splits)
 
     @property
     def first(self) -> date:
-        """The first session that any symbol has, or had, a bar in."""
-        return min([self._tape.sessions[0], *self._changes])
+        """The first session in which any symbol has or had a bar."""
+        return min([self._arrays.sessions[0], *self._changes])
 
     @property
     def last(self) -> date:
-        """The last session that any symbol has, or had, a bar in."""
-        return max([self._tape.sessions[-1], *self._changes])
+        """The last session in which any symbol has or had a bar."""
+        return max([self._arrays.sessions[-1], *self._changes])
 
     def put_bar(
         self,
@@ -97,35 +93,32 @@ class PriceHistory:
         close: object,
         volume: object,
     ) -> None:
-        """Add a bar or correct one; ``vw`` and ``n``, which the provider may leave out, are left out.
+        """Add or correct a bar, without the optional ``vw`` and ``n``.
 
         Parameters
         ----------
-        symbol : str
-        session : date
         open, high, low, close, volume : object
-            Numbers, or anything else that JSON can say (None, "abc", -1): a consumer must bear it.
+            Numbers, or anything else that JSON can hold (None, "abc", -1), to test how a client handles it.
         """
         values = {"v": volume, "o": open, "c": close, "h": high, "l": low}
         bar = {key: float(value) if isinstance(value, Decimal) else value for key, value in values.items()}
         self._changes.setdefault(session, {})[symbol] = bar
 
     def remove_bar(self, symbol: str, session: date) -> None:
-        """Make a symbol not have traded in a session; nothing happens if it had not."""
+        """Remove the bar of a symbol and session, if there is one."""
         self._changes.setdefault(session, {})[symbol] = None
 
     def add_split(self, split: Split) -> None:
-        """Announce a split; it is listed and restates earlier history from its execution date on."""
+        """Add a split; from its execution date on it is listed and earlier history is restated."""
         self._splits = _in_order([*self._splits, split])
 
     def splits_between(
         self, first: date, last: date, *, today: date, symbols: Collection[str] | None = None
     ) -> list[Split]:
-        """The splits executed from ``first`` to ``last``, both included, and not after today.
+        """List the splits executed from ``first`` to ``last``, both included, and not after ``today``.
 
         Parameters
         ----------
-        first, last, today : date
         symbols : collection of str, optional
             Only these; default all.
 
@@ -141,15 +134,14 @@ class PriceHistory:
         ]
 
     def range_bars(self, symbol: str, first: date, last: date, *, adjusted: bool, today: date) -> list[Bar]:
-        """The bars of one symbol from ``first`` to ``last``, both included, as far as they exist today.
+        """List the published bars of one symbol from ``first`` to ``last``, both included.
 
         Parameters
         ----------
         symbol : str
-            Case matters; an unknown one has no bars.
-        first, last, today : date
+            Case-sensitive; an unknown symbol has no bars.
         adjusted : bool
-            Whether prices before a split are put on today's scale.
+            Whether to adjust earlier prices for splits up to ``today``.
 
         Returns
         -------
@@ -157,10 +149,10 @@ class PriceHistory:
             ``v, vw, o, c, h, l, t, n``, ascending; ``t`` is the start of the session's day, midnight New York, in ms.
         """
         found: dict[date, Bar | None] = {}
-        if (column := self._tape.columns.get(symbol)) is not None:
-            sessions = self._tape.sessions
+        if (column := self._arrays.columns.get(symbol)) is not None:
+            sessions = self._arrays.sessions
             rows = slice(bisect_left(sessions, first), bisect_right(sessions, last))
-            found = dict(zip(sessions[rows], self._tape.bars(rows, column), strict=True))
+            found = dict(zip(sessions[rows], self._arrays.bars(rows, column), strict=True))
         for session, changed in self._changes.items():
             if first <= session <= last and symbol in changed:
                 found[session] = changed[symbol]
@@ -172,25 +164,24 @@ class PriceHistory:
         ]
 
     def grouped_bars(self, session: date, *, adjusted: bool, today: date) -> list[Bar]:
-        """The bars of every symbol that traded in a session, if it exists today.
+        """List the bars of every symbol that traded in a session, if it is published.
 
         Parameters
         ----------
-        session, today : date
         adjusted : bool
-            Whether prices before a split are put on today's scale.
+            Whether to adjust earlier prices for splits up to ``today``.
 
         Returns
         -------
         list of dict
-            As of :meth:`range_bars` with ``T``, the symbol, by symbol; ``t`` is the end of the session, 16:00 New York.
+            As for :meth:`range_bars`, plus ``T``, the symbol; sorted by symbol. ``t`` is the close, 16:00 New York.
         """
         if not exists(session, today):
             return []
         found: dict[str, Bar | None] = {}
-        row = bisect_left(self._tape.sessions, session)
-        if self._tape.sessions[row : row + 1] == (session,):
-            found = dict(zip(self._tape.symbols, self._tape.bars(row, slice(None)), strict=True))
+        row = bisect_left(self._arrays.sessions, session)
+        if self._arrays.sessions[row : row + 1] == (session,):
+            found = dict(zip(self._arrays.symbols, self._arrays.bars(row, slice(None)), strict=True))
         if changed := self._changes.get(session):
             found = dict(sorted({**found, **changed}.items()))
         splits: dict[str, list[Split]] = {}
@@ -211,7 +202,7 @@ def _milliseconds(session: date, at: time) -> int:
 
 
 def _wire(bar: Bar, session: date, splits: Iterable[Split] | None, **stamps: object) -> Bar:
-    """A copy of the bar, stamped, on the scale after those of ``splits`` that came after its session."""
+    """A copy of the bar with its time stamp, adjusted for those of ``splits`` executed after its session."""
     wire = {**bar, **stamps}
     factor = Fraction(1)
     for split in splits or ():
@@ -224,23 +215,22 @@ def _wire(bar: Bar, session: date, splits: Iterable[Split] | None, **stamps: obj
 
 
 def price_factor(split: Split) -> Fraction:
-    """What brings a price from before a split to the scale after it, exactly."""
+    """The exact factor that adjusts a price from before a split."""
     return Fraction(split.split_from) / Fraction(split.split_to)
 
 
 def scaled(value: object, numerator: int, denominator: int) -> object:
-    """``value * numerator / denominator``, computed in decimal and rounded half to even to 6 places.
+    """Compute ``value * numerator / denominator`` in decimal, rounded half to even to 6 places.
 
     Parameters
     ----------
     value : object
-        A number is taken for the decimal that it prints as; anything else, NaN included, comes back as it is.
-    numerator, denominator : int
+        A number counts as the decimal that it prints as; anything else, NaN included, is returned unchanged.
 
     Returns
     -------
     object
-        An int if the number is whole, else a float.
+        An int if the result is whole, else a float.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value

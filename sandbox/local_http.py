@@ -1,8 +1,6 @@
-"""A quiet HTTP/1.1 server for one machine: a function from request to reply, served with keep-alive on 127.0.0.1.
+"""A local HTTP/1.1 server: a function from request to reply, with keep-alive, on 127.0.0.1 only.
 
-What comes in: method, target, headers and body of each request; what goes out: a :class:`Reply`, or a closed
-connection. Stopping it closes every connection that clients still hold. It knows nothing of markets or charts, writes
-no log, and listens on no address that another machine can reach.
+Stopping it closes every open connection. It writes no log.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ _PATIENCE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Request:
-    """What a client sent; ``target`` is path and query as they came, ``headers`` ignore case."""
+    """A request; ``target`` is the raw path and query, ``headers`` are case-insensitive."""
 
     method: str
     target: str
@@ -34,7 +32,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back; the length is added."""
+    """A reply; the server adds ``Content-Length``."""
 
     status: int
     body: bytes
@@ -42,18 +40,16 @@ class Reply:
 
 
 Responder = Callable[[Request], Reply | None]
-"""Called in a thread of each connection; None closes the connection without an answer."""
+"""Called in the connection's thread; None closes the connection without an answer."""
 
 
 class LocalServer(ThreadingHTTPServer):
-    """The server; it listens from construction on, and answers between :meth:`start` and :meth:`stop`.
+    """The server: it listens once constructed, and answers between :meth:`start` and :meth:`stop`.
 
     Parameters
     ----------
-    respond : callable
-        From :class:`Request` to :class:`Reply` or None.
     port : int, default 0
-        0 takes a free one.
+        0 picks a free port.
 
     Raises
     ------
@@ -71,7 +67,7 @@ class LocalServer(ThreadingHTTPServer):
         super().__init__((HOST, port), _Handler)
 
     def server_bind(self) -> None:
-        """Bind without asking any name server who we are, as the parent would."""
+        """Bind without the parent's DNS lookup."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, self.server_address[1]
 
@@ -85,33 +81,33 @@ class LocalServer(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, args=(_POLL_SECONDS,), name="sandbox", daemon=True).start()
 
     def stop(self) -> None:
-        """Close the port and every connection, and wait for the requests under way."""
+        """Close the port and every connection, and wait for running requests."""
         self.shutdown()
         self.server_close()
         with self._changed:
             for connection in self._connections:
                 try:
                     connection.shutdown(socket.SHUT_RDWR)
-                except OSError:  # the client was faster
+                except OSError:  # the client closed it first
                     continue
             self._changed.wait_for(lambda: not self._connections, timeout=_PATIENCE_SECONDS)
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection, and remember it for :meth:`stop`."""
+        """Accept a connection and track it for :meth:`stop`."""
         connection, address = super().get_request()
         with self._changed:
             self._connections.add(connection)
         return connection, address
 
     def shutdown_request(self, request: Any) -> None:
-        """Close a connection, and forget it."""
+        """Close a connection and stop tracking it."""
         super().shutdown_request(request)
         with self._changed:
             self._connections.discard(request)
             self._changed.notify_all()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing when a client hung up; anything else is a bug and is shown."""
+        """Ignore a client that disconnected; show any other error, since it is a bug."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -119,7 +115,7 @@ class LocalServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    wbufsize = -1  # headers and body leave together
+    wbufsize = -1  # send headers and body in one packet
     server: LocalServer
 
     def do_GET(self) -> None:
@@ -141,4 +137,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(reply.body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
+        """Log nothing."""

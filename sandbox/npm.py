@@ -1,9 +1,4 @@
-"""Node.js programs beside this project's Python: finding Node.js, and installing a folder's npm packages once.
-
-What comes in: a folder with a lock file, and what its packages are for. What goes out: the path of a Node.js that runs,
-and a folder that is up to date, or an error of one line. This module never starts a program of such a folder, and never
-installs anything outside of it.
-"""
+"""Find Node.js, and install the npm packages of a folder once, from its lock file."""
 
 from __future__ import annotations
 
@@ -19,26 +14,28 @@ _INSTALL = ("ci", "--no-audit", "--no-fund", "--fetch-retries=1", "--fetch-retry
 
 
 class NodeUnavailable(StockTrackerError):  # noqa: N818
-    """What needs Node.js cannot be had on this machine; the message says in one line what is missing."""
+    """A feature that needs Node.js is unavailable; the message says in one line what is missing."""
 
 
 def find_node(oldest: tuple[int, int], purpose: str) -> str:
-    """The path of a Node.js that really starts and is new enough.
+    """Find a Node.js that starts and is new enough.
 
     Parameters
     ----------
     oldest : (int, int)
-        The first version that will do: major, minor.
+        The minimum version: major, minor.
     purpose : str
-        What it is for, at the beginning of a message: ``"charts"``.
+        The feature that needs it, for messages: ``"charts"``.
 
     Returns
     -------
     str
+        Its path.
 
     Raises
     ------
     NodeUnavailable
+        If none is found.
     """
     found = "none found on PATH"
     for name in ("node", "nodejs"):
@@ -55,19 +52,19 @@ def find_node(oldest: tuple[int, int], purpose: str) -> str:
 
 
 def install(home: Path, purpose: str) -> None:
-    """Bring ``node_modules`` up to the lock file; the lock file is also what keeps two processes apart.
+    """Update ``node_modules`` to the lock file; a file lock on it keeps other processes out.
 
     Parameters
     ----------
-    home : pathlib.Path
-        The folder of ``package-lock.json``.
+    home : Path
+        The folder with ``package-lock.json``.
     purpose : str
         As for :func:`find_node`.
 
     Raises
     ------
     NodeUnavailable
-        Without npm, or if it fails.
+        If npm is missing or fails.
     """
     wanted, installed = home / "package-lock.json", home / "node_modules" / ".package-lock.json"
     with wanted.open() as lock:
@@ -88,7 +85,7 @@ def install(home: Path, purpose: str) -> None:
 
 
 def _reason(stderr: str) -> str:
-    """The line of npm's complaint that says what happened; codes come before it and hints after it."""
+    """The line of npm's error output that says what happened; codes precede it and hints follow it."""
     lines = [line.removeprefix("npm ERR!").removeprefix("npm error").strip() for line in stderr.splitlines()]
     telling = [line for line in lines if line and line.split()[0] not in {"npm", "code", "errno", "syscall", "path"}]
     return telling[0] if telling else "no reason given"

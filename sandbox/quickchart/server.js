@@ -1,11 +1,11 @@
 "use strict";
 /*
- * A local stand-in for QuickChart (https://quickchart.io): the same POST /chart, drawn by the real Chart.js, on 127.0.0.1
- * only. Charts are JSON, as an object or as text; JavaScript inside a chart, which the service runs, is never run here.
+ * A local stand-in for QuickChart (https://quickchart.io): the same POST /chart, drawn by the real Chart.js, on
+ * 127.0.0.1 only. Charts are JSON, as an object or as text. Unlike the service, it never runs JavaScript in a chart.
  *
- *     node server.js [PORT]      0, the default, takes a free port
+ *     node server.js [PORT]      0, the default, picks a free port
  *
- * Prints {"port": N} when it listens, and ends when its standard input does, so that it never outlives its parent.
+ * Prints {"port": N} when it listens, and exits when standard input closes, so that it never outlives its parent.
  */
 const http = require("node:http");
 const path = require("node:path");
@@ -14,8 +14,8 @@ const { createCanvas, GlobalFonts } = require("@napi-rs/canvas");
 const ChartJs2 = require("chart.js");
 const { Chart: ChartJs4 } = require("chart.js-v4/auto");
 
-const FONT = "Chart Sans"; // a machine may have no font at all, so the server brings its own
-const MAX_BODY_BYTES = 100 * 1024; // what the service takes
+const FONT = "Chart Sans"; // ships with the server, since a machine may have no fonts
+const MAX_BODY_BYTES = 100 * 1024; // the limit of the service
 const MAX_SIDE = 3000;
 
 for (const weight of [400, 700]) {
@@ -25,7 +25,7 @@ for (const weight of [400, 700]) {
 ChartJs2.defaults.global.defaultFontFamily = FONT;
 ChartJs4.defaults.font.family = FONT;
 
-/** A mistake in the request: answered with its status and a picture of its message. */
+/** An error in the request: answered with its status and an image of its message. */
 class ChartError extends Error {
   constructor(status, message) {
     super(message);
@@ -33,7 +33,7 @@ class ChartError extends Error {
   }
 }
 
-/** The Chart.js that a request's `version` means: "2", "2.9.4" (the default) or "4". */
+/** The Chart.js for a request's `version`: "2", "2.9.4" (the default) or "4". */
 function chartJs(version = "2.9.4") {
   const major = String(version).split(".")[0];
   if (major === "2") return ChartJs2;
@@ -41,7 +41,7 @@ function chartJs(version = "2.9.4") {
   throw new ChartError(400, `Chart.js version ${version} is unknown; valid are 2.9.4 and 4`);
 }
 
-/** A side in CSS pixels, within what the service draws. */
+/** A width or height in CSS pixels, within the limits of the service. */
 function side(name, value, fallback) {
   const pixels = value === undefined ? fallback : Number(value);
   if (!Number.isInteger(pixels) || pixels < 1 || pixels > MAX_SIDE) {
@@ -63,7 +63,7 @@ function parseJson(text, what) {
   return value;
 }
 
-/** Paints what lies behind the chart; Chart.js itself leaves it transparent. */
+/** A Chart.js plugin that paints the background; Chart.js leaves it transparent. */
 function background(color) {
   return {
     id: "background",
@@ -76,7 +76,7 @@ function background(color) {
   };
 }
 
-/** The PNG that a request's body asks for. */
+/** Render the chart of a request as PNG. */
 function render(body) {
   const Chart = chartJs(body.version);
   if ((body.format ?? "png") !== "png") throw new ChartError(400, `format is ${body.format}; valid is png`);
@@ -101,7 +101,7 @@ function render(body) {
   }
 }
 
-/** A picture of a message, which is how the service says what was wrong. */
+/** An image of an error message, as the service sends. */
 function picture(message) {
   const canvas = createCanvas(Math.min(MAX_SIDE, 40 + 8 * message.length), 40);
   const ctx = canvas.getContext("2d");
@@ -118,7 +118,7 @@ async function readBody(request) {
   let size = 0;
   for await (const chunk of request) {
     size += chunk.length;
-    if (size <= MAX_BODY_BYTES) chunks.push(chunk); // the rest is read and dropped, so that the answer arrives
+    if (size <= MAX_BODY_BYTES) chunks.push(chunk); // read and drop the rest, so that the client receives the answer
   }
   if (size > MAX_BODY_BYTES) throw new ChartError(413, `The request is larger than ${MAX_BODY_BYTES} bytes`);
   return Buffer.concat(chunks).toString("utf8");

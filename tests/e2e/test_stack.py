@@ -1,6 +1,6 @@
 """The deployed stack on a local AWS: the same template, the same zips, its own roles, and real servers around it.
 
-The tests are one story and run in their order: deploy, load, repeat, fail, deploy again, remove.
+The tests build on each other and run in this order: deploy, load, repeat, fail, deploy again, remove.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RUNS = "SELECT payload, status, api_calls, started_at, finished_at, error FROM j
 
 @pytest.fixture(scope="session")
 def schedules(stack: Stack) -> dict[str, str]:
-    """The rules' schedules, which are then set to every minute; their targets stay as the template has them."""
+    """The rules' schedules; then set them to every minute, with unchanged targets."""
     rules = stack.aws.client("events")
     found = {rule["Name"]: rule["ScheduleExpression"] for rule in rules.list_rules()["Rules"]}
     for name in found:
@@ -48,12 +48,12 @@ def test_initialize_loads_the_history(stack: Stack) -> None:
     assert {(row["count"], row["last"].date()) for row in stored} == {(70, last_sessions(1, TODAY)[0])}
 
 
-def test_daily_update_brings_what_is_missing(stack: Stack) -> None:
+def test_daily_update_loads_what_is_missing(stack: Stack) -> None:
     (gone,) = last_sessions(1, TODAY)
     stack.rows(f"DELETE FROM stock_data WHERE date = '{gone}' RETURNING 1")
     stack.rows(f"UPDATE coverage SET last_session = '{last_sessions(2, TODAY)[0]}' RETURNING 1")
 
-    printed = stack.aws.make("invoke", "JOB=daily_update")
+    printed = stack.aws.make("aws-invoke", "JOB=daily_update")
 
     result = json.loads(printed[printed.index("{") :])
     assert (result["status"], result["rows"]["inserted"]) == ("ok", 5)
@@ -80,10 +80,10 @@ def test_the_result_is_the_last_line_of_the_log(stack: Stack) -> None:
     assert last["result"]["rows"] == result["rows"]
 
 
-def test_the_state_machine_carries_a_partial_run_to_its_end(stack: Stack) -> None:
+def test_the_state_machine_repeats_a_partial_run_until_it_is_done(stack: Stack) -> None:
     first, last = last_sessions(96, TODAY)[0], last_sessions(82, TODAY)[0]
     payload = {"job_type": "initialize", "symbols": "*", "start": str(first), "end": str(last)}
-    # In the 10 seconds that a timeout of 15 leaves, a plan of 5 calls a minute holds 5 calls.
+    # A timeout of 15 s leaves 10 s, in which a plan of 5 calls per minute allows 5 calls.
     with stack.configured(Timeout=15, variables={"POLYGON_CALLS_PER_MINUTE": "5"}):
         execution = stack.run_machine(payload)
 
@@ -95,7 +95,7 @@ def test_the_state_machine_carries_a_partial_run_to_its_end(stack: Stack) -> Non
     assert stored == [{"count": 15 * 5}]
 
 
-def test_the_map_loads_disjoint_ranges_at_the_same_time(stack: Stack) -> None:
+def test_the_map_loads_disjoint_ranges_in_parallel(stack: Stack) -> None:
     first, last = last_sessions(118, TODAY)[0], last_sessions(97, TODAY)[0]
     payload = {"job_type": "initialize", "symbols": "*", "start": str(first), "end": str(last), "range_days": 12}
 
@@ -125,7 +125,7 @@ def test_the_rules_fire_with_their_inputs(stack: Stack, schedules: dict[str, str
         stack.aws.client("events").disable_rule(Name=name)
 
 
-def test_a_failed_event_is_tried_again_and_then_kept(stack: Stack) -> None:
+def test_a_failed_event_is_retried_and_then_dead_lettered(stack: Stack) -> None:
     event = {"job_type": "yearly_report"}
     stack.aws.client("lambda").invoke(FunctionName=NAME, InvocationType="Event", Payload=json.dumps(event))
 
@@ -138,7 +138,7 @@ def test_a_failed_event_is_tried_again_and_then_kept(stack: Stack) -> None:
 
 
 @pytest.mark.slow
-def test_a_failed_execution_says_which_range_and_why(stack: Stack) -> None:
+def test_a_failed_execution_names_the_range_and_the_reason(stack: Stack) -> None:
     execution = stack.run_machine({"job_type": "yearly_report"})
 
     assert execution["status"] == "FAILED"
@@ -241,7 +241,7 @@ def test_a_second_deploy_is_an_update_that_keeps_the_layer(stack: Stack, schedul
 
 @pytest.mark.slow
 def test_the_report_goes_out_by_ses(stack: Stack) -> None:
-    # The local SES knows no identities: it asks for a permission on all resources, which no role of ours has.
+    # The local SES has no identities and requires permission on all resources, which no role of ours has.
     everything: dict[str, Any] = {"Effect": "Allow", "Action": "ses:SendEmail", "Resource": "*"}
     roles = stack.aws.client("iam")
     (role,) = [each["RoleName"] for each in roles.list_roles()["Roles"] if "FunctionRole" in each["RoleName"]]

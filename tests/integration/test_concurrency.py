@@ -19,7 +19,7 @@ from sqlalchemy import text
 from domain.calendar import sessions_between
 from domain.errors import DataError
 from lambda_main import handler
-from sandbox.bars import Bar, recorded_tape
+from sandbox.bars import Bar, recorded_bars
 from sandbox.history import PriceHistory, Split
 from sandbox.server import MarketServer
 from storage.engine import open_engine
@@ -122,7 +122,7 @@ class MeetingHistory(PriceHistory):
     """Prices that a caller gets once one who asks for another range is there as well, or after a while without."""
 
     def __init__(self) -> None:
-        super().__init__(recorded_tape())
+        super().__init__(recorded_bars())
         self.ranges: set[date] = set()
         self.met = threading.Event()
 

@@ -1,6 +1,6 @@
-"""The handler under AWS's own runtime client: a process with a read-only task root, fed by the runtime API.
+"""The handler under AWS's runtime client: a process with a read-only task root, fed by the runtime API.
 
-Every test here is skipped, with the reason, where a read-only file system cannot be had.
+The tests are skipped with a reason where a read-only file system is not available.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from tests.support.lambda_runtime import Container, why_not
 from tests.support.tables import scalar
 from tests.support.tcp_proxy import Relay
 
-MEMORY = 256  # MB that the function has
+MEMORY = 256  # of the function, in MB
 LISTED = 11_000  # symbols of the US market
-PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(30_000)  # of the size of a chart
+PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(30_000)  # as large as a chart
 
 Contain = Callable[..., Container]
 
 
 @pytest.fixture
 def contain(tmp_path: Path, market: MarketServer) -> Iterator[Contain]:
-    """Start a container whose settings lead to the sandbox; keyword arguments are more of them."""
+    """Start a container whose settings point to the sandbox; keyword arguments add settings."""
     if reason := why_not(tmp_path):
         pytest.skip(reason)
     charts = LocalServer(lambda _: Reply(200, PICTURE, {"Content-Type": "image/png"}))
@@ -57,7 +57,7 @@ def contain(tmp_path: Path, market: MarketServer) -> Iterator[Contain]:
 
 
 def last_metrics(container: Container) -> dict[str, float]:
-    """The metrics of the last invocation, over all jobs, by name; they come just before the last line."""
+    """The last invocation's metrics over all jobs, by name; they precede the last log line."""
     *_, blob, _ = cloudwatch.documents(container.lines)
     return {name: value for (name, dimensions), (value, _) in cloudwatch.metrics(blob).items() if not dimensions}
 
@@ -91,11 +91,12 @@ def test_a_market_of_11000_symbols_fits_into_the_memory(
 ) -> None:
     market.history = PriceHistory.synthetic(LISTED, 40, end=date(2013, 3, 1))
     container = contain(DATABASE_URL=tcp_url, SYMBOLS="*")
-    for payload in [
+    payloads: list[dict[str, Any]] = [
         {"job_type": "initialize", "as_of": "2013-03-01", "sessions": 5},
         {"job_type": "daily_update", "as_of": "2013-03-02"},
         {"job_type": "weekly_report", "as_of": "2013-03-02"},
-    ]:
+    ]
+    for payload in payloads:
         answer = container.invoke(payload)
 
         assert answer.error is None
@@ -121,7 +122,7 @@ def test_an_error_is_one_line_with_its_type_and_the_container_goes_on(contain: C
     assert container.invoke({"job_type": "daily_update", "as_of": "2013-03-02"}).result["status"] == "ok"
 
 
-def test_a_database_connection_that_died_while_the_container_slept_is_replaced(
+def test_a_connection_dropped_while_the_container_was_frozen_is_replaced(
     contain: Contain, tcp_url: str, relay: Relay
 ) -> None:
     container = contain(DATABASE_URL=tcp_url)
@@ -131,7 +132,7 @@ def test_a_database_connection_that_died_while_the_container_slept_is_replaced(
     assert container.invoke({"job_type": "daily_update", "as_of": "2013-03-02"}).result["rows"]["inserted"] == 5
 
 
-def test_without_settings_a_run_says_which_is_missing_and_leaves_no_file(contain: Contain) -> None:
+def test_without_settings_a_run_names_the_missing_one_and_writes_no_file(contain: Contain) -> None:
     container = contain()
 
     answer = container.invoke({"job_type": "daily_update", "as_of": "2013-03-02"})
@@ -142,7 +143,7 @@ def test_without_settings_a_run_says_which_is_missing_and_leaves_no_file(contain
     assert container.files == set()
 
 
-def test_a_layer_that_is_missing_is_said_by_name(contain: Contain) -> None:
+def test_a_missing_layer_is_reported_by_name(contain: Contain) -> None:
     answer = contain(missing=["pg8000", "sqlalchemy"]).invoke({"job_type": "daily_update"})
 
     assert answer.error is not None
@@ -150,7 +151,7 @@ def test_a_layer_that_is_missing_is_said_by_name(contain: Contain) -> None:
     assert answer.error["errorMessage"] == "Unable to import module 'lambda_main': No module named 'sqlalchemy'"
 
 
-def test_an_invocation_that_is_short_of_time_ends_as_partial(contain: Contain, tcp_url: str) -> None:
+def test_an_invocation_with_too_little_time_ends_as_partial(contain: Contain, tcp_url: str) -> None:
     container = contain(DATABASE_URL=tcp_url, POLYGON_CALLS_PER_MINUTE="3")
 
     partial: dict[str, Any] = container.invoke({"job_type": "initialize", "as_of": "2013-03-01"}, seconds=30).result

@@ -1,7 +1,8 @@
-"""The two zips: complete, small, the same from the same input, and without anything that does not run on Lambda."""
+"""The two zips: complete, small, reproducible, and without anything that does not run on Lambda."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -11,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -35,18 +36,27 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.fixture(scope="module")
-def layers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The layer, built for each architecture, and for one of them twice."""
-    folder = tmp_path_factory.mktemp("layers")
+BuildLayer = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def layer_zip(tmp_path_factory: pytest.TempPathFactory) -> BuildLayer:
+    """Build the layer for an architecture, once for all workers; a second word makes another build of it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
 
     def built(name: str) -> Path:
-        build("layer", name.partition(" ")[0], folder / name)
-        return folder / name / f"layer-{name.partition(' ')[0]}.zip"
+        architecture, folder = name.partition(" ")[0], shared / f"layer {name}"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"layer-{architecture}.zip"
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                build("layer", architecture, folder)
+        return path
 
-    names = [*PLATFORMS, "x86_64 again"]
-    with ThreadPoolExecutor() as pool:
-        return dict(zip(names, pool.map(built, names), strict=True))
+    return built
 
 
 class TestFunction:
@@ -113,23 +123,25 @@ class TestLock:
     def test_a_wheel_that_is_not_the_locked_one_is_refused(self, tmp_path):
         lock = tmp_path / "requirements.txt"
         lock.write_text(f"idna=={next(iter(LOCKED['idna'].specifier)).version} --hash=sha256:{'0' * 64}\n")
-        with pytest.raises(PackageError, match=r"pip brings no packages for arm64: ERROR: .*DO NOT MATCH THE HASHES"):
+        with pytest.raises(
+            PackageError, match=r"pip cannot install the packages for arm64: ERROR: .*DO NOT MATCH THE HASHES"
+        ):
             layer_files("arm64", lock)
 
 
 class TestLayer:
-    def test_two_builds_are_the_same_bytes(self, layers):
-        assert digest(layers["x86_64"]) == digest(layers["x86_64 again"])
+    def test_two_builds_are_the_same_bytes(self, layer_zip):
+        assert digest(layer_zip("arm64")) == digest(layer_zip("arm64 again"))
 
     @pytest.mark.parametrize("architecture", PLATFORMS)
-    def test_it_is_small(self, layers, architecture):
-        zipped, unpacked = sizes(layers[architecture])
+    def test_it_is_small(self, layer_zip, architecture):
+        zipped, unpacked = sizes(layer_zip(architecture))
         assert zipped < 12 * MEGABYTE == LAYER_ZIPPED
         assert unpacked + PANDAS_LAYER + MEGABYTE < UNPACKED == 250 * MEGABYTE
 
     @pytest.mark.parametrize(("architecture", "machine"), [("x86_64", 0x3E), ("arm64", 0xB7)])
-    def test_its_libraries_are_for_the_architecture(self, layers, architecture, machine):
-        with zipfile.ZipFile(layers[architecture]) as archive:
+    def test_its_libraries_are_for_the_architecture(self, layer_zip, architecture, machine):
+        with zipfile.ZipFile(layer_zip(architecture)) as archive:
             libraries = [name for name in archive.namelist() if name.endswith(".so")]
             assert len(libraries) > 5
             for name in libraries:
@@ -137,8 +149,8 @@ class TestLayer:
                 assert archive.read(name)[:4] == b"\x7fELF"
                 assert int.from_bytes(archive.read(name)[18:20], "little") == machine
 
-    def test_nothing_in_it_only_tests_documents_or_declares(self, layers):
-        with zipfile.ZipFile(layers["x86_64"]) as archive:
+    def test_it_holds_no_tests_documents_or_declarations(self, layer_zip):
+        with zipfile.ZipFile(layer_zip("x86_64")) as archive:
             names = archive.namelist()
         assert not [name for name in names if re.search(r"(^|/)(tests?|__pycache__|bin)/", name)]
         assert not [
@@ -149,12 +161,12 @@ class TestLayer:
         assert {name.split("/")[0] for name in names} == {"python", "rds-ca.pem"}
 
     @pytest.mark.skipif(not ON_LAMBDA, reason="the zips' libraries are for Python 3.13 on Linux, x86_64")
-    def test_the_two_zips_and_what_is_there_already_run_the_jobs(self, layers, tmp_path, market: MarketServer):
-        """In a process that sees no other package, with a task root that cannot be written to."""
+    def test_the_two_zips_and_what_is_there_already_run_the_jobs(self, layer_zip, tmp_path, market: MarketServer):
+        """In a process that sees no other package."""
         task, opt, there = tmp_path / "task", tmp_path / "opt", tmp_path / "there"
         build("function", "x86_64", tmp_path)
         zipfile.ZipFile(tmp_path / "function.zip").extractall(task)
-        zipfile.ZipFile(layers["x86_64"]).extractall(opt)
+        zipfile.ZipFile(layer_zip("x86_64")).extractall(opt)
         there.mkdir()
         site = Path(numpy.__file__).parent.parent
         modules = {"python-dateutil": ("dateutil",), "six": ("six.py",), "numpy": ("numpy", "numpy.libs")}

@@ -1,8 +1,8 @@
-"""AWS Lambda as a function sees it, without AWS: the runtime API, and a container to run in.
+"""AWS Lambda without AWS: the runtime API, and a container for the function.
 
-The function runs in a process of its own under ``awslambdaric``, AWS's own runtime client. It asks this module's server
-for events and answers there, by the protocol that AWS documents as the runtime API. Its whole file system is read-only
-but for one folder that stands for /tmp; its working directory holds what is deployed, and nothing else of the project.
+The function runs in its own process under ``awslambdaric``, AWS's runtime client, which talks to this module's server
+by the documented runtime API. Its file system is read-only except for one folder that stands for /tmp. Its working
+directory contains what is deployed and nothing else of the project.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 API = "/2018-06-01/runtime"
 PATIENCE = 60.0  # seconds
 
-# Everything is mounted read-only, each mount for itself, in a mount namespace that ends with the process.
+# Remount every mount read-only, in a mount namespace that ends with the process.
 READ_ONLY = r"""
 mount --bind "$TMPDIR" "$TMPDIR"
 cut -d ' ' -f 2 /proc/self/mounts | sort -u | while read -r place; do
@@ -39,13 +39,13 @@ exec "$@"
 
 
 def alone(*command: str) -> list[str]:
-    """A command in a mount namespace of its own; as another user than root, by a user namespace as well."""
+    """Wrap a command in its own mount namespace, and for other users than root in a user namespace too."""
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     return ["unshare", "--mount", *user, "sh", "-euc", READ_ONLY, "sh", *command]
 
 
 def why_not(folder: Path) -> str:
-    """Why a read-only file system cannot be had here; empty if it can."""
+    """Why this machine cannot provide a read-only file system; empty if it can."""
     if not shutil.which("unshare"):
         return "a read-only task root needs Linux with unshare (util-linux)"
     probe = f'touch "$TMPDIR/probe" && ! touch {folder}/probe 2>/dev/null'
@@ -60,23 +60,23 @@ def why_not(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the runtime was told of an event: its result, or its error as Lambda reports it."""
+    """The result of an event, or its error as Lambda reports it."""
 
     result: Any = None
     error: dict[str, Any] | None = None
 
 
 class Container:
-    """One container of a function, warm from its first event until it is stopped.
+    """A container of the function, which stays warm until it is stopped.
 
     Parameters
     ----------
     folder : Path
         For the task root, ``/tmp`` and the log.
     environment : dict of str to str
-        The function's.
+        The function's environment variables.
     missing : sequence of str
-        Packages that no layer brings.
+        Packages that are missing in the layers.
     """
 
     def __init__(self, folder: Path, environment: dict[str, str], *, missing: Sequence[str] = ()) -> None:
@@ -116,27 +116,27 @@ class Container:
             )
 
     def invoke(self, event: Any, *, seconds: float = 300.0) -> Answer:
-        """Send an event and wait for what the function makes of it, within as many seconds."""
+        """Send an event with that many seconds until its deadline, and wait for the answer."""
         request_id = str(uuid.uuid4())
         self._events.put((request_id, json.dumps(event).encode(), time.time() + seconds))
         answered, answer = self._answers.get(timeout=PATIENCE)
-        assert answered in (request_id, "init")  # a function that cannot be imported fails before it asks for an event
+        assert answered in (request_id, "init")  # a function that fails to import answers before it gets an event
         return answer
 
     @property
     def lines(self) -> list[str]:
-        """What the function has logged so far."""
+        """The function's log so far."""
         return self._log.read_text(encoding="utf-8").splitlines()
 
     @property
     def peak_memory(self) -> float:
-        """The most memory that the function's process has held so far, in MB, as the kernel counts it."""
+        """The function's peak memory so far in MB, as the kernel counts it."""
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
         return int(re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[0]) / 1024
 
     @property
     def files(self) -> set[str]:
-        """What the function left in its task root that was not deployed, and in /tmp."""
+        """The names of files that the function created in its task root and in /tmp."""
         deployed = {file.name for file in ROOT.glob("*.py")} | set(PACKAGES)
         left = {file.name for file in self.task_root.iterdir()} - deployed
         return left | {file.name for file in self.tmp.iterdir()}

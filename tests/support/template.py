@@ -1,4 +1,4 @@
-"""What tests read of ``template.yaml`` and ``statemachine.asl.yaml``: the same text that is deployed, as data."""
+"""Read ``template.yaml`` and ``statemachine.asl.yaml`` as data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ARTIFACTS = ("CodeUri", "ContentUri", "DefinitionUri")
 
 
 class _NoManagedPolicies:
-    """The template names none of AWS's policies, so their ARNs need not be looked up."""
+    """No ARNs to look up: the template uses no managed policy."""
 
     def load(self) -> dict[str, str]:
         return {}
@@ -28,7 +28,7 @@ class _NoManagedPolicies:
 
 @cache
 def template() -> dict[str, Any]:
-    """The template as it is written, intrinsic functions in their long form."""
+    """The template as written, with intrinsic functions in their long form."""
     decoded, problems = decode_str(TEMPLATE_FILE.read_text(encoding="utf-8"))
     assert not problems
     return _plain(decoded)
@@ -36,32 +36,32 @@ def template() -> dict[str, Any]:
 
 @cache
 def transformed() -> dict[str, Any]:
-    """The template as CloudFormation sees it after SAM: plain resources."""
+    """The template after SAM's transform: plain resources."""
     fragment = copy.deepcopy(template())
     for resource in fragment["Resources"].values():
         for name in set(resource.get("Properties", {})) & set(ARTIFACTS):
             resource["Properties"][name] = f"s3://bucket/{name}"
     defaults = {name: each["Default"] for name, each in fragment["Parameters"].items()}
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_DEFAULT_REGION", "eu-west-1")  # SAM asks boto3 which partition it is in
+        environment.setenv("AWS_DEFAULT_REGION", "eu-west-1")  # SAM asks boto3 for the partition
         return _plain(transform(fragment, defaults, _NoManagedPolicies()))
 
 
 def resources(kind: str) -> dict[str, dict[str, Any]]:
-    """The properties of every resource of a type, after SAM, by logical name."""
+    """The properties of every resource of a type by logical name, after SAM's transform."""
     found = transformed()["Resources"].items()
     return {name: each.get("Properties", {}) for name, each in found if each["Type"] == kind}
 
 
 def state_machine(**substitutions: str) -> dict[str, Any]:
-    """The state machine's definition, with values in place of what the template puts in."""
+    """The definition of the state machine, with substitutions as the template makes them."""
     text = (ROOT / "statemachine.asl.yaml").read_text(encoding="utf-8")
     definition: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{(\w+)\}", lambda m: substitutions[m[1]], text))
     return definition
 
 
 def every_mapping(node: Any) -> Iterator[dict[str, Any]]:
-    """Every mapping in a document, whatever it is inside of."""
+    """Every mapping in a document, at any depth."""
     if isinstance(node, dict):
         yield node
         for value in node.values():
@@ -72,7 +72,7 @@ def every_mapping(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def _plain(node: Any) -> Any:
-    """Plain dictionaries, lists and texts, without the places in the file that the parser notes."""
+    """Convert to plain types, without the parser's line numbers."""
     if isinstance(node, dict):
         return {str(key): _plain(value) for key, value in node.items()}
     if isinstance(node, list):

@@ -356,7 +356,7 @@ class TestRetries:
         [
             (429, "the provider's limit of calls a minute is used up, 5 attempts in a row (429, "),
             (500, "the provider failed on /v2/aggs/ticker/GOOG"),
-            (503, "(503, ERROR: a fault that was asked for)"),
+            (503, "(503, ERROR: injected fault)"),
         ],
     )
     def test_attempts_are_bounded(self, client, market, clock, status, said):

@@ -4,7 +4,8 @@ from urllib.parse import quote
 import pytest
 
 from domain.calendar import NEW_YORK
-from sandbox.history import PriceHistory, Split
+from domain.models import Split
+from sandbox.history import PriceHistory
 
 RANGE = "/v2/aggs/ticker/{}/range/1/day/{}/{}"
 GROUPED = "/v2/aggs/grouped/locale/us/market/stocks/{}"

