@@ -14,8 +14,8 @@ run: $(VENV)/.run ## Load real prices, update them by a day, and leave a weekly 
 test: $(VENV)/.test ## Run the whole suite, on a real PostgreSQL
 	@$(BIN)/python -m pytest -n auto --dist worksteal --ignore=tests/e2e $(ARGS)
 
-test-deep: $(VENV)/.test ## Drive twenty times as many random histories through the jobs (about half an hour)
-	@DEEPER=20 $(BIN)/python -m pytest -n auto tests/integration/test_convergence.py $(ARGS)
+test-deep: $(VENV)/.test ## Run 1,200 more random lives, recorded years and 50 races (DEEPER=20, DEEP_SECONDS=120)
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m deep $(ARGS)
 
 bench: $(VENV)/.bench ## Measure every claim of docs/benchmarks.md (about 4 minutes; ARGS=--json for objects)
 	@for script in load transform parse market cold_start report; do \

@@ -24,7 +24,7 @@ from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine, transaction
 from storage.schema import ensure_schema
 from tests.conftest import SYMBOLS, Job
-from tests.support.clocks import StillClock
+from tests.support.clocks import FrozenClock
 from tests.support.tables import scalar, stock_data
 from transformations import add_metrics
 
@@ -94,7 +94,7 @@ def test_500_sessions_of_the_whole_market_take_500_calls_and_under_100_minutes_o
     sqlite_url: str,
 ) -> None:
     end, today = date(2012, 12, 31), date(2013, 1, 2)
-    clock = StillClock()
+    clock = FrozenClock()
     with MarketServer(PriceHistory.synthetic(3, 500, seed=1, end=end), today=today) as market:
         settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=5)
         context = RunContext(settings=settings, engine=open_engine(sqlite_url), deadline=Deadline(None, clock))

@@ -1,6 +1,6 @@
-"""An independent calculation of what ``stock_data`` must hold, in decimal arithmetic, written out bar by bar.
+"""An independent calculation of what ``stock_data`` must hold, bar by bar in decimal arithmetic.
 
-It shares no code with the project: its only inputs are the shipped prices and the splits as the newspapers had them.
+It shares no code with the project. Its only inputs are the shipped prices and the three splits of that time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PLACES = Decimal("0.000001")
 
 
 class Bar(NamedTuple):
-    """A bar as the market had it on its day."""
+    """A bar as traded, unadjusted."""
 
     symbol: str
     session: date
@@ -65,7 +65,7 @@ def recorded_bars() -> tuple[Bar, ...]:
 
 
 def adjusted(bars: Iterable[Bar], today: date, splits: Iterable[tuple[str, date, int, int]] = SPLITS) -> list[Bar]:
-    """The bars in today's shares: each split up to today scales all bars before it."""
+    """Adjust bars for splits: each split up to `today` scales all bars before it."""
     known = [split for split in splits if split[1] <= today]
     result = []
     for bar in bars:
@@ -104,7 +104,7 @@ def table(bars: Iterable[Bar]) -> list[Row]:
 
 
 def week_figures(bars: Iterable[Bar], first: date) -> dict[str, str]:
-    """What a report must say of a symbol: figures of the week that starts with a session, as text.
+    """The figures that a report must show for a symbol, as text.
 
     Parameters
     ----------
@@ -131,5 +131,5 @@ def week_figures(bars: Iterable[Bar], first: date) -> dict[str, str]:
 
 
 def cents(value: Decimal) -> Decimal:
-    """Two decimals, half to even, without a negative zero."""
+    """Round to two decimals, half to even, without a negative zero."""
     return value.quantize(Decimal("0.01"), ROUND_HALF_EVEN) + 0

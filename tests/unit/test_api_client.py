@@ -15,7 +15,7 @@ from domain.models import Split
 from sandbox.history import PriceHistory
 from sandbox.local_http import LocalServer, Reply
 from sandbox.server import Fault, MarketServer
-from tests.support.clocks import StillClock
+from tests.support.clocks import FrozenClock
 
 KEY = "hunter2-do-not-tell"
 FRIDAY = date(2013, 3, 1)
@@ -24,7 +24,7 @@ MONDAY = date(2013, 2, 25)
 
 @pytest.fixture
 def clock():
-    return StillClock(1000.0)
+    return FrozenClock(1000.0)
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import pytest
 
 from domain.clock import Deadline, SystemClock
 from domain.errors import TimeUpError
-from tests.support.clocks import StillClock
+from tests.support.clocks import FrozenClock
 
 
 def test_a_deadline_counts_down_to_its_reserve():
-    clock = StillClock(1000.0)
+    clock = FrozenClock(1000.0)
     deadline = Deadline(300, clock)
     assert deadline.remaining == 295
     clock.now += 100
@@ -18,11 +18,11 @@ def test_a_deadline_counts_down_to_its_reserve():
 
 
 def test_the_reserve_can_be_chosen():
-    assert Deadline(300, StillClock(1000.0), reserve=0).remaining == 300
+    assert Deadline(300, FrozenClock(1000.0), reserve=0).remaining == 300
 
 
 def test_a_terminal_has_no_deadline():
-    clock = StillClock(1000.0)
+    clock = FrozenClock(1000.0)
     deadline = Deadline(None, clock)
     assert deadline.remaining == math.inf
     deadline.sleep(1e9, "patience")
@@ -30,7 +30,7 @@ def test_a_terminal_has_no_deadline():
 
 
 def test_a_wait_that_fits_is_waited():
-    clock = StillClock(1000.0)
+    clock = FrozenClock(1000.0)
     deadline = Deadline(20, clock)
     deadline.sleep(15, "the limit")
     assert clock.slept == [15]
@@ -38,13 +38,13 @@ def test_a_wait_that_fits_is_waited():
 
 
 def test_a_step_before_others_has_an_earlier_deadline():
-    clock = StillClock(1000.0)
+    clock = FrozenClock(1000.0)
     assert Deadline(20, clock).earlier(10).remaining == 5
     assert Deadline(None, clock).earlier(10).remaining == math.inf
 
 
 def test_a_wait_past_the_deadline_is_refused_at_once():
-    clock = StillClock(1000.0)
+    clock = FrozenClock(1000.0)
     deadline = Deadline(20, clock)
     with pytest.raises(TimeUpError, match=r"^the limit needs 60 s, and 15 s are left$"):
         deadline.sleep(60, "the limit")
@@ -52,7 +52,7 @@ def test_a_wait_past_the_deadline_is_refused_at_once():
 
 
 def test_when_time_is_over_no_seconds_are_left_rather_than_fewer():
-    clock = StillClock(1000.0)
+    clock = FrozenClock(1000.0)
     deadline = Deadline(20, clock)
     clock.now += 100
     with pytest.raises(TimeUpError, match="0 s are left"):
@@ -61,7 +61,7 @@ def test_when_time_is_over_no_seconds_are_left_rather_than_fewer():
 
 @pytest.mark.parametrize("seconds", [0, -1, -1000])
 def test_no_wait_is_no_sleep(seconds):
-    clock = StillClock(1000.0)
+    clock = FrozenClock(1000.0)
     Deadline(20, clock).sleep(seconds, "nothing")
     assert clock.slept == []
 

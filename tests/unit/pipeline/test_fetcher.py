@@ -14,7 +14,7 @@ from domain.errors import ApiError, CredentialsError, TimeUpError
 from domain.models import no_progress
 from domain.planner import Call, GroupedCall, RangeCall
 from pipeline.fetcher import BATCH_ROWS, BATCH_SECONDS, Response, fetch_batches
-from tests.support.clocks import StillClock
+from tests.support.clocks import FrozenClock
 
 SESSIONS = last_sessions(20, date(2013, 3, 2))
 
@@ -22,7 +22,7 @@ SESSIONS = last_sessions(20, date(2013, 3, 2))
 class Provider:
     """Answers each call with as many bars as a test wants, and remembers what was asked."""
 
-    def __init__(self, clock: StillClock, symbols: int = 10, seconds: float = 0.0) -> None:
+    def __init__(self, clock: FrozenClock, symbols: int = 10, seconds: float = 0.0) -> None:
         self.asked: list[date] = []
         self.is_ready = True
         self.fails_at: dict[date, Exception] = {}
@@ -46,14 +46,14 @@ class Provider:
 
 
 @pytest.fixture
-def clock() -> StillClock:
-    return StillClock()
+def clock() -> FrozenClock:
+    return FrozenClock()
 
 
 def batches(
     provider: Provider,
     calls: list[Call],
-    clock: StillClock,
+    clock: FrozenClock,
     *,
     seconds: float | None = None,
     symbols: tuple[str, ...] = ("*",),
@@ -68,11 +68,11 @@ def batches(
     return taken
 
 
-def test_small_answers_share_one_transaction(clock: StillClock) -> None:
+def test_small_answers_share_one_transaction(clock: FrozenClock) -> None:
     assert batches(Provider(clock), [GroupedCall(day) for day in SESSIONS], clock) == [SESSIONS]
 
 
-def test_a_chunk_ends_once_it_is_large(clock: StillClock) -> None:
+def test_a_chunk_ends_once_it_is_large(clock: FrozenClock) -> None:
     provider = Provider(clock, symbols=BATCH_ROWS // 2)
 
     taken = batches(provider, [GroupedCall(day) for day in SESSIONS[:5]], clock)
@@ -80,7 +80,7 @@ def test_a_chunk_ends_once_it_is_large(clock: StillClock) -> None:
     assert taken == [SESSIONS[:2], SESSIONS[2:4], SESSIONS[4:5]]
 
 
-def test_a_hole_far_back_is_not_taken_together_with_the_latest_session(clock: StillClock) -> None:
+def test_a_hole_far_back_is_not_taken_together_with_the_latest_session(clock: FrozenClock) -> None:
     """What is stored between two sessions of a symbol is read with them."""
     provider = Provider(clock, symbols=BATCH_ROWS // 10)
     holes = [SESSIONS[0], SESSIONS[1], SESSIONS[15], SESSIONS[16]]
@@ -88,7 +88,7 @@ def test_a_hole_far_back_is_not_taken_together_with_the_latest_session(clock: St
     assert batches(provider, [GroupedCall(day) for day in holes], clock) == [holes[:2], holes[2:]]
 
 
-def test_a_bar_without_a_symbol_is_left_to_the_judge(clock: StillClock) -> None:
+def test_a_bar_without_a_symbol_is_left_to_the_judge(clock: FrozenClock) -> None:
     provider = Provider(clock, symbols=2)
     whole = provider.grouped_bars
     provider.grouped_bars = lambda day: [*whole(day), {"T": ["S1"]}, {"o": 1.0}, 7]  # type: ignore[method-assign]
@@ -105,7 +105,7 @@ def test_a_bar_without_a_symbol_is_left_to_the_judge(clock: StillClock) -> None:
     assert rejected == ["its symbol is not text of 1 to 10 ASCII characters"] * 3
 
 
-def test_a_chunk_ends_once_it_is_old(clock: StillClock) -> None:
+def test_a_chunk_ends_once_it_is_old(clock: FrozenClock) -> None:
     provider = Provider(clock, seconds=BATCH_SECONDS / 2 + 0.1)
 
     taken = batches(provider, [GroupedCall(day) for day in SESSIONS[:6]], clock)
@@ -114,14 +114,14 @@ def test_a_chunk_ends_once_it_is_old(clock: StillClock) -> None:
     assert [day for batch in taken for day in batch] == SESSIONS[:6]
 
 
-def test_what_came_is_given_out_before_anybody_waits_for_the_plans_limit(clock: StillClock) -> None:
+def test_what_came_is_given_out_before_anybody_waits_for_the_plans_limit(clock: FrozenClock) -> None:
     provider = Provider(clock)
     provider.is_ready = False
 
     assert batches(provider, [GroupedCall(day) for day in SESSIONS[:3]], clock) == [[day] for day in SESSIONS[:3]]
 
 
-def test_a_restatement_is_alone_and_nothing_is_fetched_beside_it(clock: StillClock) -> None:
+def test_a_restatement_is_alone_and_nothing_is_fetched_beside_it(clock: FrozenClock) -> None:
     provider = Provider(clock)
     restatement = RangeCall("IBM", SESSIONS[1], SESSIONS[5], restates=True)
     calls: list[Call] = [GroupedCall(SESSIONS[0]), restatement, GroupedCall(SESSIONS[6]), GroupedCall(SESSIONS[7])]
@@ -133,7 +133,7 @@ def test_a_restatement_is_alone_and_nothing_is_fetched_beside_it(clock: StillClo
     assert asked_by_then[1] == 2
 
 
-def test_one_answer_and_no_more_is_fetched_while_a_chunk_is_committed(clock: StillClock) -> None:
+def test_one_answer_and_no_more_is_fetched_while_a_chunk_is_committed(clock: FrozenClock) -> None:
     provider = Provider(clock, symbols=BATCH_ROWS)
     fetched_ahead = Event()
     ahead: list[int] = []
@@ -148,7 +148,7 @@ def test_one_answer_and_no_more_is_fetched_while_a_chunk_is_committed(clock: Sti
 
 
 @pytest.mark.parametrize("error", [ApiError("failed"), CredentialsError("refused"), TimeUpError("no time")])
-def test_what_came_before_a_failure_is_given_out_first(clock: StillClock, error: Exception) -> None:
+def test_what_came_before_a_failure_is_given_out_first(clock: FrozenClock, error: Exception) -> None:
     provider = Provider(clock)
     provider.fails_at[SESSIONS[3]] = error
     taken: list[date] = []
@@ -164,7 +164,7 @@ def test_what_came_before_a_failure_is_given_out_first(clock: StillClock, error:
     assert taken == SESSIONS[:3]
 
 
-def test_a_chunk_that_would_not_fit_into_the_time_left_is_not_begun(clock: StillClock) -> None:
+def test_a_chunk_that_would_not_fit_into_the_time_left_is_not_begun(clock: FrozenClock) -> None:
     provider = Provider(clock, symbols=BATCH_ROWS)
     taken: list[date] = []
 
@@ -179,7 +179,7 @@ def test_a_chunk_that_would_not_fit_into_the_time_left_is_not_begun(clock: Still
     assert provider.asked == SESSIONS[:3]  # no answer was thrown away
 
 
-def test_only_the_symbols_that_were_asked_for_are_kept(clock: StillClock) -> None:
+def test_only_the_symbols_that_were_asked_for_are_kept(clock: FrozenClock) -> None:
     kept: list[str] = []
 
     batches(
@@ -193,7 +193,7 @@ def test_only_the_symbols_that_were_asked_for_are_kept(clock: StillClock) -> Non
     assert kept == ["S3", "S7"]
 
 
-def test_an_answer_says_whether_the_provider_sent_anything(clock: StillClock) -> None:
+def test_an_answer_says_whether_the_provider_sent_anything(clock: FrozenClock) -> None:
     found: list[bool] = []
 
     for symbols in (0, 3):

@@ -1,4 +1,4 @@
-"""Connections over TCP and TLS settings, against a real PostgreSQL behind a relay that a test can cut."""
+"""Connections over TCP and TLS settings, against a real PostgreSQL behind a proxy that a test can cut."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from domain.errors import ConfigError, DataError
 from storage.engine import open_engine, redacted_url, transaction
-from tests.support.tcp_proxy import Relay
+from tests.support.tcp_proxy import TcpProxy
 
 
 def test_a_server_is_reached_over_tcp(tcp_url: str) -> None:
@@ -17,20 +17,20 @@ def test_a_server_is_reached_over_tcp(tcp_url: str) -> None:
         assert connection.execute(text("SELECT 1")).scalar() == 1
 
 
-def test_a_connection_that_died_while_the_container_slept_is_replaced(tcp_url: str, relay: Relay) -> None:
+def test_a_connection_that_died_while_the_container_slept_is_replaced(tcp_url: str, proxy: TcpProxy) -> None:
     with transaction(open_engine(tcp_url)) as connection:
         first = connection.execute(text("SELECT pg_backend_pid()")).scalar()
-    relay.cut()
+    proxy.cut()
 
     with transaction(open_engine(tcp_url)) as connection:
         assert connection.execute(text("SELECT pg_backend_pid()")).scalar() != first
 
 
-def test_a_connection_that_dies_inside_a_transaction_is_one_line(tcp_url: str, relay: Relay) -> None:
+def test_a_connection_that_dies_inside_a_transaction_is_one_line(tcp_url: str, proxy: TcpProxy) -> None:
     with pytest.raises(DataError, match=r"^PostgreSQL at 127\.0\.0\.1:\d+/") as caught:
         with transaction(open_engine(tcp_url)) as connection:
             connection.execute(text("SELECT 1"))
-            relay.cut()
+            proxy.cut()
             connection.execute(text("SELECT 1"))
     assert "\n" not in str(caught.value)
 
