@@ -7,7 +7,6 @@ worker creates its own database there, and each test starts with an empty one.
 from __future__ import annotations
 
 import gc
-import sqlite3
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event, make_url, text
+from sqlalchemy import Engine, make_url, text
 
 from benchmarks.common import embedded_postgresql
 from config import Settings, settings
@@ -43,13 +42,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip the remaining deep tests once their time limit is over."""
     if item.get_closest_marker("deep") and deep.time_is_up():
         pytest.skip(f"the time limit of {deep.SECONDS:.0f} s is over")
-
-
-@event.listens_for(Engine, "connect")
-def _skip_fsync(connection: Any, _record: Any) -> None:
-    """Let SQLite leave writing to the operating system: no test survives a power failure anyway."""
-    if isinstance(connection, sqlite3.Connection):
-        connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture(autouse=True)

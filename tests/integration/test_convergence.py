@@ -42,6 +42,7 @@ SYMBOLS = ("AAA", "BBB", "CCC", "DDD")
 SESSIONS = sessions_between(date(2012, 10, 15), date(2012, 12, 14))  # with a hurricane and Thanksgiving
 BEGIN = 12  # index in SESSIONS of the market's first today
 FIRST_LOAD = 8  # sessions
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # on Linux, a folder that no commit has to wait for
 
 Step = tuple[Any, ...]
 """The kind of step, then its arguments."""
@@ -284,7 +285,7 @@ def live(request: pytest.FixtureRequest, server: MarketServer) -> Live:
     """A function that lives a life on an empty database, of each kind in turn, and checks how it ends."""
 
     def on_sqlite(prices: int, steps: list[Step]) -> None:
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory(dir=MEMORY) as folder:
             engine = open_engine(f"sqlite:///{Path(folder)}/stock_tracker.db")
             try:
                 check_life(server, engine, prices, steps)

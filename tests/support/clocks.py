@@ -18,3 +18,19 @@ class FrozenClock:
         """Record the sleep and move time forward, without waiting."""
         self.slept.append(seconds)
         self.now += seconds
+
+
+class TickingClock:
+    """A clock that moves on by a second at each reading, and sleeps without waiting."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        """The current time in seconds."""
+        self.now += 1
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Move time forward, without waiting."""
+        self.now += seconds

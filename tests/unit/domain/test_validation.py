@@ -1,3 +1,5 @@
+"""Every bar that the provider sends is either accepted or rejected with a reason."""
+
 import json
 import math
 from datetime import UTC, date, datetime
