@@ -17,9 +17,10 @@ import pytest
 
 from domain.calendar import sessions_between
 from domain.errors import DataError
+from domain.models import Split
 from lambda_main import handler
 from sandbox.bars import Bar, recorded_tape
-from sandbox.history import PriceHistory, Split
+from sandbox.history import PriceHistory
 from sandbox.server import MarketServer
 from storage.engine import open_engine
 from storage.locks import run_lock
@@ -43,7 +44,7 @@ for line in sys.stdin:
     print(json.dumps(results), flush=True)
 """
 
-EVENTS = [
+EVENTS: list[dict[str, Any]] = [
     {"job_type": "initialize", "as_of": "2013-03-01", "sessions": 20},
     {"job_type": "daily_update", "as_of": "2013-03-02"},
     {"job_type": "weekly_report", "as_of": "2013-03-02"},
@@ -63,24 +64,27 @@ class Handlers:
             "QUICKCHART_URL": "http://127.0.0.1:9/chart",
             "SYMBOLS": ",".join(SYMBOLS),
         }
-        pipes: Any = {"text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        pipes: dict[str, Any] = {"text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         command = [sys.executable, "-c", WORKER]
         self._processes = [subprocess.Popen(command, env=environment, cwd=folder, **pipes) for _ in range(2)]
 
     def run(self, url: str, outbox: Path, *events: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
         """Run one list of events in each process, both at once, and return the results of each."""
         for process, own in zip(self._processes, events):
+            assert process.stdin
             process.stdin.write(json.dumps({"database": url, "outbox": str(outbox), "events": own}) + "\n")
             process.stdin.flush()
-        return [json.loads(process.stdout.readline()) for process in self._processes]
+        return [json.loads(process.stdout.readline()) for process in self._processes if process.stdout]
 
     def stop(self) -> None:
         """End both processes."""
         for process in self._processes:
-            process.stdin.close()
+            if process.stdin:
+                process.stdin.close()  # which ends its loop
         for process in self._processes:
             process.wait(timeout=30)
-            process.stdout.close()
+            if process.stdout:
+                process.stdout.close()
 
 
 @pytest.fixture(scope="module")
@@ -192,8 +196,12 @@ def test_sessions_that_two_ranges_share_are_fetched_once(
         if kind == "range"
     ]
     sessions = [
-        (call[1], day) for call in asked for day in sessions_between(*map(date.fromisoformat, call.group(2, 3)))
+        (call[1], day)
+        for call in asked
+        if call
+        for day in sessions_between(date.fromisoformat(call[2]), date.fromisoformat(call[3]))
     ]
+    assert all(asked)
     assert len(sessions) == len(set(sessions)), "a session of a symbol was fetched twice"
     assert stock_data(open_engine(postgresql_url)) == table_from(min(other[0], "2013-01-02"), "2013-02-28")
 

@@ -10,7 +10,7 @@ and two runs overlap. At the end the table must equal, value for value, an indep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import date, timedelta
@@ -28,10 +28,10 @@ from config import Settings
 from domain.calendar import previous_session, sessions_between
 from domain.clock import Deadline, SystemClock
 from domain.errors import StockTrackerError
-from domain.models import Request
+from domain.models import JobType, Request, Split
 from pipeline import jobs
 from pipeline.run import RunContext
-from sandbox.history import PriceHistory, Split
+from sandbox.history import PriceHistory
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine
 from tests.support import deep, oracle, tables
@@ -92,7 +92,7 @@ class World:
         values = {"open": float(open_), "high": float(high), "low": float(low), "close": float(close)}
         self.market.history.put_bar(symbol, session, volume=int(volume), **values)
 
-    def run(self, job_type: str, **request: Any) -> dict[str, Any]:
+    def run(self, job_type: JobType, **request: Any) -> Mapping[str, Any]:
         """Run a job, by default as of the market's today."""
         if request.get("start"):
             self.earliest = min(self.earliest, request["start"])

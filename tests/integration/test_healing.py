@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -12,10 +13,10 @@ from config import Settings
 from domain.calendar import last_sessions, previous_session, session_dates
 from domain.clock import Deadline
 from domain.errors import DataError
-from domain.models import Request
+from domain.models import JobType, Request, Split
 from pipeline import jobs
 from pipeline.run import RunContext
-from sandbox.history import PriceHistory, Split
+from sandbox.history import PriceHistory
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine
 from tests.conftest import SYMBOLS, Job
@@ -186,7 +187,8 @@ def test_a_stored_bar_that_the_restated_history_lacks_is_kept_as_rejected(
 
 def test_a_run_that_is_out_of_time_is_partial_and_the_next_ones_continue(market: MarketServer, engine: Engine) -> None:
     settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
-    statuses, inserted = [], 0
+    statuses: list[str] = []
+    inserted = 0
     while len(statuses) < 10 and (not statuses or statuses[-1] == "partial"):
         context = RunContext(settings=settings, engine=engine, deadline=Deadline(20, TickingClock()))
         result = jobs.run_job(Request("initialize", SYMBOLS, TODAY), context)
@@ -216,12 +218,7 @@ def test_the_whole_market_is_covered_in_one_row_and_heals_through_a_week_of_spli
 ) -> None:
     history = PriceHistory.synthetic(60, 30, seed=3, end=date(2013, 2, 28))
     bars = [
-        oracle.Bar(
-            symbol,
-            day,
-            *(Decimal(repr(bar[key])) for key in "ohlc"),
-            Decimal(repr(bar["v"])),
-        )
+        oracle.Bar(symbol, day, *(Decimal(repr(bar[key])) for key in "ohlcv"))
         for symbol in history.symbols
         for bar, day in _bars(history, symbol)
     ]
@@ -236,7 +233,7 @@ def test_the_whole_market_is_covered_in_one_row_and_heals_through_a_week_of_spli
         ) as market:
             settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
 
-            def run(job_type: str, as_of: date, **more: int) -> dict:
+            def run(job_type: JobType, as_of: date, **more: Any) -> dict:
                 context = RunContext(settings=settings, engine=engine, deadline=Deadline(None, TickingClock()))  # noqa: B023
                 return jobs.run_job(Request(job_type, ("*",), as_of, **more), context)
 

@@ -76,8 +76,8 @@ def adjusted(bars: Iterable[Bar], today: date, splits: Iterable[tuple[str, date,
         if old == new:
             result.append(bar)
             continue
-        prices = [(price * old / new).quantize(PLACES, ROUND_HALF_EVEN) for price in bar[2:6]]
-        result.append(Bar(bar.symbol, bar.session, *prices, bar.volume * new / old))
+        open_, high, low, close = ((price * old / new).quantize(PLACES, ROUND_HALF_EVEN) for price in bar[2:6])
+        result.append(Bar(bar.symbol, bar.session, open_, high, low, close, bar.volume * new / old))
     return result
 
 
@@ -89,7 +89,7 @@ def table(bars: Iterable[Bar]) -> list[Row]:
         history = closes.setdefault(bar.symbol, [])
         history.append(bar.close)
         volatility = (bar.high - bar.low) / bar.close * 100
-        average = sum(history[-5:]) / 5 if len(history) >= 5 else None
+        average = sum(history[-5:], Decimal(0)) / 5 if len(history) >= 5 else None
         change = (history[-1] - history[-2]) / history[-2] * 100 if len(history) >= 2 else None
         rows.append(
             Row(
@@ -125,7 +125,7 @@ def week_figures(bars: Iterable[Bar], first: date) -> dict[str, str]:
         "range": f"{cents((high - low) / low * 100):,}%",
         "low": f"{cents(low):,}",
         "high": f"{cents(high):,}",
-        "volatility": f"{cents(sum((b.high - b.low) / b.close * 100 for b in week) / len(week))}%",
+        "volatility": f"{cents(sum(((b.high - b.low) / b.close * 100 for b in week), Decimal(0)) / len(week))}%",
         "volume": f"{cents(volume / usual):,}×",
     }
 

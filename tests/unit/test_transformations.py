@@ -258,7 +258,9 @@ def test_the_week_of_the_recorded_prices_equals_exact_arithmetic() -> None:
     symbols = ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
     rows = {symbol: [row for row in every if row.symbol == symbol][-30:] for symbol in symbols}
     kept = [row for symbol in symbols for row in rows[symbol]]
-    table = frame([Bar(*row[:7]) for row in kept]).assign(volatility=[float(row.volatility) for row in kept])
+    table = frame([Bar(*row[:6], Decimal(row.volume)) for row in kept]).assign(
+        volatility=[float(row.volatility) for row in kept]
+    )
 
     performance = weekly_performance(table, pd.Timestamp("2013-02-25"))
 

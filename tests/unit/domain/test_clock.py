@@ -69,7 +69,7 @@ def test_zero_or_fewer_seconds_are_no_sleep(seconds):
 
 
 def test_the_system_clock_is_the_computers_own(monkeypatch):
-    slept = []
+    slept: list[float] = []
     monkeypatch.setattr("time.monotonic", lambda: 42.0)
     monkeypatch.setattr("time.sleep", slept.append)
     SystemClock().sleep(0.5)

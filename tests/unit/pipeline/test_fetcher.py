@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, timedelta
 from threading import Condition
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,8 @@ def test_a_gap_far_back_is_not_batched_with_the_latest_session(clock: FrozenCloc
 def test_a_bar_without_a_symbol_is_left_to_validation(clock: FrozenClock) -> None:
     provider = Provider(clock, symbols=2)
     whole = provider.grouped_bars
-    provider.grouped_bars = lambda day: [*whole(day), {"T": ["S1"]}, {"o": 1.0}, 7]  # type: ignore[method-assign]
+    odd: list[Any] = [{"T": ["S1"]}, {"o": 1.0}, 7]
+    provider.grouped_bars = lambda session: [*whole(session), *odd]  # type: ignore[method-assign]
     rejected: list[str] = []
 
     batches(
