@@ -24,7 +24,7 @@ check: lint ## Check format, style, imports and types, and run the unit tests: t
 test: $(VENV)/.test ## Run the whole suite, on a real PostgreSQL
 	@$(BIN)/python -m pytest -n auto --dist worksteal --ignore=tests/e2e $(ARGS)
 
-test-deep: $(VENV)/.test ## Run more random lives, recorded years and races (DEEPER=20, DEEP_SECONDS=120)
+test-deep: $(VENV)/.test ## Run 1,200 more random lives, recorded years and 50 races (DEEPER=20, DEEP_SECONDS=120)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m deep $(ARGS)
 
 bench: $(VENV)/.bench ## Measure every claim of docs/benchmarks.md (about 4 minutes; ARGS=--json for objects)

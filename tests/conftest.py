@@ -1,7 +1,7 @@
-"""What every test may use: an isolated environment, real databases, and the sandbox market.
+"""Fixtures for all tests: an isolated environment, real databases, and the sandbox market.
 
-PostgreSQL is the server of ``TEST_DATABASE_URL`` if that is set, else one that starts from a wheel on a Unix socket.
-Each worker makes a database of its own there, and each test finds it empty.
+PostgreSQL is the server of ``TEST_DATABASE_URL`` if that is set, else a server from a wheel on a Unix socket. Each
+worker creates its own database there, and each test starts with an empty one.
 """
 
 from __future__ import annotations
@@ -22,24 +22,30 @@ from lambda_main import handler
 from sandbox.history import PriceHistory
 from sandbox.server import MarketServer
 from storage.engine import open_engine
-from tests.support import postgresql
-from tests.support.tcp_proxy import Relay
+from tests.support import deep, postgresql, tables
+from tests.support.tcp_proxy import TcpProxy
 
 SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 
-LONGEST = ("test_replay", "test_convergence")  # minutes
+LONGEST = ["test_replay.py", "test_concurrency.py", "test_package.py", "test_convergence.py"]
 
 Job = Callable[..., dict[str, Any]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests first, so that the workers end together."""
-    items.sort(key=lambda item: not item.path.name.startswith(LONGEST))
+    """Run the longest tests first, so that all workers finish at about the same time."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip the remaining deep tests once their time limit is over."""
+    if item.get_closest_marker("deep") and deep.time_is_up():
+        pytest.skip(f"the time limit of {deep.SECONDS:.0f} s is over")
 
 
 @pytest.fixture(autouse=True)
 def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No setting of this machine reaches a test: no variable, no .env, no file in the working directory."""
+    """Keep the settings of this machine out of tests: its variables, its ``.env`` and its working directory."""
     monkeypatch.chdir(tmp_path)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
@@ -57,20 +63,21 @@ def postgresql_server() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def postgresql_database(postgresql_server: str) -> Iterator[str]:
-    """The URL of a database that belongs to this worker."""
+    """The URL of this worker's database."""
     name = f"stock_tracker_test_{uuid.uuid4().hex[:12]}"
-    _execute_alone(postgresql_server, f"CREATE DATABASE {name}")
+    _autocommit(postgresql_server, f"CREATE DATABASE {name}")
+    _autocommit(postgresql_server, f"ALTER DATABASE {name} SET synchronous_commit = off")
     path, _, query = postgresql_server.partition("?")
     url = f"{path.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
     try:
         yield url
     finally:
         open_engine(url).dispose()
-        _execute_alone(postgresql_server, f"DROP DATABASE {name} WITH (FORCE)")
+        _autocommit(postgresql_server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _execute_alone(url: str, statement: str) -> None:
-    """Execute what cannot run inside a transaction, on a new connection."""
+def _autocommit(url: str, statement: str) -> None:
+    """Execute a statement outside any transaction, on a new connection."""
     server = open_engine(url)
     with server.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(statement))
@@ -80,31 +87,29 @@ def _execute_alone(url: str, statement: str) -> None:
 @pytest.fixture
 def postgresql_url(postgresql_database: str) -> Iterator[str]:
     """The URL of an empty PostgreSQL database."""
-    with open_engine(postgresql_database).begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
+    tables.clear(open_engine(postgresql_database))
     yield postgresql_database
     open_engine(postgresql_database).dispose()
 
 
 @pytest.fixture
-def relay(postgresql_url: str) -> Iterator[Relay]:
-    """A way to :func:`postgresql_url` over TCP that a test can cut."""
-    relay = Relay(postgresql_url)
+def proxy(postgresql_url: str) -> Iterator[TcpProxy]:
+    """A TCP proxy to :func:`postgresql_url` whose connections a test can cut."""
+    proxy = TcpProxy(postgresql_url)
     try:
-        yield relay
+        yield proxy
     finally:
-        relay.close()
+        proxy.close()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # the driver drops a connection that was cut unclosed
+            warnings.simplefilter("ignore", ResourceWarning)  # the driver does not close a connection that was cut
             gc.collect()
 
 
 @pytest.fixture
-def tcp_url(relay: Relay, postgresql_url: str) -> Iterator[str]:
-    """The URL of :func:`postgresql_url` by the relay."""
+def tcp_url(proxy: TcpProxy, postgresql_url: str) -> Iterator[str]:
+    """The URL of :func:`postgresql_url` through the proxy."""
     target = make_url(postgresql_url)
-    host = {"host": "127.0.0.1", "port": relay.port}
+    host = {"host": "127.0.0.1", "port": proxy.port}
     url = target.set(**host, query={}).render_as_string(hide_password=False)
     yield url
     open_engine(url).dispose()
@@ -120,7 +125,7 @@ def sqlite_url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """Both databases in turn, each empty."""
+    """The URL of an empty database, of each kind in turn."""
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 
@@ -139,7 +144,7 @@ def market() -> Iterator[MarketServer]:
 
 @pytest.fixture
 def job(database_url: str, market: MarketServer, monkeypatch: pytest.MonkeyPatch) -> Job:
-    """Run a job by the handler, against the market and an empty database; keyword arguments make the payload."""
+    """A function that runs a job through the handler; its keyword arguments are the payload."""
     environment = {
         "DATABASE_URL": database_url,
         "POLYGON_BASE_URL": market.url,
@@ -159,7 +164,7 @@ def job(database_url: str, market: MarketServer, monkeypatch: pytest.MonkeyPatch
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests measured: ``record_property("peak memory", text)``."""
+    """Print measurements that tests recorded with ``record_property("peak memory", text)``."""
     for report in terminalreporter.getreports("passed"):
         for name, measured in report.user_properties:
             terminalreporter.write_line(f"{name}: {measured}")

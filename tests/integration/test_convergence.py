@@ -1,14 +1,16 @@
-"""Whatever happens to a history, the table ends as one bulk load would have made it.
+"""Whatever happens in a table's life, it ends as one bulk load at the end would have made it.
 
-Random histories drive the real jobs against the sandbox market: symbols come and go, sessions are skipped, repeated and
+Random lives drive the real jobs against the sandbox market: symbols come and go, sessions are skipped, repeated and
 backfilled out of order, bars are corrected, symbols split, runs are killed at any statement or refused by the provider,
-and two run at once. At the end the table must equal, value for value, an independent bulk load of the market's bars.
+and two runs overlap. At the end the table must equal, value for value, an independent bulk load of the market's bars.
+
+``make test`` lives the same 100 lives on each database every time, and every life that ever found a fault.
+``make test-deep`` lives new ones: 1,000 on SQLite and 200 on PostgreSQL, times ``DEEPER``.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import date, timedelta
@@ -18,39 +20,48 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event
 
 from config import Settings
 from domain.calendar import previous_session, sessions_between
 from domain.clock import Deadline, SystemClock
 from domain.errors import StockTrackerError
-from domain.models import Request
+from domain.models import JobType, Request, Split
 from pipeline import jobs
 from pipeline.run import RunContext
-from sandbox.history import PriceHistory, Split
+from sandbox.history import PriceHistory
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine
-from tests.support import oracle
+from tests.support import deep, oracle, tables
 from tests.support.oracle import Bar
 from tests.support.tables import scalar, stock_data
 
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD")
 SESSIONS = sessions_between(date(2012, 10, 15), date(2012, 12, 14))  # with a hurricane and Thanksgiving
-BEGIN = 12  # where in SESSIONS a history's today starts
+BEGIN = 12  # index in SESSIONS of the market's first today
 FIRST_LOAD = 8  # sessions
-DEEPER = int(os.environ.get("DEEPER", "1"))  # make test-deep multiplies the number of histories
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None  # on Linux, a folder that no commit has to wait for
+
+Step = tuple[Any, ...]
+"""The kind of step, then its arguments."""
+
+Live = Callable[[int, list[Step]], None]
+"""Lives a life of these prices and steps on an empty database, and checks how it ends."""
 
 
 class Killed(BaseException):
-    """What a killed process looks like from inside: nothing catches it."""
+    """Stands for the end of a killed process: no code catches it."""
 
 
 class World:
-    """A market, a database, and the test's own record of what the market's bars are."""
+    """A market, a database, and the test's own record of the market's bars.
 
-    def __init__(self, market: MarketServer, engine: Engine, seed: int) -> None:
+    One number decides all its prices.
+    """
+
+    def __init__(self, market: MarketServer, engine: Engine, prices: int) -> None:
         self.market, self.engine = market, engine
         self.settings = Settings(
             polygon_base_url=market.url,
@@ -61,19 +72,19 @@ class World:
         self.bars: dict[tuple[str, date], Bar] = {}
         self.splits: list[tuple[str, date, int, int]] = []
         self.corrected: set[str] = set()
-        self.earliest = SESSIONS[BEGIN - FIRST_LOAD]  # where an update of an empty database starts
+        self.earliest = SESSIONS[BEGIN - FIRST_LOAD]  # the first session that an update of an empty database loads
         market.history = _empty_history()
         market.forget_faults()
         market.today = SESSIONS[BEGIN]
         for n, symbol in enumerate(SYMBOLS):
             for k, session in enumerate(SESSIONS):
-                noise = (seed * 7919 + n * 104729 + k * 15485863) % 997
+                noise = (prices * 7919 + n * 104729 + k * 15485863) % 997
                 if noise % 23 == 0 or (symbol == "DDD" and k < 9):  # halted, or not yet listed
                     continue
                 self.put(symbol, session, 20 + n * 55 + noise)
 
     def put(self, symbol: str, session: date, level: int) -> None:
-        """Trade a symbol in a session around a price that the level stands for."""
+        """Set the bar of a symbol and session; the level decides its prices and volume."""
         cents = [level * 10 + shift for shift in (3, 9, 0, 3 + level % 7)]
         open_, high, low, close = (Decimal(cent) / 100 for cent in cents)
         volume = Decimal(1000 + level * 13)
@@ -81,8 +92,8 @@ class World:
         values = {"open": float(open_), "high": float(high), "low": float(low), "close": float(close)}
         self.market.history.put_bar(symbol, session, volume=int(volume), **values)
 
-    def run(self, job_type: str, **request: Any) -> dict[str, Any]:
-        """Run a job as of the market's today."""
+    def run(self, job_type: JobType, **request: Any) -> Mapping[str, Any]:
+        """Run a job, by default as of the market's today."""
         if request.get("start"):
             self.earliest = min(self.earliest, request["start"])
         context = RunContext(settings=self.settings, engine=self.engine, deadline=Deadline(None, SystemClock()))
@@ -91,7 +102,7 @@ class World:
         )
 
     def expected(self) -> list[oracle.Row]:
-        """An independent bulk load of all that the market has up to its today."""
+        """An independent bulk load of everything the market has published by its today."""
         last = previous_session(self.market.today)
         chosen = [bar for bar in self.bars.values() if self.earliest <= bar.session <= last]
         return oracle.table(oracle.adjusted(chosen, self.market.today, self.splits))
@@ -106,13 +117,13 @@ def _empty_history() -> PriceHistory:
 
 @contextmanager
 def killed_at(engine: Engine, statement: int) -> Iterator[None]:
-    """Kill whatever runs at its n-th statement, if it gets so far."""
-    left = statement
+    """Kill what runs inside at its n-th SQL statement, if it makes that many."""
+    remaining = statement
 
     def count(*_: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
+        nonlocal remaining
+        remaining -= 1
+        if remaining == 0:
             raise Killed
 
     event.listen(engine, "before_cursor_execute", count)
@@ -140,49 +151,43 @@ step = st.one_of(
     st.tuples(st.just("correct"), st.sampled_from(SYMBOLS), past, st.integers(1, 400)),
     st.tuples(st.just("split"), st.sampled_from(SYMBOLS), st.integers(1, 3), st.sampled_from([(1, 2), (3, 1), (2, 3)])),
 )
+prices = st.integers(0, 40_000)
+LIVES = settings(deadline=None, derandomize=False, database=None, suppress_health_check=list(HealthCheck))
+
+FAULTS: dict[str, tuple[int, list[Step]]] = {
+    "a symbol splits before its first session is loaded": (
+        0,
+        [
+            ("kill", ("daily_update", ("AAA",), 0, 0, False), 1),
+            ("correct", "AAA", 0, 1),
+            ("split", "AAA", 3, (1, 2)),
+            ("advance", 1),
+        ],
+    ),
+    "an update runs before the provider knows this morning's split": (
+        0,
+        [
+            ("split", "AAA", 1, (1, 2)),
+            ("load", ("daily_update", ("AAA",), 0, 0, False)),
+            ("early", ("AAA",)),
+        ],
+    ),
+}
+"""Lives that failed before the fault they found was mended: the number of their prices, and their steps."""
 
 
-def play(world: World, steps: list[Any]) -> None:
-    """Take a history's steps one after another."""
-    for kind, *what in steps:
-        if kind == "advance":
-            position = min(SESSIONS.index(_session_from(world.market.today)) + what[0], len(SESSIONS) - 1)
-            world.market.today = SESSIONS[position]
-        elif kind == "load":
-            _load(world, what[0])
-        elif kind == "kill":
-            with killed_at(world.engine, what[1]):
-                _load(world, what[0])
-        elif kind == "refuse":
-            world.market.fail_next(*[Fault(delay=0.0)] * what[1], Fault(status=404, body=b"{}"))
-            with suppress(StockTrackerError):
-                _load(world, what[0])
-            world.market.forget_faults()
-        elif kind == "together":
-            with ThreadPoolExecutor(2) as pool:
-                for future in [pool.submit(_load, world, each) for each in what]:
-                    future.result()
-        elif kind == "early":
-            morning = SESSIONS[min(SESSIONS.index(_session_from(world.market.today)) + 1, len(SESSIONS) - 1)]
-            world.run("daily_update", symbols=what[0], as_of=morning)  # the provider is still at yesterday
-            world.market.today = morning
-        elif kind == "correct":
-            symbol, position, level = what
-            world.put(symbol, SESSIONS[position], level)
-            world.corrected.add(symbol)
-        else:
-            symbol, ahead, (split_from, split_to) = what
-            day = world.market.today + timedelta(days=ahead)
-            if not any(split[:2] == (symbol, day) for split in world.splits):
-                world.splits.append((symbol, day, split_from, split_to))
-                world.market.history.add_split(Split(symbol, day, split_from, split_to))
+def play(world: World, steps: list[Step]) -> None:
+    """Take the steps one after another."""
+    for kind, *arguments in steps:
+        STEPS[kind](world, *arguments)
 
 
-def _session_from(day: date) -> date:
-    return next(session for session in SESSIONS if session >= day)
+def _advance(world: World, sessions: int) -> None:
+    position = SESSIONS.index(_session_from(world.market.today)) + sessions
+    world.market.today = SESSIONS[min(position, len(SESSIONS) - 1)]
 
 
-def _load(world: World, what: Any) -> None:
+def _load(world: World, what: Step) -> None:
     job_type, chosen, one, other, force = what
     if job_type == "daily_update":
         world.run("daily_update", symbols=chosen, force=force)
@@ -190,6 +195,61 @@ def _load(world: World, what: Any) -> None:
     start, end = SESSIONS[min(one, other)], SESSIONS[max(one, other)]
     if start < world.market.today:
         world.run("initialize", symbols=chosen, start=start, end=end, force=force)
+
+
+def _kill(world: World, what: Step, statement: int) -> None:
+    with killed_at(world.engine, statement):
+        _load(world, what)
+
+
+def _refuse(world: World, what: Step, answered: int) -> None:
+    """Let the provider answer some calls of a load, then refuse one."""
+    world.market.fail_next(*[Fault(delay=0.0)] * answered, Fault(status=404, body=b"{}"))
+    with suppress(StockTrackerError):
+        _load(world, what)
+    world.market.forget_faults()
+
+
+def _together(world: World, *loads: Step) -> None:
+    with ThreadPoolExecutor(len(loads)) as pool:
+        for future in [pool.submit(_load, world, each) for each in loads]:
+            future.result()
+
+
+def _early(world: World, chosen: tuple[str, ...]) -> None:
+    """Update on a morning on which the provider still shows what it did yesterday."""
+    position = SESSIONS.index(_session_from(world.market.today)) + 1
+    morning = SESSIONS[min(position, len(SESSIONS) - 1)]
+    world.run("daily_update", symbols=chosen, as_of=morning)
+    world.market.today = morning
+
+
+def _correct(world: World, symbol: str, position: int, level: int) -> None:
+    world.put(symbol, SESSIONS[position], level)
+    world.corrected.add(symbol)
+
+
+def _split(world: World, symbol: str, days: int, ratio: tuple[int, int]) -> None:
+    day = world.market.today + timedelta(days=days)
+    if not any(split[:2] == (symbol, day) for split in world.splits):
+        world.splits.append((symbol, day, *ratio))
+        world.market.history.add_split(Split(symbol, day, *ratio))
+
+
+STEPS: dict[str, Callable[..., None]] = {
+    "advance": _advance,
+    "load": _load,
+    "kill": _kill,
+    "refuse": _refuse,
+    "together": _together,
+    "early": _early,
+    "correct": _correct,
+    "split": _split,
+}
+
+
+def _session_from(day: date) -> date:
+    return next(session for session in SESSIONS if session >= day)
 
 
 def check(world: World) -> None:
@@ -207,16 +267,11 @@ def check(world: World) -> None:
     assert scalar(world.engine, "SELECT count(*) FROM rejected_bars") == 0
 
 
-def histories(examples: int) -> Any:
-    """Bound a property's number of random histories; the same ones each time, unless it is to go deeper."""
-    return settings(
-        max_examples=examples * DEEPER,
-        deadline=None,
-        derandomize=DEEPER == 1,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate] if DEEPER == 1 else list(Phase),
-    )
+def check_life(market: MarketServer, engine: Engine, prices: int, steps: list[Step]) -> None:
+    """Live a life on an empty database, and check how it ends."""
+    world = World(market, engine, prices)
+    play(world, steps)
+    check(world)
 
 
 @pytest.fixture(scope="module")
@@ -225,35 +280,58 @@ def server() -> Iterator[MarketServer]:
         yield market
 
 
-@pytest.mark.parametrize("shard", range(4))
-def test_any_history_converges_on_sqlite(server: MarketServer, shard: int) -> None:
-    @histories(250)
-    @given(st.lists(step, min_size=1, max_size=8), st.integers(0, 10_000))
-    def converges(steps: list[Any], seed: int) -> None:
-        with TemporaryDirectory() as folder:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def live(request: pytest.FixtureRequest, server: MarketServer) -> Live:
+    """A function that lives a life on an empty database, of each kind in turn, and checks how it ends."""
+
+    def on_sqlite(prices: int, steps: list[Step]) -> None:
+        with TemporaryDirectory(dir=MEMORY) as folder:
             engine = open_engine(f"sqlite:///{Path(folder)}/stock_tracker.db")
             try:
-                world = World(server, engine, seed * 4 + shard)
-                play(world, steps)
-                check(world)
+                check_life(server, engine, prices, steps)
             finally:
                 engine.dispose()
 
+    if request.param == "sqlite":
+        return on_sqlite
+    engine = open_engine(request.getfixturevalue("postgresql_url"))
+
+    def on_postgresql(prices: int, steps: list[Step]) -> None:
+        tables.clear(engine)
+        check_life(server, engine, prices, steps)
+
+    return on_postgresql
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_life_that_once_found_a_fault_converges(live: Live, fault: str) -> None:
+    live(*FAULTS[fault])
+
+
+@pytest.mark.parametrize("shard", range(4))
+def test_any_life_converges(live: Live, shard: int) -> None:
+    """The same lives each time, so that a failure comes from a change of the code."""
+
+    @seed(shard)
+    @settings(LIVES, max_examples=25, phases=[Phase.generate])
+    @given(prices, st.lists(step, min_size=1, max_size=8))
+    def converges(prices: int, steps: list[Step]) -> None:
+        live(prices, steps)
+
     converges()
 
 
-@pytest.mark.parametrize("shard", range(2))
-def test_any_history_converges_on_postgresql(server: MarketServer, postgresql_database: str, shard: int) -> None:
-    engine = open_engine(postgresql_database)
+@pytest.mark.deep
+@pytest.mark.parametrize("shard", range(4))
+@pytest.mark.parametrize(("live", "rounds"), [("sqlite", 10), ("postgresql", 2)], indirect=["live"])
+def test_any_new_life_converges(live: Live, rounds: int, shard: int) -> None:
+    """Other lives each time. A failure prints the steps of the shortest one: add it to ``FAULTS``."""
 
-    @histories(50)
-    @given(st.lists(step, min_size=1, max_size=8), st.integers(0, 10_000))
-    def converges(steps: list[Any], seed: int) -> None:
-        with engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-        world = World(server, engine, seed * 2 + shard)
-        play(world, steps)
-        check(world)
+    @settings(LIVES, max_examples=25, phases=[Phase.generate, Phase.shrink])
+    @given(prices, st.lists(step, min_size=1, max_size=8))
+    def converges(prices: int, steps: list[Step]) -> None:
+        live(prices, steps)
 
-    converges()
+    for _ in range(rounds * deep.DEEPER):
+        if not deep.time_is_up():
+            converges()

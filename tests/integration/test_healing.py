@@ -1,25 +1,27 @@
-"""Whatever was missed, the next run brings it, by the fewest calls, and history never mixes two scales."""
+"""The next run loads whatever was missed, in the fewest calls, and never mixes pre-split and post-split prices."""
 
 from __future__ import annotations
 
 from datetime import date, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
 from config import Settings
-from domain.calendar import last_sessions, previous_session
+from domain.calendar import last_sessions, previous_session, session_dates
 from domain.clock import Deadline
 from domain.errors import DataError
-from domain.models import Request
+from domain.models import JobType, Request, Split
 from pipeline import jobs
 from pipeline.run import RunContext
-from sandbox.history import PriceHistory, Split
+from sandbox.history import PriceHistory
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine
 from tests.conftest import SYMBOLS, Job
 from tests.support import oracle
+from tests.support.clocks import TickingClock
 from tests.support.tables import rows, scalar, stock_data
 
 TODAY = date(2013, 3, 2)
@@ -33,7 +35,7 @@ def expected(
     return oracle.table(oracle.adjusted(bars, today, splits))
 
 
-def test_a_missed_week_of_5_symbols_costs_one_call_a_session(job: Job, market: MarketServer, engine: Engine) -> None:
+def test_a_missed_week_of_5_symbols_costs_one_call_per_session(job: Job, market: MarketServer, engine: Engine) -> None:
     job("initialize", as_of="2013-02-23")
     market.reset_calls()
 
@@ -44,7 +46,7 @@ def test_a_missed_week_of_5_symbols_costs_one_call_a_session(job: Job, market: M
     assert stock_data(engine) == expected(last_sessions(70, date(2013, 2, 23))[0])
 
 
-def test_a_missed_month_costs_one_call_a_symbol(job: Job, market: MarketServer) -> None:
+def test_a_missed_month_costs_one_call_per_symbol(job: Job, market: MarketServer) -> None:
     job("initialize", as_of="2013-02-02")
     market.reset_calls()
 
@@ -61,7 +63,7 @@ def test_a_symbol_added_to_the_list_is_backfilled_as_deep_as_the_others(
 
     job("daily_update", as_of="2013-03-02", symbols="AAPL,IBM,MSFT")
 
-    # One call brings MSFT's whole history, and one the last session of the two others.
+    # One call fetches MSFT's whole history, and one the last session of the two others.
     assert dict(market.calls) == {"splits": 1, "range": 1, "grouped": 1}
     assert stock_data(engine) == expected(date(2012, 11, 16), ("AAPL", "IBM", "MSFT"))
 
@@ -127,7 +129,7 @@ def test_a_split_in_a_gap_restates_all_history(
     split_symbols = {split[0] for split in splits}
     assert len(result["splits"]) == len(split_symbols)
     assert stock_data(engine) == expected(last_sessions(70, date(2013, 2, 23))[0], splits=splits)
-    # A call restates each symbol that split and brings its week; the others' week takes the fewest calls.
+    # One call per split symbol restates it and includes its missed week; the other symbols take the fewest calls.
     others = min(len(SYMBOLS) - len(split_symbols), 5)
     assert dict(market.calls) == {"splits": 1, "range": len(split_symbols) + others}
 
@@ -138,7 +140,7 @@ def test_a_provider_that_is_late_on_the_morning_of_a_split_is_asked_again(
     job("initialize", as_of="2013-03-01")
     before = [row for row in stock_data(engine) if row.symbol == "GOOG"]
     listed = b'{"status":"OK","results":[{"ticker":"GOOG","execution_date":"2013-03-02","split_from":1,"split_to":2}]}'
-    market.fail_next(Fault(status=200, body=listed))  # the split is known, and the bars are in yesterday's shares
+    market.fail_next(Fault(status=200, body=listed))  # the split is listed, but its bars are not restated yet
 
     early = job("daily_update", as_of="2013-03-02")
 
@@ -151,13 +153,13 @@ def test_a_provider_that_is_late_on_the_morning_of_a_split_is_asked_again(
     assert stock_data(engine) == expected(date(2012, 11, 16), splits=[split])
 
 
-def test_bars_of_the_whole_market_that_waited_for_a_split_are_brought_whatever_range_is_loaded_next(
+def test_whole_market_bars_that_waited_for_a_split_are_loaded_with_whatever_range_is_next(
     job: Job, market: MarketServer, engine: Engine
 ) -> None:
     market.today = date(2013, 2, 25)
     job("initialize", as_of="2013-02-25", symbols="*", start="2013-02-15", end="2013-02-20")
     listed = b'{"status":"OK","results":[{"ticker":"GOOG","execution_date":"2013-02-25","split_from":1,"split_to":2}]}'
-    market.fail_next(Fault(status=200, body=listed))  # the split is known, and the bars are in yesterday's shares
+    market.fail_next(Fault(status=200, body=listed))  # the split is listed, but its bars are not restated yet
     job("initialize", as_of="2013-02-25", symbols="*", start="2013-02-21", end="2013-02-22")
     assert [row.session.day for row in stock_data(engine) if row.symbol == "GOOG"] == [15, 19, 20]
     split = ("GOOG", date(2013, 2, 25), 1, 2)
@@ -183,25 +185,12 @@ def test_a_stored_bar_that_the_restated_history_lacks_is_kept_as_rejected(
     assert reason.startswith("it was stored before the split GOOG 2:1 on 2013-03-01")
 
 
-class ManualClock:
-    """Time that moves only when somebody waits, and by a second at each look."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        self.now += 1
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-def test_a_run_that_is_out_of_time_is_partial_and_the_next_ones_go_on(market: MarketServer, engine: Engine) -> None:
+def test_a_run_that_is_out_of_time_is_partial_and_the_next_ones_continue(market: MarketServer, engine: Engine) -> None:
     settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
-    statuses, inserted = [], 0
+    statuses: list[str] = []
+    inserted = 0
     while len(statuses) < 10 and (not statuses or statuses[-1] == "partial"):
-        context = RunContext(settings=settings, engine=engine, deadline=Deadline(20, ManualClock()))
+        context = RunContext(settings=settings, engine=engine, deadline=Deadline(20, TickingClock()))
         result = jobs.run_job(Request("initialize", SYMBOLS, TODAY), context)
         statuses.append(result["status"])
         inserted += result["rows"]["inserted"]
@@ -213,9 +202,9 @@ def test_a_run_that_is_out_of_time_is_partial_and_the_next_ones_go_on(market: Ma
     assert market.calls["range"] == 5
 
 
-def test_the_plans_limit_never_makes_a_run_wait_past_its_time(market: MarketServer, engine: Engine) -> None:
+def test_the_plans_limit_never_makes_a_run_wait_past_its_deadline(market: MarketServer, engine: Engine) -> None:
     settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=2)
-    context = RunContext(settings=settings, engine=engine, deadline=Deadline(55, ManualClock()))
+    context = RunContext(settings=settings, engine=engine, deadline=Deadline(55, TickingClock()))
 
     result = jobs.run_job(Request("initialize", SYMBOLS, TODAY), context)
 
@@ -229,12 +218,7 @@ def test_the_whole_market_is_covered_in_one_row_and_heals_through_a_week_of_spli
 ) -> None:
     history = PriceHistory.synthetic(60, 30, seed=3, end=date(2013, 2, 28))
     bars = [
-        oracle.Bar(
-            symbol,
-            day,
-            *(Decimal(repr(bar[key])) for key in "ohlc"),
-            Decimal(repr(bar["v"])),
-        )
+        oracle.Bar(symbol, day, *(Decimal(repr(bar[key])) for key in "ohlcv"))
         for symbol in history.symbols
         for bar, day in _bars(history, symbol)
     ]
@@ -249,8 +233,8 @@ def test_the_whole_market_is_covered_in_one_row_and_heals_through_a_week_of_spli
         ) as market:
             settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
 
-            def run(job_type: str, as_of: date, **more: int) -> dict:
-                context = RunContext(settings=settings, engine=engine, deadline=Deadline(None, ManualClock()))  # noqa: B023
+            def run(job_type: JobType, as_of: date, **more: Any) -> dict:
+                context = RunContext(settings=settings, engine=engine, deadline=Deadline(None, TickingClock()))  # noqa: B023
                 return jobs.run_job(Request(job_type, ("*",), as_of, **more), context)
 
             run("initialize", date(2013, 2, 22), sessions=20)
@@ -271,8 +255,6 @@ def test_the_whole_market_is_covered_in_one_row_and_heals_through_a_week_of_spli
 
 
 def _bars(history: PriceHistory, symbol: str) -> list[tuple[dict, date]]:
-    from domain.calendar import session_dates
-
     raw = history.range_bars(symbol, date(2012, 1, 1), date(2013, 2, 28), adjusted=False, today=date(2013, 3, 1))
     return list(zip(raw, session_dates([bar["t"] for bar in raw]).tolist(), strict=True))
 
@@ -319,7 +301,7 @@ def test_restated_history_that_lacks_much_of_what_is_stored_is_doubted(
 def test_a_copy_that_the_database_refuses_is_one_line(postgresql_url: str, market: MarketServer) -> None:
     engine = open_engine(postgresql_url)
     settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
-    context = RunContext(settings=settings, engine=engine, deadline=Deadline(None, ManualClock()))
+    context = RunContext(settings=settings, engine=engine, deadline=Deadline(None, TickingClock()))
     jobs.run_job(Request("initialize", ("IBM",), date(2013, 2, 1), sessions=1), context)
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE stock_data ADD exchange TEXT"))

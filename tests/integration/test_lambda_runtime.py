@@ -20,7 +20,7 @@ from tests.conftest import SYMBOLS
 from tests.support import cloudwatch
 from tests.support.lambda_runtime import Container, why_not
 from tests.support.tables import scalar
-from tests.support.tcp_proxy import Relay
+from tests.support.tcp_proxy import TcpProxy
 
 MEMORY = 256  # of the function, in MB
 LISTED = 11_000  # symbols of the US market
@@ -123,11 +123,11 @@ def test_an_error_is_one_line_with_its_type_and_the_container_goes_on(contain: C
 
 
 def test_a_connection_dropped_while_the_container_was_frozen_is_replaced(
-    contain: Contain, tcp_url: str, relay: Relay
+    contain: Contain, tcp_url: str, proxy: TcpProxy
 ) -> None:
     container = contain(DATABASE_URL=tcp_url)
     container.invoke({"job_type": "initialize", "as_of": "2013-03-01"})
-    relay.cut()
+    proxy.cut()
 
     assert container.invoke({"job_type": "daily_update", "as_of": "2013-03-02"}).result["rows"]["inserted"] == 5
 

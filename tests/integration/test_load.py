@@ -1,4 +1,4 @@
-"""The load's own promises: what it reads around new bars, what it leaves alone, and how it spends the plan's limit."""
+"""What a load reads around new bars, what it leaves alone, and how it spends the plan's limit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine, transaction
 from storage.schema import ensure_schema
 from tests.conftest import SYMBOLS, Job
-from tests.support.clocks import StillClock
+from tests.support.clocks import FrozenClock
 from tests.support.tables import scalar, stock_data
 from transformations import add_metrics
 
@@ -32,7 +32,7 @@ SESSIONS = sessions_between(date(2001, 1, 2), date(2002, 12, 31))  # among them 
 
 
 def bars(symbol: str, sessions: list[date]) -> pd.DataFrame:
-    """Bars of one symbol that differ from session to session."""
+    """Bars of one symbol, each session with another price."""
     close = [100.0 + SESSIONS.index(session) for session in sessions]
     return pd.DataFrame(
         {
@@ -71,15 +71,12 @@ def test_the_neighbours_of_new_bars_are_read_across_any_gap(engine: Engine, seed
         after = [day for day in stored[symbol] if day > days[-1]]
         within = [day for day in stored[symbol] if days[0] <= day <= days[-1]]
         assert set(before[-4:] + within + after[:4]) <= set(found)
-        # And without holes, since a metric is made of what lies side by side.
+        # Without holes, as metrics depend on adjacent sessions.
         assert found == [day for day in stored[symbol] if found and found[0] <= day <= found[-1]]
 
 
-def test_a_forced_repeat_neither_rewrites_nor_locks_a_row(
-    job: Job, engine: Engine, request: pytest.FixtureRequest
-) -> None:
-    if engine.dialect.name != "postgresql":
-        pytest.skip("only PostgreSQL has xmin and xmax")
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)  # only PostgreSQL has xmin and xmax
+def test_a_forced_repeat_neither_rewrites_nor_locks_a_row(job: Job, engine: Engine) -> None:
     job("initialize", as_of="2013-03-01")
     before = scalar(engine, "SELECT string_agg(xmin::text, ',' ORDER BY symbol, date) FROM stock_data")
 
@@ -94,7 +91,7 @@ def test_500_sessions_of_the_whole_market_take_500_calls_and_under_100_minutes_o
     sqlite_url: str,
 ) -> None:
     end, today = date(2012, 12, 31), date(2013, 1, 2)
-    clock = StillClock()
+    clock = FrozenClock()
     with MarketServer(PriceHistory.synthetic(3, 500, seed=1, end=end), today=today) as market:
         settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=5)
         context = RunContext(settings=settings, engine=open_engine(sqlite_url), deadline=Deadline(None, clock))
@@ -106,7 +103,7 @@ def test_500_sessions_of_the_whole_market_take_500_calls_and_under_100_minutes_o
     assert timedelta(minutes=95) < timedelta(seconds=clock.now) <= timedelta(minutes=100)
 
 
-def test_a_number_beyond_a_double_costs_its_bar_and_no_other(job: Job, market: MarketServer, engine: Engine) -> None:
+def test_a_number_beyond_float64_costs_only_its_own_bar(job: Job, market: MarketServer, engine: Engine) -> None:
     bar = '{"o":1,"h":2,"l":1,"c":1.5,"v":%s,"t":%d}'
     starts = [1361941200000, 1362027600000]  # 2013-02-27 and 28
     bars = ",".join(bar % (volume, start) for volume, start in zip(("1e400", "10"), starts, strict=True))
@@ -118,7 +115,7 @@ def test_a_number_beyond_a_double_costs_its_bar_and_no_other(job: Job, market: M
     assert scalar(engine, "SELECT reason FROM rejected_bars") == "its volume inf is not a count of shares"
 
 
-def test_a_bar_that_is_published_between_two_answers_is_not_taken_for_absent(
+def test_a_bar_that_is_published_between_two_answers_is_not_recorded_as_absent(
     job: Job, market: MarketServer, engine: Engine
 ) -> None:
     latest = date(2013, 3, 1)
@@ -138,7 +135,7 @@ def test_a_bar_that_is_published_between_two_answers_is_not_taken_for_absent(
     assert last == dict.fromkeys(SYMBOLS, latest)
 
 
-def test_a_latest_session_of_which_every_bar_is_rejected_is_said_to_be_so(job: Job, market: MarketServer) -> None:
+def test_a_latest_session_whose_bars_are_all_rejected_is_reported_as_such(job: Job, market: MarketServer) -> None:
     bar = market.history.range_bars("IBM", date(2013, 3, 1), date(2013, 3, 1), adjusted=True, today=market.today)[0]
     odd = json.dumps({"status": "OK", "results": [{**bar, "v": None}]}).encode()
     job("initialize", symbols="IBM", as_of="2013-03-01")

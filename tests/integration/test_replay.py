@@ -1,9 +1,10 @@
-"""Recorded years, lived through one morning after another, end as one load at the end does."""
+"""Recorded months and years, updated one morning after another, end as one load at the end would."""
 
 from __future__ import annotations
 
 from datetime import date, timedelta
 
+import pytest
 from sqlalchemy import Engine
 
 from domain.calendar import sessions_between
@@ -12,19 +13,40 @@ from tests.conftest import Job
 from tests.support import oracle
 from tests.support.tables import rows, stock_data
 
-# All that is recorded of both, and on the slower PostgreSQL the years around two of their three splits.
-YEARS = {
-    "sqlite": (date(2000, 3, 1), date(2006, 12, 29)),
-    "postgresql": (date(2002, 12, 2), date(2005, 6, 30)),
-}
 SYMBOLS = ["AAPL", "MSFT"]
 
 
-def test_a_daily_update_each_morning_for_years_equals_one_load_at_the_end(
-    job: Job, market: MarketServer, engine: Engine
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        pytest.param(date(2000, 5, 22), date(2000, 7, 14), id="AAPL split on 2000-06-21"),
+        pytest.param(date(2003, 1, 21), date(2003, 3, 14), id="MSFT split on 2003-02-18"),
+        pytest.param(date(2005, 2, 1), date(2005, 4, 8), id="AAPL split on 2005-02-28"),
+    ],
+)
+def test_a_daily_update_each_morning_for_weeks_equals_one_load_at_the_end(
+    job: Job, market: MarketServer, engine: Engine, first: date, last: date
 ) -> None:
-    """AAPL and MSFT through the splits of 2000-06-21, 2003-02-18 and 2005-02-28; every call is accounted for."""
-    first, last = YEARS[engine.dialect.name]
+    update_each_morning(job, market, engine, first, last)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    ("database_url", "first", "last"),
+    [
+        ("sqlite", date(2000, 3, 1), date(2006, 12, 29)),
+        ("postgresql", date(2002, 12, 2), date(2005, 6, 30)),
+    ],
+    indirect=["database_url"],
+)
+def test_a_daily_update_each_morning_for_years_equals_one_load_at_the_end(
+    job: Job, market: MarketServer, engine: Engine, first: date, last: date
+) -> None:
+    update_each_morning(job, market, engine, first, last)
+
+
+def update_each_morning(job: Job, market: MarketServer, engine: Engine, first: date, last: date) -> None:
+    """Load the first session, update on the morning after each other one, and account for every row and call."""
     splits = [split for split in oracle.SPLITS if first < split[1] <= last]
     sessions = sessions_between(first, last)
     market.today = sessions[0] + timedelta(days=1)
@@ -41,8 +63,8 @@ def test_a_daily_update_each_morning_for_years_equals_one_load_at_the_end(
 
     chosen = [bar for bar in oracle.recorded_bars() if bar.symbol in SYMBOLS and first <= bar.session <= last]
     assert stock_data(engine) == oracle.table(oracle.adjusted(chosen, market.today))
-    # A morning asks once for splits and once for both symbols' bars. On the mornings after a split, the symbol
-    # that split is fetched again whole, which brings its missing session too: the other one comes by a range call.
+    # Each morning makes one call for splits and one for the bars of both symbols. On the morning after a split, one
+    # range call restates the symbol that split and includes its missing session; the other symbol takes a range call.
     mornings = len(sessions) - 1
     assert dict(market.calls) == {"splits": mornings, "grouped": mornings - len(splits), "range": 2 * len(splits)}
     assert [line.partition(":")[0][:4] for line in restated] == [split[0] for split in splits]

@@ -1,6 +1,6 @@
-"""An independent calculation of what ``stock_data`` must hold, in decimal arithmetic, written out bar by bar.
+"""An independent calculation of what ``stock_data`` must hold, bar by bar in decimal arithmetic.
 
-It shares no code with the project: its only inputs are the shipped prices and the splits as the newspapers had them.
+It shares no code with the project. Its only inputs are the shipped prices and the three splits of that time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PLACES = Decimal("0.000001")
 
 
 class Bar(NamedTuple):
-    """A bar as the market had it on its day."""
+    """A bar as traded, unadjusted."""
 
     symbol: str
     session: date
@@ -65,7 +65,7 @@ def recorded_bars() -> tuple[Bar, ...]:
 
 
 def adjusted(bars: Iterable[Bar], today: date, splits: Iterable[tuple[str, date, int, int]] = SPLITS) -> list[Bar]:
-    """The bars in today's shares: each split up to today scales all bars before it."""
+    """Adjust bars for splits: each split up to `today` scales all bars before it."""
     known = [split for split in splits if split[1] <= today]
     result = []
     for bar in bars:
@@ -76,8 +76,8 @@ def adjusted(bars: Iterable[Bar], today: date, splits: Iterable[tuple[str, date,
         if old == new:
             result.append(bar)
             continue
-        prices = [(price * old / new).quantize(PLACES, ROUND_HALF_EVEN) for price in bar[2:6]]
-        result.append(Bar(bar.symbol, bar.session, *prices, bar.volume * new / old))
+        open_, high, low, close = ((price * old / new).quantize(PLACES, ROUND_HALF_EVEN) for price in bar[2:6])
+        result.append(Bar(bar.symbol, bar.session, open_, high, low, close, bar.volume * new / old))
     return result
 
 
@@ -89,7 +89,7 @@ def table(bars: Iterable[Bar]) -> list[Row]:
         history = closes.setdefault(bar.symbol, [])
         history.append(bar.close)
         volatility = (bar.high - bar.low) / bar.close * 100
-        average = sum(history[-5:]) / 5 if len(history) >= 5 else None
+        average = sum(history[-5:], Decimal(0)) / 5 if len(history) >= 5 else None
         change = (history[-1] - history[-2]) / history[-2] * 100 if len(history) >= 2 else None
         rows.append(
             Row(
@@ -104,7 +104,7 @@ def table(bars: Iterable[Bar]) -> list[Row]:
 
 
 def week_figures(bars: Iterable[Bar], first: date) -> dict[str, str]:
-    """What a report must say of a symbol: figures of the week that starts with a session, as text.
+    """The figures that a report must show for a symbol, as text.
 
     Parameters
     ----------
@@ -125,11 +125,11 @@ def week_figures(bars: Iterable[Bar], first: date) -> dict[str, str]:
         "range": f"{cents((high - low) / low * 100):,}%",
         "low": f"{cents(low):,}",
         "high": f"{cents(high):,}",
-        "volatility": f"{cents(sum((b.high - b.low) / b.close * 100 for b in week) / len(week))}%",
+        "volatility": f"{cents(sum(((b.high - b.low) / b.close * 100 for b in week), Decimal(0)) / len(week))}%",
         "volume": f"{cents(volume / usual):,}×",
     }
 
 
 def cents(value: Decimal) -> Decimal:
-    """Two decimals, half to even, without a negative zero."""
+    """Round to two decimals, half to even, without a negative zero."""
     return value.quantize(Decimal("0.01"), ROUND_HALF_EVEN) + 0

@@ -1,4 +1,4 @@
-"""Reading tables as a test wants them: exact values, the same from both databases, in a fixed order."""
+"""Read tables for comparison: exact values, equal on both databases, in a fixed order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.oracle import Row
 
 
 def stock_data(engine: Engine, where: str = "") -> list[Row]:
-    """The rows of ``stock_data``, sorted by symbol and session; numbers as exact decimals."""
+    """The rows of ``stock_data``, sorted by symbol and session, with numbers as exact decimals."""
     names = "symbol, date, open, high, low, close, volume, volatility, rolling_avg, daily_pct_change"
     with engine.connect() as connection:
         rows = connection.execute(text(f"SELECT {names} FROM stock_data {where} ORDER BY symbol, date")).all()
@@ -29,6 +29,13 @@ def rows(engine: Engine, query: str) -> list[tuple[Any, ...]]:
     """All rows that a query returns."""
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(text(query))]
+
+
+def clear(engine: Engine) -> None:
+    """Remove all tables from a PostgreSQL database."""
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
 
 
 def _session(stamp: Any) -> date:

@@ -1,4 +1,4 @@
-"""A stand-in for the network between a function and its database, which a test can cut."""
+"""A TCP proxy in front of PostgreSQL whose connections a test can cut."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import threading
 from sqlalchemy import make_url
 
 
-class Relay:
-    """A TCP port of this machine that leads to a PostgreSQL server, wherever that listens."""
+class TcpProxy:
+    """A local TCP port that forwards to a PostgreSQL server, which may listen on TCP or on a Unix socket."""
 
     def __init__(self, url: str) -> None:
         self._target = make_url(url)
@@ -25,23 +25,23 @@ class Relay:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = self._reach()
+            server = self._connect()
             self._open += [client, server]
             for source, target in ((client, server), (server, client)):
-                thread = threading.Thread(target=self._pump, args=(source, target))
+                thread = threading.Thread(target=self._forward, args=(source, target))
                 self._threads.append(thread)
                 thread.start()
 
-    def _reach(self) -> socket.socket:
+    def _connect(self) -> socket.socket:
         port = self._target.port or 5432
         if folder := self._target.query.get("host"):
             server = socket.socket(socket.AF_UNIX)
             server.connect(f"{folder}/.s.PGSQL.{port}")
             return server
-        return socket.create_connection((self._target.host, port))
+        return socket.create_connection((self._target.host or "localhost", port))
 
     @staticmethod
-    def _pump(source: socket.socket, target: socket.socket) -> None:
+    def _forward(source: socket.socket, target: socket.socket) -> None:
         try:
             while data := source.recv(65_536):
                 target.sendall(data)
@@ -50,7 +50,7 @@ class Relay:
             return
 
     def cut(self) -> None:
-        """End all connections, as a NAT gateway or a restarted server does."""
+        """Cut all connections, as a NAT gateway or a server restart does."""
         for connection in self._open:
             try:
                 connection.shutdown(socket.SHUT_RDWR)
@@ -58,6 +58,7 @@ class Relay:
                 continue
 
     def close(self) -> None:
+        """Stop listening and close all connections."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()

@@ -1,3 +1,5 @@
+"""The client against real local servers: bars, splits, paging, errors, retries, deadlines and the rate limit."""
+
 import json
 import socket
 import threading
@@ -15,7 +17,7 @@ from domain.models import Split
 from sandbox.history import PriceHistory
 from sandbox.local_http import LocalServer, Reply
 from sandbox.server import Fault, MarketServer
-from tests.support.clocks import StillClock
+from tests.support.clocks import FrozenClock
 
 KEY = "hunter2-do-not-tell"
 FRIDAY = date(2013, 3, 1)
@@ -24,7 +26,7 @@ MONDAY = date(2013, 2, 25)
 
 @pytest.fixture
 def clock():
-    return StillClock(1000.0)
+    return FrozenClock(1000.0)
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def client(market, client_of):
 
 @contextmanager
 def provider(*answers):
-    """A provider that gives these answers one after the other, the last one ever after; gives URL and requests."""
+    """A provider that gives these answers in turn and then repeats the last; yields its URL and the requests."""
     requests = []
 
     def respond(request):
@@ -93,7 +95,7 @@ class TestBars:
         assert len(client.range_bars("IBM", date(2000, 3, 1), FRIDAY)) == 3270
         assert market.calls == {"range": 1}
 
-    def test_range_bars_can_be_asked_as_they_were_traded(self, client):
+    def test_range_bars_can_be_fetched_unadjusted(self, client):
         day = date(2005, 2, 25)  # the session before Apple's split
         (raw,) = client.range_bars("AAPL", day, day, adjusted=False)
         (adjusted,) = client.range_bars("AAPL", day, day)
@@ -115,7 +117,7 @@ class TestBars:
         assert client.grouped_bars(date(2012, 12, 25)) == []
         assert client.range_bars("GOOG", date(2012, 10, 29), date(2012, 10, 30)) == []
 
-    def test_bars_come_exactly_as_the_provider_sent_them(self, client, market):
+    def test_bars_are_returned_exactly_as_the_provider_sent_them(self, client, market):
         market.history.put_bar("GOOG", FRIDAY, open=None, high="x", low=-1, close=True, volume=0.5)
         (bar,) = client.range_bars("GOOG", FRIDAY, FRIDAY)
         assert (bar["o"], bar["h"], bar["l"], bar["c"], bar["v"]) == (None, "x", -1, True, 0.5)
@@ -146,16 +148,12 @@ class TestSplits:
         assert market.calls == {"splits": 1}
         assert "ticker" not in market.requests[0][1]
 
-    def test_splits_can_be_asked_of_some_symbols(self, client):
+    def test_splits_can_be_limited_to_some_symbols(self, client):
         assert [split.symbol for split in client.splits(date(2000, 1, 1), FRIDAY, ["MSFT", "GOOG"])] == ["MSFT"]
 
     def test_both_ends_are_included(self, client):
         assert len(client.splits(date(2003, 2, 18), date(2003, 2, 18))) == 1
         assert client.splits(date(2003, 2, 19), date(2005, 2, 27)) == []
-
-    def test_a_split_says_what_became_of_a_share(self):
-        assert str(Split("AAPL", date(2005, 2, 28), 1, 2)) == "AAPL 2:1 on 2005-02-28"
-        assert str(Split("X", date(2020, 1, 2), 10, 1.5)) == "X 1.5:10 on 2020-01-02"
 
     def test_fractions_are_kept(self, client_of):
         item = {"ticker": "X", "execution_date": "2013-03-01", "split_from": 2.5, "split_to": "1"}
@@ -215,12 +213,12 @@ class TestPaging:
         "elsewhere",
         ["http://127.0.0.1:9/next", "https://example.com/next", "//example.com/next", "/next", "file:///etc/hosts", 5],
     )
-    def test_a_page_at_another_host_is_not_asked_for(self, client_of, elsewhere):
+    def test_a_page_at_another_host_is_not_fetched(self, client_of, elsewhere):
         with provider({"status": "OK", "results": [], "next_url": elsewhere}) as (url, requests):
             assert "goes on at another host" in refusal(client_of(url, key=KEY))
         assert len(requests) == 1
 
-    def test_a_page_on_the_same_host_by_another_scheme_is_not_asked_for(self, client_of):
+    def test_a_page_on_the_same_host_by_another_scheme_is_not_fetched(self, client_of):
         answer = lambda url: {"status": "OK", "next_url": url.replace("http:", "https:")}  # noqa: E731
         with provider(answer) as (url, requests):
             assert "goes on at another host" in refusal(client_of(url, key=KEY))
@@ -284,7 +282,7 @@ class TestAnswers:
             (501, "(501, "),
         ],
     )
-    def test_a_refusal_is_told_at_once_with_what_to_do(self, client_of, clock, status, said):
+    def test_a_refusal_is_raised_at_once_with_what_to_do(self, client_of, clock, status, said):
         body = json.dumps({"status": "ERROR", "error": "so\nit is"}).encode()
         with provider(Reply(status, body, {"Content-Type": "application/json"})) as (url, requests):
             message = refusal(client_of(url, key=KEY), CredentialsError if status == 401 else ApiError)
@@ -335,18 +333,18 @@ class TestKey:
 
 class TestRetries:
     @pytest.mark.parametrize("status", [413, 429, 499, 500, 502, 503, 504])
-    def test_a_passing_failure_is_overcome(self, client, market, clock, status):
+    def test_a_transient_failure_is_retried(self, client, market, clock, status):
         market.fail_next(*[Fault(status=status)] * (ATTEMPTS - 1))
         assert len(client.range_bars("GOOG", MONDAY, FRIDAY)) == 5
         assert market.calls == {"failed": ATTEMPTS - 1, "range": 1}
         assert len(clock.slept) == ATTEMPTS - 1
 
-    def test_a_dropped_connection_is_overcome(self, client, market, clock):
+    def test_a_dropped_connection_is_retried(self, client, market, clock):
         market.fail_next(Fault(disconnect=True), Fault(disconnect=True))
         assert len(client.grouped_bars(FRIDAY)) == 5
         assert market.calls == {"failed": 2, "grouped": 1}
 
-    def test_a_connection_that_was_dropped_while_idle_is_overcome(self, client, market):
+    def test_a_connection_that_was_dropped_while_idle_is_replaced(self, client, market):
         client.grouped_bars(FRIDAY)
         market.fail_next(Fault(disconnect=True))
         assert len(client.grouped_bars(FRIDAY)) == 5
@@ -398,32 +396,32 @@ class TestRetries:
             server.shutdown(socket.SHUT_RDWR)
         assert "did not answer /v2/aggs/ticker/GOOG" in message
 
-    def test_pauses_grow_but_not_for_ever(self, client, market, clock):
+    def test_backoff_grows_up_to_a_limit(self, client, market, clock):
         for _ in range(30):
             market.fail_next(*[Fault(status=500)] * (ATTEMPTS - 1))
             client.grouped_bars(FRIDAY)
         pauses = [clock.slept[attempt :: ATTEMPTS - 1] for attempt in range(ATTEMPTS - 1)]
         assert all(0 < pause <= BACKOFF_MAX for pause in clock.slept)
         assert all(max(pause) < max(later) for pause, later in pairwise(pauses))
-        assert len(set(pauses[0])) > 20, "pauses are random, so that many clients do not return at once"
+        assert len(set(pauses[0])) > 20, "the backoff has no jitter"
 
-    def test_the_provider_says_how_long_to_wait(self, client, market, clock):
+    def test_retry_after_sets_the_pause(self, client, market, clock):
         market.fail_next(Fault(status=429, headers={"Retry-After": "13"}))
         client.grouped_bars(FRIDAY)
         assert clock.slept == [13]
 
-    def test_the_provider_is_not_believed_too_long_a_wait(self, client, market, clock):
+    def test_a_very_long_retry_after_is_capped(self, client, market, clock):
         market.fail_next(Fault(status=429, headers={"Retry-After": "86400"}))
         client.grouped_bars(FRIDAY)
         assert clock.slept == [LONGEST_PAUSE]
 
-    def test_a_wait_until_a_moment_that_has_passed_is_none(self, client, market, clock):
+    def test_a_retry_after_in_the_past_is_no_pause(self, client, market, clock):
         market.fail_next(Fault(status=503, headers={"Retry-After": "Fri, 01 Mar 2013 21:00:00 GMT"}))
         client.grouped_bars(FRIDAY)
         assert clock.slept == []
 
     @pytest.mark.parametrize("pause", ["soon", "-5", "1.5", "", "9" * 400])
-    def test_a_wait_that_cannot_be_read_is_a_usual_one(self, client, market, clock, pause):
+    def test_an_unreadable_retry_after_gives_the_usual_backoff(self, client, market, clock, pause):
         market.fail_next(Fault(status=503, headers={"Retry-After": pause}))
         client.grouped_bars(FRIDAY)
         (slept,) = clock.slept
@@ -440,10 +438,10 @@ class TestRetries:
         client.grouped_bars(FRIDAY)
         assert clock.slept == [60]
 
-    def test_a_refused_call_is_asked_again_when_the_plan_allows_it(self, client_of, clock):
+    def test_a_call_over_the_limit_is_retried_when_the_plan_allows_it(self, client_of, clock):
         history = PriceHistory.recorded()
         with MarketServer(history, today=date(2013, 3, 2), calls_per_minute=5, clock=clock.monotonic) as market:
-            client = client_of(market.url)  # thinks that it has no limit
+            client = client_of(market.url)  # does not know of the limit
             for _ in range(12):
                 assert len(client.grouped_bars(FRIDAY)) == 5
         assert market.calls["grouped"] == 12
@@ -484,7 +482,7 @@ class TestDeadline:
 
 class TestRateLimiter:
     def taken(self, clock, calls, calls_per_minute, *, between=0.0):
-        """The moments at which calls are let through."""
+        """The times at which calls are admitted."""
         limiter = RateLimiter(calls_per_minute, Deadline(None, clock))
         moments = []
         for _ in range(calls):
@@ -493,14 +491,14 @@ class TestRateLimiter:
             clock.now += between
         return moments
 
-    def test_a_run_starts_with_a_burst_and_then_keeps_the_pace(self, clock):
+    def test_calls_start_with_a_burst_and_then_keep_the_pace(self, clock):
         assert self.taken(clock, 12, 5) == [0] * 5 + [60] * 5 + [120] * 2
 
     def test_zero_is_unlimited(self, clock):
         assert self.taken(clock, 1000, 0) == [0] * 1000
         assert clock.slept == []
 
-    def test_five_hundred_calls_at_five_a_minute_take_at_most_a_hundred_minutes(self, clock):
+    def test_500_calls_at_5_per_minute_take_at_most_100_minutes(self, clock):
         assert self.taken(clock, 500, 5)[-1] <= 100 * 60
 
     @pytest.mark.parametrize("calls_per_minute", [1, 2, 5, 7, 100])
@@ -510,6 +508,6 @@ class TestRateLimiter:
         for first, after in zip(moments, moments[calls_per_minute:], strict=False):
             assert after - first >= 60 - 1e-6
 
-    def test_who_is_slower_than_the_plan_never_waits(self, clock):
+    def test_calls_slower_than_the_plan_never_wait(self, clock):
         self.taken(clock, 50, 5, between=12.5)
         assert clock.slept == []

@@ -1,4 +1,4 @@
-"""A cold start pays for nothing that the job does not need."""
+"""A cold start imports nothing that its job does not need."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def loaded() -> set[str]:
 
 
 @pytest.mark.parametrize("module", LATE)
-def test_importing_the_handler_leaves_this_for_later(loaded: set[str], module: str) -> None:
+def test_importing_the_handler_does_not_import(loaded: set[str], module: str) -> None:
     assert module not in loaded, LATE[module]
 
 
@@ -42,5 +42,5 @@ def test_importing_the_handler_leaves_this_for_later(loaded: set[str], module: s
     "module",
     ["pipeline.loader", "domain.planner", "pipeline.splits", "reporting", "report.charts", "report.delivery"],
 )
-def test_importing_the_handler_loads_no_single_jobs_modules(loaded: set[str], module: str) -> None:
+def test_importing_the_handler_imports_no_module_of_a_single_job(loaded: set[str], module: str) -> None:
     assert module not in loaded

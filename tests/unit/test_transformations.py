@@ -1,4 +1,4 @@
-"""Metrics are the exact decimals', whatever the prices, the order and what is stored already."""
+"""Metrics equal exact decimal arithmetic, whatever the prices, their order and what is stored already."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ NUMBERS = ("open", "high", "low", "close", "volume")
 EMPTY = pd.DataFrame({"symbol": pd.Series(dtype="str"), "date": pd.Series(dtype="datetime64[s]"), "close": []})
 
 prices = st.decimals(Decimal("0.1"), Decimal(500_000), places=4) | st.decimals(Decimal("0.1"), Decimal(9), places=4)
-# Closes of the form n * 2^k cents make true ties at the sixth decimal: 0.01 / 1.28 * 100 = 0.78125, / 12.8 = 0.078125 …
+# Closes of n * 2^k cents make exact ties at the sixth decimal: 0.01 / 1.28 * 100 = 0.78125, / 12.8 = 0.078125 …
 ties = st.builds(lambda n, k: Decimal(n * 2**k) / 100, st.integers(1, 9), st.integers(7, 14))
 
 
 def bars_of(histories: dict[str, list[tuple[Decimal, Decimal]]]) -> list[Bar]:
-    """Bars whose close and spread are given, one a day."""
+    """Bars of the given closes and spreads, one per day."""
     return [
         Bar(symbol, DAY + timedelta(days=n), close, close + spread, close, close, Decimal(100))
         for symbol, history in histories.items()
@@ -58,7 +58,7 @@ def values(rows: pd.DataFrame, name: str) -> list[Decimal | None]:
     ),
     st.randoms(),
 )
-def test_metrics_are_the_exact_decimals_in_any_order(histories: dict[str, Any], random: Any) -> None:
+def test_metrics_equal_exact_decimals_in_any_order(histories: dict[str, Any], random: Any) -> None:
     bars = bars_of(histories)
     expected = oracle.table(bars)
     random.shuffle(bars)
@@ -100,7 +100,7 @@ def test_a_bar_that_is_stored_already_is_counted_and_replaced() -> None:
     assert restated.empty
 
 
-def test_whole_histories_agree_across_the_blocks_they_are_computed_in() -> None:
+def test_metrics_are_right_across_the_blocks_they_are_computed_in() -> None:
     rng = np.random.default_rng(1)
     closes = np.round(rng.uniform(1, 900, 40_000), 2)
     code = np.repeat(np.arange(40), 1_000)
@@ -183,7 +183,7 @@ def test_a_week_without_trades_has_no_rows() -> None:
     assert weekly_performance(nothing, pd.Timestamp(DAY)).empty
 
 
-def test_on_the_recorded_prices_metrics_are_those_of_decimal_arithmetic() -> None:
+def test_metrics_of_the_recorded_prices_equal_decimal_arithmetic() -> None:
     bars = oracle.adjusted(oracle.recorded_bars(), date(2013, 3, 2))
     expected = oracle.table(bars)
 
@@ -235,7 +235,7 @@ def test_only_stored_bars_after_a_new_one_of_their_symbol_are_restated() -> None
     assert present == 0
 
 
-def test_a_bar_before_all_others_takes_the_nulls_with_it() -> None:
+def test_a_bar_before_all_others_moves_the_nulls_back() -> None:
     bars = bars_of({"A": [(Decimal(n), Decimal(1)) for n in range(10, 17)]})
 
     rows, restated, _ = add_metrics(clean(frame(bars[:1])), frame(bars[1:])[["symbol", "date", "close"]])
@@ -253,12 +253,14 @@ def test_no_bars_have_no_metrics_and_restate_nothing() -> None:
         assert {"volatility", "rolling_avg", "daily_pct_change"} <= set(rows.columns)
 
 
-def test_the_week_of_the_recorded_prices_is_that_of_exact_arithmetic() -> None:
+def test_the_week_of_the_recorded_prices_equals_exact_arithmetic() -> None:
     every = oracle.table(oracle.adjusted(oracle.recorded_bars(), date(2013, 3, 2)))
     symbols = ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
     rows = {symbol: [row for row in every if row.symbol == symbol][-30:] for symbol in symbols}
     kept = [row for symbol in symbols for row in rows[symbol]]
-    table = frame([Bar(*row[:7]) for row in kept]).assign(volatility=[float(row.volatility) for row in kept])
+    table = frame([Bar(*row[:6], Decimal(row.volume)) for row in kept]).assign(
+        volatility=[float(row.volatility) for row in kept]
+    )
 
     performance = weekly_performance(table, pd.Timestamp("2013-02-25"))
 

@@ -1,3 +1,5 @@
+"""Sessions, weeks and timestamps of the New York Stock Exchange."""
+
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np

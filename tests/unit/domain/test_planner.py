@@ -1,3 +1,5 @@
+"""A plan makes the fewest calls that fetch what is missing."""
+
 from collections import Counter
 from datetime import date
 from itertools import product
@@ -30,8 +32,8 @@ def kinds(calls):
     return counted[RangeCall], counted[GroupedCall]
 
 
-def brought(calls, symbols, sessions):
-    """Which pairs the calls bring."""
+def fetched(calls, symbols, sessions):
+    """The pairs that the calls fetch."""
     grid = np.zeros((len(symbols), len(sessions)), dtype=bool)
     for call in calls:
         columns = [call.first <= session <= call.last for session in sessions]
@@ -43,7 +45,7 @@ def brought(calls, symbols, sessions):
 
 
 def matching_size(edges):
-    """The size of a maximum matching by networkx: by Kőnig's theorem, that of a minimum vertex cover."""
+    """The size of a maximum matching by networkx, which by Kőnig's theorem is that of a minimum vertex cover."""
     rows, columns = np.nonzero(edges)
     if not len(rows):
         return 0
@@ -56,7 +58,7 @@ def matching_size(edges):
 
 
 def smallest_covers(edges):
-    """By trying them all: the size of the smallest covers, and the most rows that one of them has."""
+    """The size of the smallest covers, and the most rows that one of them has, by trying all covers."""
     covers = []
     for chosen in product([False, True], repeat=edges.shape[0]):
         rows = np.array(chosen, dtype=bool)
@@ -80,7 +82,7 @@ def assert_covers(edges, rows, columns):
 
 
 class TestMinimumCover:
-    def test_it_is_the_smallest_with_the_most_rows_of_all_that_exist_on_thousands_of_grids(self):
+    def test_it_is_the_smallest_cover_with_the_most_rows_on_thousands_of_grids(self):
         for edges in random_grids(2_000, largest=5, seed=1):
             rows, columns = minimum_cover(edges)
             assert_covers(edges, rows, columns)
@@ -102,7 +104,7 @@ class TestMinimumCover:
             assert rows.sum() + columns.sum() == matching_size(edges)
 
     @given(edges=npst.arrays(bool, npst.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=7)))
-    def test_it_is_the_same_size_whichever_way_the_grid_lies(self, edges):
+    def test_a_transposed_grid_has_a_cover_of_the_same_size(self, edges):
         upright, lying = minimum_cover(edges), minimum_cover(edges.T)
         assert sum(part.sum() for part in upright) == sum(part.sum() for part in lying)
 
@@ -117,7 +119,7 @@ class TestMinimumCover:
         rows, columns = minimum_cover(edges)
         assert (np.flatnonzero(rows).tolist(), columns.any()) == ([2], False)
 
-    def test_the_grid_is_left_as_it_was(self):
+    def test_the_grid_is_not_changed(self):
         edges = np.eye(4, dtype=bool)
         minimum_cover(edges)
         assert (edges == np.eye(4, dtype=bool)).all()
@@ -148,7 +150,7 @@ class TestPlan:
         sessions = SESSIONS[-70:]
         assert plan_calls(["GOOG"], sessions, missing) == [RangeCall("GOOG", sessions[10], sessions[40])]
 
-    def test_a_range_does_not_reach_over_what_grouped_calls_bring_at_its_ends(self):
+    def test_a_range_ends_where_grouped_calls_fetch_the_rest(self):
         symbols, sessions = SYMBOLS[:5], SESSIONS[-70:]
         missing = np.zeros((5, 70), dtype=bool)
         missing[:, [0, 69]] = True
@@ -169,7 +171,7 @@ class TestPlan:
             GroupedCall(sessions[-1]),
         ]
 
-    def test_a_missed_week_of_five_symbols_is_asked_by_symbol_as_that_is_smaller(self):
+    def test_a_missed_week_of_five_symbols_is_fetched_by_symbol_as_that_is_smaller(self):
         assert kinds(plan_calls(*all_missing(5, 5))) == (5, 0)
         assert kinds(plan_calls(*all_missing(5, 4))) == (0, 4)
 
@@ -177,7 +179,7 @@ class TestPlan:
         symbols, sessions, missing = all_missing(5, 70)
         assert plan_calls(symbols, sessions, ~missing) == []
 
-    def test_the_whole_market_is_asked_by_session(self):
+    def test_the_whole_market_is_fetched_by_session(self):
         sessions = SESSIONS[-3:]
         missing = np.array([[True, False, True]])
         assert plan_calls(["*"], sessions, missing) == [GroupedCall(sessions[0]), GroupedCall(sessions[2])]
@@ -185,7 +187,7 @@ class TestPlan:
     def test_the_whole_market_for_one_session_is_never_a_range(self):
         assert plan_calls(["*"], SESSIONS[-1:], np.array([[True]])) == [GroupedCall(SESSIONS[-1])]
 
-    def test_what_the_whole_market_brings_is_not_asked_again(self):
+    def test_what_a_whole_market_call_fetches_is_not_fetched_again(self):
         sessions = SESSIONS[-4:]
         missing = np.array([[True, True, False, False], [True, True, True, True], [False, True, False, False]])
         assert plan_calls(["*", "GOOG", "MSFT"], sessions, missing) == [
@@ -194,7 +196,7 @@ class TestPlan:
             RangeCall("GOOG", sessions[2], sessions[3]),
         ]
 
-    def test_calls_go_from_the_oldest_session_on(self):
+    def test_calls_are_ordered_by_session(self):
         for missing in random_grids(200, largest=8, seed=4):
             calls = plan_calls(SYMBOLS[: len(missing)], SESSIONS[: missing.shape[1]], missing)
             assert [call.first for call in calls] == sorted(call.first for call in calls)
@@ -209,24 +211,24 @@ class TestPlan:
         missing=npst.arrays(bool, npst.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=7)),
         whole_market=st.booleans(),
     )
-    def test_a_plan_brings_every_missing_pair_by_the_fewest_calls(self, missing, whole_market):
+    def test_a_plan_fetches_every_missing_pair_in_the_fewest_calls(self, missing, whole_market):
         symbols, sessions = SYMBOLS[: len(missing)], SESSIONS[: missing.shape[1]]
         if whole_market:
             symbols = ["*", *symbols[1:]]
         calls = plan_calls(symbols, sessions, missing)
         assert len(set(calls)) == len(calls)
-        assert not (missing & ~brought(calls, symbols, sessions)).any()
+        assert not (missing & ~fetched(calls, symbols, sessions)).any()
         assert "*" not in {call.symbol for call in calls if isinstance(call, RangeCall)}
         forced = missing[0] if whole_market else np.zeros(len(sessions), dtype=bool)
         assert len(calls) == forced.sum() + matching_size(missing & ~forced)
 
-    def test_what_a_call_brings_can_be_told(self):
+    def test_a_call_prints_what_it_fetches(self):
         assert str(RangeCall("GOOG", day("2013-02-25"), day("2013-03-01"))) == "GOOG from 2013-02-25 to 2013-03-01"
         assert str(GroupedCall(day("2013-03-01"))) == "all symbols on 2013-03-01"
 
 
 def weighted_matching_size(missing):
-    """The size of a maximum matching by networkx' maximum flow, equal rows and equal columns taken together."""
+    """The size of a maximum matching by networkx' maximum flow, with equal rows and equal columns merged."""
     _, place, many = np.unique(missing, axis=0, return_index=True, return_counts=True)
     missing, row_capacity = missing[place], many
     _, place, many = np.unique(missing, axis=1, return_index=True, return_counts=True)

@@ -1,3 +1,5 @@
+"""Every bar that the provider sends is either accepted or rejected with a reason."""
+
 import json
 import math
 from datetime import UTC, date, datetime
@@ -173,7 +175,7 @@ class TestReasons:
             assert json.loads(rejected.bar) == wrong
 
     def test_the_first_rule_that_a_bar_breaks_is_its_reason(self):
-        breaks = [
+        breaks: list[tuple[str, dict]] = [
             ("its symbol is not text", {"T": ""}),
             ("its timestamp is missing", {"t": None}),
             ("its open is missing", {"o": None}),

@@ -1,10 +1,11 @@
-"""Responses come in batches worth a transaction, one is prefetched, and a failure loses none that came."""
+"""Responses are batched for transactions, one is prefetched, and a failure loses none that arrived before it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, timedelta
-from threading import Event, Lock
+from threading import Condition
+from typing import Any
 
 import pytest
 
@@ -14,24 +15,26 @@ from domain.errors import ApiError, CredentialsError, TimeUpError
 from domain.models import no_progress
 from domain.planner import Call, GroupedCall, RangeCall
 from pipeline.fetcher import BATCH_ROWS, BATCH_SECONDS, Response, fetch_batches
-from tests.support.clocks import StillClock
+from tests.support.clocks import FrozenClock
 
 SESSIONS = last_sessions(20, date(2013, 3, 2))
 
 
 class Provider:
-    """Answers each call with as many bars as a test wants, and remembers what was asked."""
+    """Answers each call with a given number of bars, and records what was asked for."""
 
-    def __init__(self, clock: StillClock, symbols: int = 10, seconds: float = 0.0) -> None:
+    def __init__(self, clock: FrozenClock, symbols: int = 10, seconds: float = 0.0) -> None:
         self.asked: list[date] = []
         self.is_ready = True
         self.fails_at: dict[date, Exception] = {}
-        self._lock, self._clock, self._symbols, self._seconds = Lock(), clock, symbols, seconds
+        self.called = Condition()
+        self._clock, self._symbols, self._seconds = clock, symbols, seconds
 
     def grouped_bars(self, session: date) -> list[dict]:
-        with self._lock:
+        with self.called:
             self.asked.append(session)
             self._clock.now += self._seconds
+            self.called.notify_all()
         if session in self.fails_at:
             raise self.fails_at[session]
         return [self._bar(session, f"S{n}") for n in range(self._symbols)]
@@ -46,20 +49,20 @@ class Provider:
 
 
 @pytest.fixture
-def clock() -> StillClock:
-    return StillClock()
+def clock() -> FrozenClock:
+    return FrozenClock()
 
 
 def batches(
     provider: Provider,
     calls: list[Call],
-    clock: StillClock,
+    clock: FrozenClock,
     *,
     seconds: float | None = None,
     symbols: tuple[str, ...] = ("*",),
     used: Callable[[list[Response]], None] = lambda _: None,
 ) -> list[list[date]]:
-    """The first session of each answer, batch by batch; `used` is called with each batch, as a commit would be."""
+    """The first session of each response, batch by batch; `used` stands for the commit of a batch."""
     taken: list[list[date]] = []
     deadline = Deadline(seconds, clock, reserve=0)
     for batch in fetch_batches(provider, calls, symbols, deadline=deadline, progress=no_progress):  # type: ignore[arg-type]
@@ -68,11 +71,11 @@ def batches(
     return taken
 
 
-def test_small_answers_share_one_transaction(clock: StillClock) -> None:
+def test_small_responses_share_one_batch(clock: FrozenClock) -> None:
     assert batches(Provider(clock), [GroupedCall(day) for day in SESSIONS], clock) == [SESSIONS]
 
 
-def test_a_chunk_ends_once_it_is_large(clock: StillClock) -> None:
+def test_a_batch_ends_once_it_is_large(clock: FrozenClock) -> None:
     provider = Provider(clock, symbols=BATCH_ROWS // 2)
 
     taken = batches(provider, [GroupedCall(day) for day in SESSIONS[:5]], clock)
@@ -80,18 +83,19 @@ def test_a_chunk_ends_once_it_is_large(clock: StillClock) -> None:
     assert taken == [SESSIONS[:2], SESSIONS[2:4], SESSIONS[4:5]]
 
 
-def test_a_hole_far_back_is_not_taken_together_with_the_latest_session(clock: StillClock) -> None:
-    """What is stored between two sessions of a symbol is read with them."""
+def test_a_gap_far_back_is_not_batched_with_the_latest_session(clock: FrozenClock) -> None:
+    """A commit reads all stored rows between the sessions of its batch."""
     provider = Provider(clock, symbols=BATCH_ROWS // 10)
     holes = [SESSIONS[0], SESSIONS[1], SESSIONS[15], SESSIONS[16]]
 
     assert batches(provider, [GroupedCall(day) for day in holes], clock) == [holes[:2], holes[2:]]
 
 
-def test_a_bar_without_a_symbol_is_left_to_the_judge(clock: StillClock) -> None:
+def test_a_bar_without_a_symbol_is_left_to_validation(clock: FrozenClock) -> None:
     provider = Provider(clock, symbols=2)
     whole = provider.grouped_bars
-    provider.grouped_bars = lambda day: [*whole(day), {"T": ["S1"]}, {"o": 1.0}, 7]  # type: ignore[method-assign]
+    odd: list[Any] = [{"T": ["S1"]}, {"o": 1.0}, 7]
+    provider.grouped_bars = lambda session: [*whole(session), *odd]  # type: ignore[method-assign]
     rejected: list[str] = []
 
     batches(
@@ -105,7 +109,7 @@ def test_a_bar_without_a_symbol_is_left_to_the_judge(clock: StillClock) -> None:
     assert rejected == ["its symbol is not text of 1 to 10 ASCII characters"] * 3
 
 
-def test_a_chunk_ends_once_it_is_old(clock: StillClock) -> None:
+def test_a_batch_ends_once_it_is_old(clock: FrozenClock) -> None:
     provider = Provider(clock, seconds=BATCH_SECONDS / 2 + 0.1)
 
     taken = batches(provider, [GroupedCall(day) for day in SESSIONS[:6]], clock)
@@ -114,14 +118,14 @@ def test_a_chunk_ends_once_it_is_old(clock: StillClock) -> None:
     assert [day for batch in taken for day in batch] == SESSIONS[:6]
 
 
-def test_what_came_is_given_out_before_anybody_waits_for_the_plans_limit(clock: StillClock) -> None:
+def test_a_batch_is_yielded_before_a_wait_for_the_plans_limit(clock: FrozenClock) -> None:
     provider = Provider(clock)
     provider.is_ready = False
 
     assert batches(provider, [GroupedCall(day) for day in SESSIONS[:3]], clock) == [[day] for day in SESSIONS[:3]]
 
 
-def test_a_restatement_is_alone_and_nothing_is_fetched_beside_it(clock: StillClock) -> None:
+def test_a_restatement_is_a_batch_of_its_own_and_nothing_is_prefetched_beside_it(clock: FrozenClock) -> None:
     provider = Provider(clock)
     restatement = RangeCall("IBM", SESSIONS[1], SESSIONS[5], restates=True)
     calls: list[Call] = [GroupedCall(SESSIONS[0]), restatement, GroupedCall(SESSIONS[6]), GroupedCall(SESSIONS[7])]
@@ -133,13 +137,15 @@ def test_a_restatement_is_alone_and_nothing_is_fetched_beside_it(clock: StillClo
     assert asked_by_then[1] == 2
 
 
-def test_one_answer_and_no_more_is_fetched_while_a_chunk_is_committed(clock: StillClock) -> None:
+def test_one_response_and_no_more_is_prefetched_while_a_batch_is_committed(clock: FrozenClock) -> None:
     provider = Provider(clock, symbols=BATCH_ROWS)
-    fetched_ahead = Event()
     ahead: list[int] = []
 
     def commit(batch: list[Response]) -> None:
-        fetched_ahead.wait(0.05)  # long enough for a fetch that should not be made
+        expected = min(len(ahead) + 2, 4)
+        with provider.called:
+            assert provider.called.wait_for(lambda: len(provider.asked) >= expected, timeout=10)
+            provider.called.wait_for(lambda: len(provider.asked) > expected, timeout=0.05)  # must not happen
         ahead.append(len(provider.asked))
 
     batches(provider, [GroupedCall(day) for day in SESSIONS[:4]], clock, used=commit)
@@ -148,7 +154,7 @@ def test_one_answer_and_no_more_is_fetched_while_a_chunk_is_committed(clock: Sti
 
 
 @pytest.mark.parametrize("error", [ApiError("failed"), CredentialsError("refused"), TimeUpError("no time")])
-def test_what_came_before_a_failure_is_given_out_first(clock: StillClock, error: Exception) -> None:
+def test_responses_before_a_failure_are_yielded_first(clock: FrozenClock, error: Exception) -> None:
     provider = Provider(clock)
     provider.fails_at[SESSIONS[3]] = error
     taken: list[date] = []
@@ -164,7 +170,7 @@ def test_what_came_before_a_failure_is_given_out_first(clock: StillClock, error:
     assert taken == SESSIONS[:3]
 
 
-def test_a_chunk_that_would_not_fit_into_the_time_left_is_not_begun(clock: StillClock) -> None:
+def test_a_batch_that_would_not_fit_into_the_time_left_is_not_started(clock: FrozenClock) -> None:
     provider = Provider(clock, symbols=BATCH_ROWS)
     taken: list[date] = []
 
@@ -176,10 +182,10 @@ def test_a_chunk_that_would_not_fit_into_the_time_left_is_not_begun(clock: Still
         batches(provider, [GroupedCall(day) for day in SESSIONS], clock, seconds=70, used=commit)
 
     assert taken == SESSIONS[:3]
-    assert provider.asked == SESSIONS[:3]  # no answer was thrown away
+    assert provider.asked == SESSIONS[:3]  # no response was thrown away
 
 
-def test_only_the_symbols_that_were_asked_for_are_kept(clock: StillClock) -> None:
+def test_only_the_symbols_that_were_asked_for_are_kept(clock: FrozenClock) -> None:
     kept: list[str] = []
 
     batches(
@@ -193,7 +199,7 @@ def test_only_the_symbols_that_were_asked_for_are_kept(clock: StillClock) -> Non
     assert kept == ["S3", "S7"]
 
 
-def test_an_answer_says_whether_the_provider_sent_anything(clock: StillClock) -> None:
+def test_a_response_tells_whether_the_provider_sent_any_bar(clock: FrozenClock) -> None:
     found: list[bool] = []
 
     for symbols in (0, 3):

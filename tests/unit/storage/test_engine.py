@@ -1,4 +1,4 @@
-"""Connections over TCP and TLS settings, against a real PostgreSQL behind a relay that a test can cut."""
+"""Connections over TCP, TLS settings and transactions, against a real PostgreSQL behind a proxy that a test can cut."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from domain.errors import ConfigError, DataError
 from storage.engine import open_engine, redacted_url, transaction
-from tests.support.tcp_proxy import Relay
+from tests.support.tcp_proxy import TcpProxy
 
 
 def test_a_server_is_reached_over_tcp(tcp_url: str) -> None:
@@ -17,25 +17,25 @@ def test_a_server_is_reached_over_tcp(tcp_url: str) -> None:
         assert connection.execute(text("SELECT 1")).scalar() == 1
 
 
-def test_a_connection_that_died_while_the_container_slept_is_replaced(tcp_url: str, relay: Relay) -> None:
+def test_a_connection_that_was_dropped_while_idle_is_replaced(tcp_url: str, proxy: TcpProxy) -> None:
     with transaction(open_engine(tcp_url)) as connection:
         first = connection.execute(text("SELECT pg_backend_pid()")).scalar()
-    relay.cut()
+    proxy.cut()
 
     with transaction(open_engine(tcp_url)) as connection:
         assert connection.execute(text("SELECT pg_backend_pid()")).scalar() != first
 
 
-def test_a_connection_that_dies_inside_a_transaction_is_one_line(tcp_url: str, relay: Relay) -> None:
+def test_a_connection_that_dies_inside_a_transaction_is_one_line(tcp_url: str, proxy: TcpProxy) -> None:
     with pytest.raises(DataError, match=r"^PostgreSQL at 127\.0\.0\.1:\d+/") as caught:
         with transaction(open_engine(tcp_url)) as connection:
             connection.execute(text("SELECT 1"))
-            relay.cut()
+            proxy.cut()
             connection.execute(text("SELECT 1"))
     assert "\n" not in str(caught.value)
 
 
-def test_tls_is_demanded_when_the_url_says_so(tcp_url: str) -> None:
+def test_sslmode_require_refuses_a_server_without_tls(tcp_url: str) -> None:
     with pytest.raises(DataError, match=r"SSL|TLS"), transaction(open_engine(f"{tcp_url}?sslmode=require")):
         raise AssertionError("an unencrypted connection was made")
 
@@ -70,7 +70,7 @@ def test_a_bad_url_is_one_line_that_names_what_is_valid(url: str, message: str) 
     assert "hidden-word" not in str(caught.value)
 
 
-def test_a_place_is_described_without_user_and_password() -> None:
+def test_a_redacted_url_has_no_user_and_no_password() -> None:
     assert (
         redacted_url(open_engine("postgresql://me:hidden@db.example.com/prices"))
         == "PostgreSQL at db.example.com:5432/prices"
@@ -88,7 +88,7 @@ def test_a_transaction_is_all_or_nothing(database_url: str) -> None:
         assert connection.execute(text("SELECT count(*) FROM kept")).scalar() == 0
 
 
-def test_a_sqlite_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_sqlite_file_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path}/no-such-folder/prices.db")
     with pytest.raises(DataError, match=r"^SQLite file .*no-such-folder/prices.db: unable to open database file$"):
         with transaction(engine):
