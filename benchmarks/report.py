@@ -69,7 +69,7 @@ def load(history: PriceHistory, url: str, symbols: str) -> None:
         handler({"job_type": "initialize", "as_of": AS_OF, "sessions": SESSIONS})
 
 
-def send_report() -> dict[str, Any]:
+def send_report() -> Any:
     """Send the weekly report."""
     return handler({"job_type": "weekly_report", "as_of": AS_OF, "force": True})
 
