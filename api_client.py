@@ -1,8 +1,7 @@
 """Polygon (named Massive since 2025): daily bars and splits over HTTP, paced, retried, paged and with typed errors.
 
-What comes in: symbols and sessions. What goes out: bars exactly as the provider sent them (``o h l c v t``, and ``T``
-for grouped ones), and splits. The key travels in the ``Authorization`` header only. This module never judges a bar,
-never computes on one, and never waits past the invocation's deadline.
+Bars are returned as the provider sent them (``o h l c v t``, and ``T`` in grouped answers). The key is sent in the
+``Authorization`` header only, and no call waits past the invocation's deadline.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
 from typing import Any
@@ -26,9 +25,10 @@ from urllib3.exceptions import InvalidHeader
 from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
-from domain.clock import Deadline
-from domain.errors import ApiError, CredentialsError
-from domain.models import Split
+from domain.clock import Clock, Deadline
+from domain.errors import ApiError, CredentialsError, EnvelopeError, OutOfPlanError, StockTrackerError
+from domain.models import RejectedBar, Split
+from domain.validation import SYMBOL
 
 logger = logging.getLogger(f"stock_tracker.{__name__}")
 
@@ -42,30 +42,36 @@ LONGEST_PAUSE = 120.0  # seconds of Retry-After that are believed
 RETRIED_STATUSES = (413, 429, 499, 500, 502, 503, 504)  # those that the provider's own client retries
 USABLE_STATUSES = ("OK", "DELAYED")
 MINUTE = 60.0
+PROVIDER_HOSTS = ("api.massive.com", "api.polygon.io")  # both are the provider's
+REFUSALS: dict[int, type[StockTrackerError]] = {401: CredentialsError, 403: OutOfPlanError}
 
 Bar = dict[str, Any]
 
+_SPENT: dict[tuple[str, str, int, Clock], deque[float]] = {}
+"""When the last tokens of each plan were spent, shared by all clients of this process."""
+
 
 class RateLimiter:
-    """A bucket of `calls_per_minute` tokens, each of which comes back one minute after it was spent.
+    """A bucket of tokens, each of which comes back one minute after it was spent.
 
-    So a run starts with a burst, and no 60 seconds ever hold more calls than the plan allows.
+    A run starts with a burst, and no 60 seconds ever hold more calls than the plan allows.
 
     Parameters
     ----------
-    calls_per_minute : int
-        0 is unlimited.
+    spent : collections.deque of float
+        When the last tokens were spent, in seconds of the deadline's clock. Its ``maxlen`` is the number of tokens,
+        0 for no limit.
     deadline : Deadline
-        Waits, or refuses to.
+        No wait reaches past it.
     """
 
-    def __init__(self, calls_per_minute: int, deadline: Deadline) -> None:
+    def __init__(self, spent: deque[float], deadline: Deadline) -> None:
         self._deadline = deadline
-        self._spent: deque[float] = deque(maxlen=calls_per_minute)
+        self._spent = spent
 
     @property
     def is_ready(self) -> bool:
-        """Whether a token is there to be spent."""
+        """Whether a token can be spent at once."""
         if self._spent.maxlen == 0 or len(self._spent) < (self._spent.maxlen or 0):
             return True
         return self._spent[0] + MINUTE <= self._deadline.clock.monotonic()
@@ -82,12 +88,12 @@ class RateLimiter:
             return
         if len(self._spent) == self._spent.maxlen:
             wait = self._spent[0] + MINUTE - self._deadline.clock.monotonic()
-            self._deadline.sleep(wait, f"the plan's limit of {self._spent.maxlen} calls a minute")
+            self._deadline.sleep(wait, f"the plan's limit of {self._spent.maxlen} calls per minute")
         self._spent.append(self._deadline.clock.monotonic())
 
 
 class _Retry(Retry):
-    """urllib3's retries, which here wait on the invocation's clock, jitter fully, and count as calls."""
+    """urllib3's retries, made to wait on the invocation's clock, with full jitter, and to count as calls."""
 
     deadline: Deadline
     limiter: RateLimiter
@@ -107,7 +113,7 @@ class _Retry(Retry):
         if response is not None:
             try:
                 pause = self.get_retry_after(response)
-            except InvalidHeader:  # not a number of seconds, not a date: back off as without it
+            except InvalidHeader:  # neither seconds nor a date: back off as without it
                 pause = None
         if pause is None and response is not None and response.status == requests.codes.too_many_requests:
             pause = MINUTE / (ATTEMPTS - 1)  # all attempts together reach into the plan's next minute
@@ -128,7 +134,7 @@ class _BearerAuth(AuthBase):
 
 
 class PolygonClient:
-    """The provider, for one run.
+    """A client of the provider for one run.
 
     Parameters
     ----------
@@ -136,7 +142,7 @@ class PolygonClient:
         Such as ``https://api.massive.com``.
     api_key : str
     calls_per_minute : int
-        The plan's limit; 0 is unlimited.
+        The plan's limit, shared by all clients of this process; 0 is unlimited.
     deadline : Deadline
         No wait reaches past it.
 
@@ -149,7 +155,8 @@ class PolygonClient:
     def __init__(self, *, base_url: str, api_key: str, calls_per_minute: int, deadline: Deadline) -> None:
         self.calls = 0
         self._base_url = base_url
-        self._limiter = RateLimiter(calls_per_minute, deadline)
+        plan = (base_url, api_key, calls_per_minute, deadline.clock)
+        self._limiter = RateLimiter(_SPENT.setdefault(plan, deque(maxlen=calls_per_minute)), deadline)
         retry = _Retry(
             total=ATTEMPTS - 1, allowed_methods=["GET"], status_forcelist=RETRIED_STATUSES, raise_on_status=False
         )
@@ -158,8 +165,8 @@ class PolygonClient:
         self._session.auth = _BearerAuth(api_key)
         self._session.mount(base_url, HTTPAdapter(max_retries=retry))
 
-    def range_bars(self, symbol: str, first: date, last: date, *, adjusted: bool = True) -> list[Bar]:
-        """Daily bars of one symbol, oldest first; adjusted for splits, or as they were traded.
+    def range_bars(self, symbol: str, first: date, last: date) -> list[Bar]:
+        """Fetch the daily bars of one symbol, adjusted for splits, oldest first.
 
         Returns
         -------
@@ -169,63 +176,86 @@ class PolygonClient:
         Raises
         ------
         ApiError
-            If the provider refuses, fails, or answers something unusable.
+            If the provider refuses, fails, or answers something unusable; an :exc:`EnvelopeError` if the answer
+            contradicts the question or itself, an :exc:`OutOfPlanError` if the plan does not include it.
         CredentialsError
             If it refuses the key.
         TimeUpError
             If waiting for the plan's limit or for a retry would reach past the deadline.
         """
         path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/1/day/{first}/{last}"
-        query = {"adjusted": "true" if adjusted else "false", "sort": "asc", "limit": str(PAGE_LIMIT)}
-        return self._pages(path, query)
+        query = {"adjusted": "true", "sort": "asc", "limit": str(PAGE_LIMIT)}
+        return self._pages(path, query, {"ticker": symbol, "adjusted": True})
 
     def grouped_bars(self, session: date) -> list[Bar]:
-        """The daily bar of every symbol that traded in a session, adjusted for splits; raises as :meth:`range_bars`."""
-        path = f"/v2/aggs/grouped/locale/us/market/stocks/{session}"
-        return self._pages(path, {"adjusted": "true", "include_otc": "false"})
-
-    def splits(self, since: date, until: date, symbols: Sequence[str] = ()) -> list[Split]:
-        """Splits executed from `since` to `until`, both included, oldest first; of all symbols unless some are named.
+        """Fetch the daily bar of every symbol that traded in a session, adjusted for splits.
 
         Raises as :meth:`range_bars`.
+        """
+        path = f"/v2/aggs/grouped/locale/us/market/stocks/{session}"
+        return self._pages(path, {"adjusted": "true", "include_otc": "false"}, {"adjusted": True})
+
+    def splits(self, since: date, until: date, symbols: Sequence[str] = ()) -> tuple[list[Split], list[RejectedBar]]:
+        """Fetch the splits executed from `since` to `until`, both included, of all symbols unless some are named.
+
+        Returns
+        -------
+        splits : list of Split
+            Oldest first.
+        rejected : list of RejectedBar
+            The records that cannot be read, with the reason.
+
+        Raises
+        ------
+        ApiError, CredentialsError, TimeUpError
+            As :meth:`range_bars`.
         """
         query = {"execution_date.gte": str(since), "execution_date.lte": str(until), "sort": "execution_date.asc"}
         if symbols:
             query["ticker.any_of"] = ",".join(symbols)
-        items = self._pages("/stocks/v1/splits", {**query, "limit": str(SPLITS_PAGE_LIMIT)})
-        return sorted(map(_split, items), key=lambda split: (split.execution_date, split.symbol))
+        items = self._pages("/stocks/v1/splits", {**query, "limit": str(SPLITS_PAGE_LIMIT)}, {})
+        return parse_splits(items)
 
     @property
     def is_ready(self) -> bool:
         """Whether the plan's limit allows a call at once."""
         return self._limiter.is_ready
 
-    def _pages(self, path: str, query: dict[str, str]) -> list[Any]:
+    def _pages(self, path: str, query: dict[str, str], expected: Mapping[str, object]) -> list[Any]:
+        """Fetch all pages of an answer; ask once more if they contradict the question or themselves."""
+        try:
+            return self._pages_once(path, query, expected)
+        except EnvelopeError:
+            return self._pages_once(path, query, expected)
+
+    def _pages_once(self, path: str, query: dict[str, str], expected: Mapping[str, object]) -> list[Any]:
         url, results, pages = self._base_url + path, list[Any](), 0
         next_query: dict[str, str] | None = query
         while url:
             envelope = self._get(url, next_query, path)
             page = [] if envelope.get("results") is None else envelope["results"]
             if not isinstance(page, list):
-                raise ApiError(f"the provider's answer to {path} has results that are not a list")
+                raise EnvelopeError(f"the provider's answer to {path} has results that are not a list")
             results = results + page if results else page
             pages += 1
             url, next_query = self._next(envelope.get("next_url"), path), None
+            _check_envelope(envelope, expected, path, counts={len(page), len(results)}, is_last=not url)
             if url and pages == MAX_PAGES:
                 raise ApiError(f"the provider's answer to {path} does not end after {MAX_PAGES} pages")
         return results
 
     def _next(self, url: Any, path: str) -> str:
+        """Return the address of the next page: its path and query, on the host that was asked."""
         if not url:
             return ""
-        # The key goes to the provider only, whatever an answer says.
         try:
-            host = urlsplit(str(url))[:2]
+            parts = urlsplit(str(url))
+            host = parts.netloc
         except ValueError:
-            host = ("", str(url)[:80])
-        if host != urlsplit(self._base_url)[:2]:
-            raise ApiError(f"the provider's answer to {path} goes on at another host: {host[1]}")
-        return str(url)
+            parts, host = urlsplit(""), str(url)[:80]
+        if host not in (urlsplit(self._base_url).netloc, *PROVIDER_HOSTS):
+            raise ApiError(f"the provider's answer to {path} goes on at another host: {host}")
+        return f"{self._base_url}{parts.path}?{parts.query}"
 
     def _get(self, url: str, query: dict[str, str] | None, path: str) -> dict[str, Any]:
         self._limiter.take()
@@ -242,13 +272,11 @@ class PolygonClient:
         envelope = None
         try:
             envelope = orjson.loads(response.content)
-        except (
-            orjson.JSONDecodeError
-        ):  # perhaps for one number beyond a double's range, which is for the validate_bars to say
+        except orjson.JSONDecodeError:  # a number beyond float64: json reads it, and validation rejects that bar
             with suppress(ValueError, RecursionError):
                 envelope = json.loads(response.content)
         if response.status_code != requests.codes.ok:
-            kind = CredentialsError if response.status_code == requests.codes.unauthorized else ApiError
+            kind = REFUSALS.get(response.status_code, ApiError)
             raise kind(_refusal(response.status_code, envelope, path))
         if not isinstance(envelope, dict):
             raise ApiError(f"the provider's answer to {path} is not a JSON object: {response.text[:80]!r}")
@@ -257,19 +285,57 @@ class PolygonClient:
         return envelope
 
 
+def _check_envelope(
+    envelope: Mapping[str, Any], expected: Mapping[str, object], path: str, *, counts: set[int], is_last: bool
+) -> None:
+    """Compare a page with the question and with what it says of itself; an absent field is no contradiction.
+
+    Raises
+    ------
+    EnvelopeError
+        If a field is not as expected, or the last page does not have as many results as it says.
+    """
+    for name, value in expected.items():
+        if (found := envelope.get(name)) not in (None, value):
+            raise EnvelopeError(f"the provider's answer to {path} has {name} {str(found)[:40]!r}, not {value!r}")
+    said = envelope.get("resultsCount")
+    if is_last and said is not None and said not in counts:
+        raise EnvelopeError(f"the provider's answer to {path} has {max(counts)} results and says {str(said)[:40]}")
+
+
+def parse_splits(items: Iterable[Any]) -> tuple[list[Split], list[RejectedBar]]:
+    """Parse split records; those that cannot be right are rejected, like bars, with a reason.
+
+    Returns
+    -------
+    splits : list of Split
+        By execution date, then symbol.
+    rejected : list of RejectedBar
+    """
+    splits, rejected = list[Split](), list[RejectedBar]()
+    for item in items:
+        try:
+            splits.append(_split(item))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            symbol = item.get("ticker") if isinstance(item, dict) else None
+            shown = symbol if isinstance(symbol, str) and SYMBOL.fullmatch(symbol) else json.dumps(symbol)
+            lacks = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            rejected.append(RejectedBar(shown, None, f"a split that cannot be read: {lacks}"[:200], json.dumps(item)))
+    return sorted(splits, key=lambda split: (split.execution_date, split.symbol)), rejected
+
+
 def _split(item: Any) -> Split:
-    try:
-        split = Split(
-            execution_date=date.fromisoformat(item["execution_date"]),
-            symbol=item["ticker"],
-            split_from=float(item["split_from"]),
-            split_to=float(item["split_to"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ApiError(f"the provider sent a split that cannot be read: {error!r}") from None
-    if not isinstance(split.symbol, str):
-        raise ApiError(f"the provider sent a split that cannot be: {str(item)[:120]}")
-    return split
+    if not isinstance(item, dict):
+        raise TypeError("it is not an object")
+    symbol, day = item["ticker"], item["execution_date"]
+    if not isinstance(symbol, str) or not SYMBOL.fullmatch(symbol):
+        raise ValueError("its ticker is not text of 1 to 10 ASCII characters")
+    numbers = [item["split_from"], item["split_to"]]
+    if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
+        raise ValueError("its ratio is not two numbers")
+    if not isinstance(day, str):
+        raise TypeError("its execution date is not text")
+    return Split(symbol, date.fromisoformat(day), *map(float, numbers))
 
 
 def _refusal(status: int, envelope: Any, path: str) -> str:
@@ -278,7 +344,7 @@ def _refusal(status: int, envelope: Any, path: str) -> str:
         401: f"the provider refused the key in POLYGON_API_KEY (401, {reason})",
         403: f"the plan of this POLYGON_API_KEY does not include {path} (403, {reason})",
         404: f"the provider does not know {path} (404, {reason}); check POLYGON_BASE_URL",
-        429: f"the provider's limit of calls a minute is used up, {ATTEMPTS} attempts in a row (429, {reason})",
+        429: f"the provider's limit of calls per minute is used up, {ATTEMPTS} attempts in a row (429, {reason})",
     }
     return known.get(status, f"the provider failed on {path} ({status}, {reason})")
 

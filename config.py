@@ -123,6 +123,9 @@ class Settings(BaseSettings):
     symbols: Annotated[tuple[str, ...], NoDecode] = ("GOOG", "MSFT", "NVDA", "QUBT", "RKLB")
     history_sessions: int = Field(default=70, ge=1, le=10_000)
 
+    settle_sessions: int = Field(default=3, ge=0, le=60)
+    audit_calls: int = Field(default=5, ge=0, le=1_000)
+
     quickchart_url: HttpUrl = "https://quickchart.io/chart"
     chart_symbols: Annotated[tuple[str, ...], NoDecode] = ()
 

@@ -1,63 +1,87 @@
-"""Everything that writes: the load of bars, coverage, rejected bars, runs and sent reports.
+"""Everything that writes: bars and their revisions, coverage, rejected bars, splits, runs and sent reports.
 
-What comes in: rows with their metrics, inside a transaction that holds the write lock. What goes out: counts of what
-changed. Bars that are stored already are staged and merged by one statement that touches only rows that differ, so that
-a repeat writes nothing. This module opens no connection and computes no figure.
+All functions work inside the caller's transaction, which holds the write lock. Only rows that differ are written, so
+that a repeat writes nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime, time
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
-from sqlalchemy import Connection, delete, insert, select, text, update
+from sqlalchemy import Connection, DateTime, bindparam, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from domain.models import Counts, RejectedBar, Split
-from storage.bulk import drop_stage, insert_frame, stage
-from storage.schema import COVERAGE, JOB_RUNS, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
+from domain.coverage import Readings
+from domain.models import BAR_COLUMNS, CLOSE_METRICS, METRIC_COLUMNS, Cause, Counts, RejectedBar, Split
+from storage.bulk import insert_frame, temp_table
+from storage.schema import (
+    BAR_REVISIONS,
+    COVERAGE,
+    JOB_RUNS,
+    LOADS,
+    REJECTED_BARS,
+    SENT_REPORTS,
+    SPLITS,
+    STOCK_DATA,
+    SUSPECTS,
+)
+from transformations import Metrics
 
-VALUES = ["open", "high", "low", "close", "volume", "volatility", "rolling_avg", "daily_pct_change"]
+BAR_VALUES = BAR_COLUMNS[2:]
+VALUES = [*BAR_VALUES, *METRIC_COLUMNS]
 COLUMNS = ["date", "symbol", *VALUES]
-SYMBOL_LENGTH = 10  # of a symbol in all tables
-RESTATED = ["rolling_avg", "daily_pct_change"]
+KEY = {name: STOCK_DATA.c[name] for name in ("symbol", "date")}
 
 
-def load_bars(connection: Connection, rows: pd.DataFrame, restated: pd.DataFrame, present: int) -> Counts:
-    """Bring ``stock_data`` to the given rows, writing only what differs.
+class FirstRead(TypedDict):
+    """Sessions that were read for the first time; ``"*"`` among the symbols is the whole market."""
+
+    symbols: list[str]
+    first: str
+    last: str
+
+
+def load_bars(
+    connection: Connection, metrics: Metrics, *, run_id: str, at: datetime, cause: Cause = "corrected"
+) -> Counts:
+    """Bring ``stock_data`` to the given rows, writing only what differs and keeping what it replaces.
 
     Parameters
     ----------
     connection : sqlalchemy.Connection
-        Inside a transaction that holds the write lock.
-    rows : pandas.DataFrame
-        New bars with metrics: ``symbol, date, open, high, low, close, volume, volatility, rolling_avg,
-        daily_pct_change``, at most one a symbol and session; NaN is NULL.
-    restated : pandas.DataFrame
-        ``symbol, date, rolling_avg, daily_pct_change`` of stored rows whose metrics depend on the new bars.
-    present : int
-        How many of `rows` have a row in the table, as read in this transaction. With none, they are copied straight
-        into it; else they are staged and merged.
+    metrics : Metrics
+        New bars with metrics, at most one per symbol and session (NaN is NULL), and the stored rows that depend on
+        them. Bars that are not stored are copied straight into the table, the others are merged.
+    run_id : str
+    at : datetime.datetime
+        The moment that revisions carry.
+    cause : str
+        Why stored bars change.
 
     Returns
     -------
     Counts
-        ``unchanged`` counts the new bars that were stored already; ``updated`` includes restated rows that changed.
+        ``unchanged`` counts the new bars that were stored already; ``updated`` includes dependent rows that changed.
     """
-    counts = Counts(inserted=len(rows) - present)
-    if present:
-        counts.updated = merge_bars(connection, rows, present) - counts.inserted
-        counts.unchanged = present - counts.updated
-    elif len(rows):
+    rows, dependents, is_stored = metrics
+    counts = Counts()
+    if is_stored.any():
+        counts.add(merge_bars(connection, rows[is_stored], run_id=run_id, at=at, cause=cause))
+        rows = rows[~is_stored]
+    if len(rows):
         insert_bars(connection, rows)
-    if len(restated):
-        stage(connection, "restated", {name: STOCK_DATA.c[name] for name in ["date", "symbol", *RESTATED]}, restated)
-        counts.updated += connection.execute(text(_restate_statement(connection.dialect.name))).rowcount
-        drop_stage(connection, "restated")
+        counts.inserted += len(rows)
+    if len(dependents):
+        columns = {name: STOCK_DATA.c[name] for name in ["date", "symbol", *CLOSE_METRICS]}
+        with temp_table(connection, "dependents", columns, dependents):
+            statement = _update_metrics_statement(connection.dialect.name)
+            counts.updated += connection.execute(text(statement)).rowcount
     return counts
 
 
@@ -66,40 +90,70 @@ def insert_bars(connection: Connection, rows: pd.DataFrame) -> None:
     insert_frame(connection, "stock_data", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows)
 
 
-def merge_bars(connection: Connection, rows: pd.DataFrame, present: int) -> int:
-    """Insert rows that are not stored and update those that differ; `present` are stored. The number written."""
-    stage(connection, "incoming", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows)
-    statement = merge_statement(connection.dialect.name, mostly_stored=2 * present > len(rows))
-    written = connection.execute(text(statement)).rowcount
-    drop_stage(connection, "incoming")
-    return int(written)
+def merge_bars(
+    connection: Connection, rows: pd.DataFrame, *, run_id: str, at: datetime, cause: Cause = "corrected"
+) -> Counts:
+    """Insert rows that are not stored, update those that differ, and keep the bars that are replaced.
 
-
-def merge_statement(dialect: str, *, mostly_stored: bool) -> str:
-    """The one statement that brings ``stock_data`` to what the temporary table ``incoming`` holds.
-
-    Where most rows are stored, those that are stored as they are do not reach ``ON CONFLICT``, which would lock each of
-    them, and so write it. Where few are, the planner may see an empty table and scan it for each row, as it grows.
+    Parameters and result are those of :func:`load_bars`.
     """
-    names = ", ".join(COLUMNS)
-    values = ", ".join(f"{name} = excluded.{name}" for name in VALUES)
-    news = "true"  # also since SQLite could otherwise not tell ON CONFLICT from the ON of a join
-    if mostly_stored:
-        news = (
-            "NOT EXISTS (SELECT 1 FROM stock_data AS stored WHERE stored.symbol = incoming.symbol "
-            f"AND stored.date = incoming.date AND NOT ({_differs(dialect, 'stored', 'incoming', VALUES)}))"
-        )
-    return (
-        f"INSERT INTO stock_data ({names}) SELECT {names} FROM incoming WHERE {news} "
-        f"ON CONFLICT (symbol, date) DO UPDATE SET {values} WHERE {_differs(dialect, 'stock_data', 'excluded', VALUES)}"
+    with temp_table(connection, "incoming", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows):
+        connection.exec_driver_sql(changed_statement(connection.dialect.name))
+        stored = connection.execute(text("SELECT count(*) FROM changed WHERE was_stored")).scalar_one()
+        names = ", ".join(BAR_VALUES)
+        old = ", ".join(f"old_{name}" for name in BAR_VALUES)
+        corrected = connection.execute(
+            _with_moment(
+                f"INSERT INTO bar_revisions (symbol, date, {names}, cause, run_id, replaced_at) "
+                f"SELECT symbol, date, {old}, :cause, :run_id, :at FROM changed WHERE bar_differs"
+            ),
+            {"cause": cause, "run_id": run_id, "at": at},
+        ).rowcount
+        written = connection.exec_driver_sql(UPSERT).rowcount
+        connection.exec_driver_sql("DROP TABLE changed")
+    inserted = int(written) - stored
+    return Counts(
+        inserted=inserted, updated=stored, unchanged=len(rows) - inserted - stored, corrected=max(corrected, 0)
     )
 
 
-def _restate_statement(dialect: str) -> str:
-    values = ", ".join(f"{name} = restated.{name}" for name in RESTATED)
+UPSERT = (
+    f"INSERT INTO stock_data ({', '.join(COLUMNS)}) SELECT {', '.join(COLUMNS)} FROM changed WHERE true "
+    f"ON CONFLICT (symbol, date) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in VALUES)}"
+)  # WHERE true: SQLite could otherwise not tell ON CONFLICT from the ON of a join
+
+
+def changed_statement(dialect: str) -> str:
+    """Make the temporary table ``changed`` of the incoming rows that are new or differ, with the bars they replace.
+
+    Rows that are stored as they are do not reach ``ON CONFLICT``, which would lock each of them, and so write it.
+    PostgreSQL looks each row up by the index (``OFFSET 0`` keeps the planner from a join over the whole table).
+    """
+    columns = ", ".join(f"incoming.{name}" for name in COLUMNS)
+    old = ", ".join(f"stored.{name} AS old_{name}" for name in BAR_VALUES)
+    match = "symbol = incoming.symbol AND date = incoming.date"
+    if dialect == "postgresql":
+        names = ", ".join(["symbol", *VALUES])
+        source = f"incoming LEFT JOIN LATERAL (SELECT {names} FROM stock_data WHERE {match} OFFSET 0) AS stored ON true"
+        create = "CREATE TEMPORARY TABLE changed ON COMMIT DROP AS"
+    else:
+        source = "incoming LEFT JOIN stock_data AS stored ON stored.symbol = incoming.symbol"
+        source += " AND stored.date = incoming.date"
+        create = "CREATE TEMPORARY TABLE changed AS"
+    differs = _differs(dialect, "stored", "incoming", VALUES)
+    bar_differs = _differs(dialect, "stored", "incoming", BAR_VALUES)
     return (
-        f"UPDATE stock_data SET {values} FROM restated WHERE stock_data.symbol = restated.symbol "
-        f"AND stock_data.date = restated.date AND {_differs(dialect, 'stock_data', 'restated', RESTATED)}"
+        f"{create} SELECT {columns}, {old}, stored.symbol IS NOT NULL AS was_stored, "
+        f"stored.symbol IS NOT NULL AND {bar_differs} AS bar_differs "
+        f"FROM {source} WHERE stored.symbol IS NULL OR {differs}"
+    )
+
+
+def _update_metrics_statement(dialect: str) -> str:
+    values = ", ".join(f"{name} = dependents.{name}" for name in CLOSE_METRICS)
+    return (
+        f"UPDATE stock_data SET {values} FROM dependents WHERE stock_data.symbol = dependents.symbol "
+        f"AND stock_data.date = dependents.date AND {_differs(dialect, 'stock_data', 'dependents', CLOSE_METRICS)}"
     )
 
 
@@ -109,35 +163,73 @@ def _differs(dialect: str, left: str, right: str, names: Sequence[str]) -> str:
     return f"({one}) {operator} ({other})"
 
 
-def replace_coverage(connection: Connection, ranges: Mapping[str, Sequence[tuple[date, date]]]) -> None:
-    """Replace the fetched ranges of the given symbols; symbols not named keep theirs.
+def _with_moment(statement: str) -> Any:
+    return text(statement).bindparams(bindparam("at", type_=DateTime(timezone=True)))
 
-    Parameters
-    ----------
-    connection : sqlalchemy.Connection
-        Inside the transaction that loads the bars.
-    ranges : mapping of str to sequence of (first, last)
-        All ranges of each symbol, merged.
-    """
-    rows = [(symbol, first, last) for symbol, parts in ranges.items() for first, last in parts]
+
+def remove_bars(connection: Connection, bars: pd.DataFrame, *, run_id: str, at: datetime, cause: Cause) -> int:
+    """Move stored bars (``symbol, date``) from ``stock_data`` to ``bar_revisions``; return how many there were."""
+    if not len(bars):
+        return 0
+    names = ", ".join(BAR_VALUES)
+    stored = ", ".join(f"stock_data.{name}" for name in BAR_VALUES)
+    with temp_table(connection, "removed", KEY, bars):
+        connection.execute(
+            _with_moment(
+                f"INSERT INTO bar_revisions (symbol, date, {names}, cause, run_id, replaced_at) "
+                f"SELECT stock_data.symbol, stock_data.date, {stored}, :cause, :run_id, :at "
+                "FROM removed JOIN stock_data ON stock_data.symbol = removed.symbol AND stock_data.date = removed.date"
+            ),
+            {"cause": cause, "run_id": run_id, "at": at},
+        )
+        deleted = connection.exec_driver_sql(
+            "DELETE FROM stock_data WHERE (symbol, date) IN (SELECT symbol, date FROM removed)"
+        ).rowcount
+    return int(deleted)
+
+
+def mark_rescaled(connection: Connection, symbol: str, first: date, *, at: datetime) -> None:
+    """Give revisions of this moment before the first session of a restated history their own cause."""
+    revisions = BAR_REVISIONS.c
+    early = (revisions.symbol == symbol, revisions.replaced_at == at, revisions.date < datetime.combine(first, time()))
+    connection.execute(update(BAR_REVISIONS).where(*early, revisions.cause == "restated").values(cause="rescaled"))
+
+
+def record_appeared(connection: Connection, bars: pd.DataFrame, *, run_id: str, at: datetime, cause: Cause) -> None:
+    """Record that there was no bar (``symbol, date``) until now, although the session had been read or adopted."""
+    if not len(bars):
+        return
+    with temp_table(connection, "appeared", KEY, bars):
+        connection.execute(
+            _with_moment(
+                "INSERT INTO bar_revisions (symbol, date, cause, run_id, replaced_at) "
+                "SELECT symbol, date, :cause, :run_id, :at FROM appeared"
+            ),
+            {"cause": cause, "run_id": run_id, "at": at},
+        )
+
+
+def record_first_load(connection: Connection, pairs: Sequence[FirstRead], *, run_id: str, at: datetime) -> None:
+    """Record what was read for the first time in this transaction."""
+    if pairs:
+        connection.execute(insert(LOADS).values(run_id=run_id, loaded_at=at, pairs=json.dumps(pairs)))
+
+
+def replace_coverage(connection: Connection, coverage: Mapping[str, Readings]) -> None:
+    """Replace the readings of the given symbols; symbols not named keep theirs."""
+    rows = [(symbol, *reading) for symbol, readings in coverage.items() for reading in readings]
     if not rows:
         return
-    frame = pd.DataFrame(rows, columns=["symbol", "first_session", "last_session"])
-    frame = frame.astype({"first_session": "datetime64[s]", "last_session": "datetime64[s]"})
-    stage(connection, "covered", dict(COVERAGE.c.items()), frame)
-    connection.exec_driver_sql("DELETE FROM coverage WHERE symbol IN (SELECT symbol FROM covered)")
-    connection.exec_driver_sql("INSERT INTO coverage SELECT symbol, first_session, last_session FROM covered")
-    drop_stage(connection, "covered")
+    frame = pd.DataFrame(rows, columns=list(COVERAGE.c.keys()))
+    frame = frame.astype(dict.fromkeys(frame.columns[1:], "datetime64[s]"))
+    with temp_table(connection, "covered", dict(COVERAGE.c.items()), frame):
+        names = ", ".join(COVERAGE.c.keys())
+        connection.exec_driver_sql("DELETE FROM coverage WHERE symbol IN (SELECT symbol FROM covered)")
+        connection.exec_driver_sql(f"INSERT INTO coverage ({names}) SELECT {names} FROM covered")
 
 
 def record_rejected(connection: Connection, run_id: str, bars: Iterable[RejectedBar]) -> int:
-    """Keep rejected bars with their reasons; one that is known already, with the same reason, is not repeated.
-
-    Returns
-    -------
-    int
-        How many were given.
-    """
+    """Keep rejected bars and records with their reasons, each once; return how many were given."""
     rows = [{"run_id": run_id, "digest": _digest(bar), **asdict(bar)} for bar in bars]
     if rows:
         connection.execute(_dialect(connection).insert(REJECTED_BARS).on_conflict_do_nothing(), rows)
@@ -148,25 +240,35 @@ def _digest(bar: RejectedBar) -> str:
     return hashlib.sha256("\n".join((bar.symbol, bar.reason, bar.bar)).encode()).hexdigest()
 
 
-def delete_bars(connection: Connection, symbol: str, sessions: Sequence[date]) -> None:
-    """Remove rows of a symbol from ``stock_data``."""
-    stamps = [datetime.combine(session, time()) for session in sessions]
-    connection.execute(delete(STOCK_DATA).where(STOCK_DATA.c.symbol == symbol, STOCK_DATA.c.date.in_(stamps)))
+def record_suspects(connection: Connection, reasons: Mapping[str, str], *, run_id: str, at: datetime) -> None:
+    """Record the symbols whose whole history is to be read again, with the reason."""
+    rows = [{"symbol": symbol, "reason": reasons[symbol], "run_id": run_id, "found_at": at} for symbol in reasons]
+    if rows:
+        connection.execute(_dialect(connection).insert(SUSPECTS).on_conflict_do_nothing(), rows)
 
 
-def record_splits(connection: Connection, splits: Iterable[Split], *, pending: Container[str], now: datetime) -> None:
-    """Keep splits not yet known; those of symbols in `pending` wait for their history to be restated."""
-    rows = [
-        {**asdict(split), "restated_at": None if split.symbol in pending else now}
-        for split in splits
-        if len(split.symbol) <= SYMBOL_LENGTH  # no other can be stored
-    ]
+def clear_suspect(connection: Connection, symbol: str) -> None:
+    """Record that the history of a symbol was read again."""
+    connection.execute(delete(SUSPECTS).where(SUSPECTS.c.symbol == symbol))
+
+
+def record_splits(
+    connection: Connection, splits: Iterable[Split], *, pending: Container[str], now: datetime
+) -> list[Split]:
+    """Record splits, and return those that were not known before.
+
+    Those of symbols in `pending` wait until the history of their symbol has been read again.
+    """
+    known = {tuple(row) for row in connection.execute(select(SPLITS.c.symbol, SPLITS.c.execution_date))}
+    new = [split for split in splits if (split.symbol, split.execution_date) not in known]
+    rows = [{**asdict(split), "restated_at": None if split.symbol in pending else now} for split in new]
     if rows:
         connection.execute(_dialect(connection).insert(SPLITS).on_conflict_do_nothing(), rows)
+    return new
 
 
 def mark_restated(connection: Connection, symbol: str, now: datetime) -> None:
-    """Record that a symbol's stored history has the scale of all its known splits."""
+    """Record that a symbol's stored history has the adjustment basis of all its known splits."""
     waiting = update(SPLITS).where(SPLITS.c.symbol == symbol, SPLITS.c.restated_at.is_(None))
     connection.execute(waiting.values(restated_at=now))
 
@@ -176,12 +278,12 @@ def _dialect(connection: Connection) -> Any:
 
 
 def start_run(connection: Connection, **columns: Any) -> None:
-    """Open the run's row in ``job_runs``: ``run_id, job_type, payload, as_of, provider, started_at``."""
+    """Insert the run's row into ``job_runs``: ``run_id, job_type, payload, as_of, provider, started_at``."""
     connection.execute(insert(JOB_RUNS).values(status="running", **columns))
 
 
 def update_run(connection: Connection, run_id: str, counts: Counts, **columns: Any) -> None:
-    """Bring the run's row up to date: its counts, and ``status, finished_at, api_calls, splits_until`` or ``error``."""
+    """Update the run's row: its counts, and any other columns."""
     connection.execute(update(JOB_RUNS).where(JOB_RUNS.c.run_id == run_id).values(**vars(counts), **columns))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from config import Settings, secrets_rotated, settings
 from domain.calendar import today
@@ -82,7 +82,7 @@ def _attempt(event: Any, context: Any, telemetry: Telemetry | None) -> JobResult
     if telemetry:
         telemetry.started(request, run)
         _reject_local_paths(request, run.settings)
-    return cast("JobResult", jobs.run_job(request, run))
+    return jobs.run_job(request, run)
 
 
 def _secrets_rotated(used: Settings, refused: CredentialsError) -> bool:

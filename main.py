@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 SANDBOX_TODAY = date(2013, 3, 2)
 SANDBOX_SYMBOLS = "AAPL,FB,GOOG,IBM,MSFT"
+MISBEHAVIORS = (  # of sandbox.misbehavior, which is imported only when it is needed
+    "stall:MORNINGS, late:SYMBOL:MORNINGS, short:SYMBOL[:MORNINGS], half:SYMBOL[:MORNINGS], "
+    "garble:SYMBOL:DATE[:MORNINGS], correct:SYMBOL:DATE, withdraw:SYMBOL:DATE, restate:SYMBOL:RATIO[:DAYS], "
+    "wrong-ticker:SYMBOL:OTHER[:MORNINGS], rename:SYMBOL:NEW, reach:DATE, bad-splits"
+)
 SCHEDULE_NOTE = "daily_update at 13:00 UTC, Tuesday to Saturday; weekly_report at 16:00 UTC on Saturday"
 
 
@@ -51,6 +56,10 @@ Symbols = Annotated[str | None, typer.Option(help="Comma-separated symbols, @fil
 AsOf = Annotated[str | None, typer.Option(metavar="DATE", help="The date to take for today in New York.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan; fetch, write and send nothing.")]
 Force = Annotated[bool, typer.Option("--force", help="Fetch again what is covered; send again a report already sent.")]
+Misbehave = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KIND", help=f"What the sandbox does wrong, any number of: {MISBEHAVIORS}."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the raw result.")]
 Sandbox = Annotated[bool, typer.Option("--sandbox", help="Use recorded prices, as of 2013-03-02; needs no key.")]
 
@@ -78,11 +87,12 @@ def initialize(
     dry_run: DryRun = False,
     force: Force = False,
     sandbox: Sandbox = False,
+    misbehave: Misbehave = None,
     as_json: AsJson = False,
 ) -> None:
     """Load the last trading sessions of every symbol."""
     event = _event("initialize", symbols, as_of, dry_run, force, sessions=sessions, start=start, end=end)
-    _invoke(event, sandbox=sandbox, as_json=as_json)
+    _invoke(event, sandbox=sandbox, misbehave=misbehave, as_json=as_json)
 
 
 @app.command("daily_update")
@@ -92,10 +102,13 @@ def daily_update(
     dry_run: DryRun = False,
     force: Force = False,
     sandbox: Sandbox = False,
+    misbehave: Misbehave = None,
     as_json: AsJson = False,
 ) -> None:
     """Load the previous trading session, and earlier ones that are missing."""
-    _invoke(_event("daily_update", symbols, as_of, dry_run, force), sandbox=sandbox, as_json=as_json)
+    _invoke(
+        _event("daily_update", symbols, as_of, dry_run, force), sandbox=sandbox, misbehave=misbehave, as_json=as_json
+    )
 
 
 @app.command("weekly_report")
@@ -105,10 +118,13 @@ def weekly_report(
     dry_run: DryRun = False,
     force: Force = False,
     sandbox: Sandbox = False,
+    misbehave: Misbehave = None,
     as_json: AsJson = False,
 ) -> None:
     """Mail the last week's performance with candlestick charts."""
-    _invoke(_event("weekly_report", symbols, as_of, dry_run, force), sandbox=sandbox, as_json=as_json)
+    _invoke(
+        _event("weekly_report", symbols, as_of, dry_run, force), sandbox=sandbox, misbehave=misbehave, as_json=as_json
+    )
 
 
 @app.command("invoke")
@@ -148,13 +164,14 @@ def sandbox_server(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 picks a free one.", min=0, max=65_535)] = 0,
     today_is: Annotated[str, typer.Option("--today", metavar="DATE", help="The server's date.")] = str(SANDBOX_TODAY),
     calls_per_minute: Annotated[int, typer.Option(min=0, help="Answer 429 above this rate; 0 is unlimited.")] = 0,
+    misbehave: Misbehave = None,
 ) -> None:
     """Serve recorded prices in Polygon's wire format, and charts in QuickChart's, until interrupted."""
     try:
         day = date.fromisoformat(today_is)
     except ValueError:
         raise typer.BadParameter(f"{today_is!r} is not an ISO date", param_hint="--today") from None
-    server = _sandbox(charts=True, port=port, day=day, calls_per_minute=calls_per_minute)
+    server = _sandbox(charts=True, port=port, day=day, calls_per_minute=calls_per_minute, misbehave=misbehave)
     with server as variables, _until_interrupted():
         console.print(f"# Recorded prices of {SANDBOX_SYMBOLS} as of {day}. Use them with these settings:")
         for name, value in variables.items():
@@ -207,6 +224,28 @@ def status(symbols: Symbols = None, as_of: AsOf = None, as_json: AsJson = False)
         show_status(console, state)
 
 
+@app.command("export")
+def export(
+    output: Annotated[str, typer.Option(metavar="FILE", help="The file to write; '-' is standard output.")],
+    symbols: Annotated[str | None, typer.Option(help="Comma-separated symbols, or @file; default all.")] = None,
+    known_at: Annotated[
+        str | None, typer.Option(metavar="MOMENT", help="The table as it was known then: 2026-03-01T09:00:00Z.")
+    ] = None,
+    file_format: Annotated[str, typer.Option("--format", help="The file's format: csv.")] = "csv",
+) -> None:
+    """Write the table to a file, as it is or as it was known at a moment."""
+    from config import settings
+    from entrypoints.export import STANDARD_OUTPUT, export_table
+    from storage.engine import open_engine
+
+    _apply_log_level()
+    engine = open_engine(settings().database_url.get_secret_value())
+    chosen = ("*",) if symbols is None else _read_symbols(symbols)
+    rows = export_table(engine, file_format=file_format, output=output, symbols=chosen, known_at=known_at)
+    if output != STANDARD_OUTPUT:
+        console.print(f"{output}: {rows} rows")
+
+
 def _event(
     job_type: JobType, symbols: str | None, as_of: str | None, dry_run: bool, force: bool, **more: Any
 ) -> dict[str, Any]:
@@ -226,14 +265,19 @@ def _read_symbols(name: str) -> tuple[str, ...]:
         raise PayloadError(f"--symbols is {name!r}: {error}") from None
 
 
-def _invoke(event: Any, *, sandbox: bool = False, as_json: bool = False) -> None:
+def _invoke(
+    event: Any, *, sandbox: bool = False, misbehave: Sequence[str] | None = None, as_json: bool = False
+) -> None:
     from entrypoints.console import progress_bar, show_result
 
     _apply_log_level()
+    if misbehave and not sandbox:
+        raise PayloadError("--misbehave is for the sandbox: add --sandbox")
     with ExitStack() as stack:
         if sandbox and isinstance(event, dict):
             event = {"symbols": SANDBOX_SYMBOLS, "as_of": str(SANDBOX_TODAY), **event}
-            stack.enter_context(_sandbox(charts=event.get("job_type") == "weekly_report"))
+            charts = event.get("job_type") == "weekly_report"
+            stack.enter_context(_sandbox(charts=charts, misbehave=misbehave))
         with progress_bar(console) as context:
             from lambda_main import handler
 
@@ -263,16 +307,26 @@ def _run_scheduled(job_type: JobType) -> None:
 
 @contextmanager
 def _sandbox(
-    *, charts: bool, port: int = 0, day: date = SANDBOX_TODAY, calls_per_minute: int = 0
+    *,
+    charts: bool,
+    port: int = 0,
+    day: date = SANDBOX_TODAY,
+    calls_per_minute: int = 0,
+    misbehave: Sequence[str] | None = None,
 ) -> Iterator[dict[str, str]]:
     """Serve recorded prices and charts, and point the settings to these servers."""
     from config import settings
     from sandbox.history import PriceHistory
+    from sandbox.misbehavior import parse_misbehavior
     from sandbox.renderer import Renderer, RendererUnavailable
     from sandbox.server import MarketServer
 
     with ExitStack() as stack:
         market = MarketServer(PriceHistory.recorded(), today=day, port=port, calls_per_minute=calls_per_minute)
+        try:
+            market.misbehaviors = tuple(parse_misbehavior(form, day) for form in misbehave or ())
+        except ValueError as error:
+            raise PayloadError(f"--misbehave {error}") from None
         stack.enter_context(market)
         variables = {
             "POLYGON_BASE_URL": market.url,

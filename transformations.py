@@ -1,40 +1,31 @@
-"""Raw bars to the rows of ``stock_data``: volume, metrics, and the week's performance of each symbol.
+"""The formulas: bars to rows with metrics, and the week's performance of each symbol.
 
-What comes in: accepted bars (``symbol, date, open, high, low, close, volume``) and stored closes around them. What goes
-out: the same bars with ``volatility, rolling_avg, daily_pct_change``, the metrics of stored bars that change with them,
-and one row a symbol for the report. Everything is vectorised over sorted arrays, and every rounded figure is the exact
-decimal's: binary arithmetic decides all but the few values too near a tie, and decimal arithmetic decides those.
-Pure: no clock, no network, no database.
+Everything is vectorized over arrays sorted by symbol and session, and every metric is the exact decimal's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from domain.models import CLOSE_METRICS
+from domain.rounding import SCALE, Floats, exact_decimal, round_exactly
+
 ROLLING_SESSIONS = 5
-DECIMALS = 6
-SCALE = 10.0**DECIMALS
-BLOCK = 16_384  # rows
 PERFORMANCE = [
     *["symbol", "sessions", "open", "close", "high", "low", "return_pct", "range_pct"],
     *["avg_volatility", "volume", "volume_ratio", "closes"],
 ]
 
-_EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
-_QUANTUM = Decimal(1).scaleb(-DECIMALS)
-
-Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.integer[Any]]
 
 
 def clean(accepted: pd.DataFrame) -> pd.DataFrame:
-    """Accepted bars, sorted by symbol and date, with volume rounded to the nearest share (half to even).
+    """Sort accepted bars by symbol and date, and round volume to the nearest share (half to even).
 
     Parameters
     ----------
@@ -54,62 +45,81 @@ def clean(accepted: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_last(*keys: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Which rows are the last of those with the same keys; the keys are sorted."""
+    """Mark the last row of each run of equal keys; the keys are sorted."""
     last = np.ones(len(keys[0]), dtype=bool)
     if len(last):
         last[:-1] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
     return last
 
 
-def add_metrics(bars: pd.DataFrame, neighbours: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+class Metrics(NamedTuple):
+    """What :func:`add_metrics` computes.
+
+    Attributes
+    ----------
+    rows : pandas.DataFrame, n rows
+        The new bars with ``volatility, rolling_avg, daily_pct_change``.
+    dependents : pandas.DataFrame
+        ``symbol, date, rolling_avg, daily_pct_change`` of the stored bars after a new or a withdrawn one.
+    is_stored : numpy.ndarray of bool, shape (n,)
+        Whether each of the new bars replaces a stored one.
+    """
+
+    rows: pd.DataFrame
+    dependents: pd.DataFrame
+    is_stored: npt.NDArray[np.bool_]
+
+
+def add_metrics(bars: pd.DataFrame, neighbors: pd.DataFrame, withdrawn: npt.NDArray[np.bool_] | None = None) -> Metrics:
     """Compute the metrics of new bars, and of the stored bars whose metrics depend on them.
 
     Parameters
     ----------
     bars : pandas.DataFrame, n rows
         New bars as :func:`clean` returns them.
-    neighbours : pandas.DataFrame
-        Stored ``symbol, date, close`` of the same symbols, from 4 sessions before the first new bar of each to 4
-        sessions after its last.
+    neighbors : pandas.DataFrame, m rows
+        Stored ``symbol, date, close``, from 4 sessions before the first changed bar of each symbol to 4 sessions after
+        its last.
+    withdrawn : numpy.ndarray of bool, shape (m,), optional
+        The neighbors that are removed.
 
     Returns
     -------
-    rows : pandas.DataFrame, n rows
-        `bars` with the metrics of :func:`compute_metrics`.
-    restated : pandas.DataFrame
-        ``symbol, date, rolling_avg, daily_pct_change`` of the neighbours that come after a new bar.
-    present : int
-        How many of the new bars are stored already: these neighbours are replaced.
+    Metrics
     """
-    series = pd.concat(
-        [bars[["symbol", "date", "close"]].assign(new=True), neighbours[["symbol", "date", "close"]].assign(new=False)],
-        ignore_index=True,
-    )
+    columns = ["symbol", "date", "close"]
+    series = pd.concat([bars[columns], neighbors[columns]], ignore_index=True)
+    new = np.arange(len(series)) < len(bars)
+    gone = np.zeros(len(series), dtype=bool)
+    if withdrawn is not None:
+        gone[len(bars) :] = withdrawn
     code, _ = pd.factorize(series["symbol"])
-    new = series["new"].to_numpy(dtype=bool)
     order = np.lexsort((~new, series["date"].to_numpy(), code))
-    code, dates, new = code[order], series["date"].to_numpy()[order], new[order]
+    code, dates, new, gone = code[order], series["date"].to_numpy()[order], new[order], gone[order]
     # A new bar comes before the stored bar of the same session, which it replaces.
     replaced = np.zeros(len(order), dtype=bool)
     replaced[1:] = (code[1:] == code[:-1]) & (dates[1:] == dates[:-1])
-    order, code, new = order[~replaced], code[~replaced], new[~replaced]
-    close = series["close"].to_numpy(dtype=np.float64)[order]
-    average, change = _close_metrics(code, close)
+    is_stored = np.zeros(len(bars), dtype=bool)
+    is_stored[order[np.flatnonzero(replaced) - 1]] = True
+    follows = np.maximum.accumulate(np.where(new | gone, code, -1)) == code if len(code) else new
+    kept = ~replaced & ~gone
+    order, code, new, follows = order[kept], code[kept], new[kept], follows[kept]
+    average, change = _close_metrics(code, series["close"].to_numpy(dtype=np.float64)[order])
 
     # `bars` is sorted as `order` is, but for the order of symbols, which factorize took from their appearance.
     placed = pd.Series(np.flatnonzero(new), index=order[new]).sort_index().to_numpy()
-    high, low, last = (bars[name].to_numpy(dtype=np.float64) for name in ("high", "low", "close"))
+    high, low, close = (bars[name].to_numpy(dtype=np.float64) for name in ("high", "low", "close"))
     rows = bars.assign(
-        volatility=_volatility(high, low, last), rolling_avg=average[placed], daily_pct_change=change[placed]
+        volatility=_volatility(high, low, close), rolling_avg=average[placed], daily_pct_change=change[placed]
     )
-    after = (np.maximum.accumulate(np.where(new, code, -1)) == code) & ~new if len(code) else new
-    restated = series.loc[order[after], ["symbol", "date"]].reset_index(drop=True)
-    restated = restated.assign(rolling_avg=average[after], daily_pct_change=change[after])
-    return rows, restated, int(replaced.sum())
+    after = follows & ~new
+    dependents = series.loc[order[after], ["symbol", "date"]].reset_index(drop=True)
+    metrics = dict(zip(CLOSE_METRICS, (average[after], change[after]), strict=True))
+    return Metrics(rows, dependents.assign(**metrics), is_stored)
 
 
 def compute_metrics(code: Codes, high: Floats, low: Floats, close: Floats) -> tuple[Floats, Floats, Floats]:
-    """The metrics of whole histories.
+    """Compute the metrics of whole histories.
 
     Volatility = (high − low) / close × 100. Rolling average = mean close of a bar's and the 4 previous sessions, NaN
     before the fifth. Daily change = (close − previous close) / previous close × 100, NaN on the first. All are rounded
@@ -131,46 +141,46 @@ def compute_metrics(code: Codes, high: Floats, low: Floats, close: Floats) -> tu
 
 
 def _volatility(high: Floats, low: Floats, close: Floats) -> Floats:
-    result, scratch = np.empty(len(close)), np.empty(BLOCK)
-
-    def exact(i: int) -> Decimal:
-        return (_decimal(high[i]) - _decimal(low[i])) / _decimal(close[i]) * 100
-
-    for block in _blocks(len(close)):
-        values = np.subtract(high[block], low[block], out=scratch[: block.stop - block.start])
+    def scaled(block: slice, values: Floats) -> None:
+        np.subtract(high[block], low[block], out=values)
         values *= 100 * SCALE
         values /= close[block]
-        _round_into(result, block, values, exact)
-    return result
+
+    def exact(i: int) -> Decimal:
+        return (exact_decimal(high[i]) - exact_decimal(low[i])) / exact_decimal(close[i]) * 100
+
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # an adopted table may hold anything
+        return round_exactly(len(close), scaled, exact)
 
 
 def _close_metrics(code: Codes, close: Floats) -> tuple[Floats, Floats]:
-    """Average and change as if all rows were one history, then NaN where a symbol's own is too short for them."""
+    """Compute average and change as of one history, then clear those for which a symbol's own is too short."""
     size, span = len(close), ROLLING_SESSIONS - 1
-    average, change, scratch = np.empty(size), np.empty(size), np.empty(BLOCK)
 
-    def exact_average(i: int) -> Decimal:
-        return sum((_decimal(price) for price in close[i - span : i + 1]), Decimal()) / ROLLING_SESSIONS
+    def scaled_change(block: slice, values: Floats) -> None:
+        previous = close[block.start - 1 : block.stop - 1]
+        np.subtract(close[block], previous, out=values)
+        values *= 100 * SCALE
+        values /= previous
 
     def exact_change(i: int) -> Decimal:
-        return (_decimal(close[i]) - _decimal(close[i - 1])) / _decimal(close[i - 1]) * 100
+        return (exact_decimal(close[i]) - exact_decimal(close[i - 1])) / exact_decimal(close[i - 1]) * 100
+
+    def scaled_average(block: slice, values: Floats) -> None:
+        # Five closes: two pairs, and the one between them.
+        pairs = close[block.start - 3 : block.stop] + close[block.start - 4 : block.stop - 1]
+        np.add(pairs[3:], pairs[:-3], out=values)
+        values += close[block.start - 2 : block.stop - 2]
+        values *= SCALE / ROLLING_SESSIONS
+
+    def exact_average(i: int) -> Decimal:
+        return sum((exact_decimal(price) for price in close[i - span : i + 1]), Decimal()) / ROLLING_SESSIONS
 
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # an adopted table may hold anything
-        for block in _blocks(size, first=1):
-            previous = close[block.start - 1 : block.stop - 1]
-            values = np.subtract(close[block], previous, out=scratch[: block.stop - block.start])
-            values *= 100 * SCALE
-            values /= previous
-            if not _round_into(change, block, values, exact_change) < np.inf:
-                change[block][previous == 0] = np.nan
-            change[block] += 0.0  # no negative zero
-        for block in _blocks(size, first=span):
-            # Five closes: two pairs, and the one between them.
-            pairs = close[block.start - 3 : block.stop] + close[block.start - 4 : block.stop - 1]
-            values = np.add(pairs[3:], pairs[:-3], out=scratch[: block.stop - block.start])
-            values += close[block.start - 2 : block.stop - 2]
-            values *= SCALE / ROLLING_SESSIONS
-            _round_into(average, block, values, exact_average)
+        change = round_exactly(size, scaled_change, exact_change, first=1)
+        average = round_exactly(size, scaled_average, exact_average, first=span)
+    change += 0.0  # no negative zero
+    change[1:][close[:-1] == 0] = np.nan
     starts = np.flatnonzero(code[1:] != code[:-1]) + 1
     for early in (np.arange(min(span, size)), *(np.minimum(starts + row, size - 1) for row in range(span))):
         average[early] = np.nan
@@ -178,44 +188,8 @@ def _close_metrics(code: Codes, close: Floats) -> tuple[Floats, Floats]:
     return average, change
 
 
-def _blocks(size: int, *, first: int = 0) -> Iterator[slice]:
-    """Pieces short enough that their intermediate results stay in the processor's cache."""
-    return (slice(start, min(start + BLOCK, size)) for start in range(first, size, BLOCK))
-
-
-def _decimal(price: float) -> Decimal:
-    """The decimal that was received: a float's shortest text is the number it was read from."""
-    return Decimal(repr(float(price)))
-
-
-def _round_into(result: Floats, block: slice, values: Floats, exact: Callable[[int], Decimal]) -> float:
-    """Round to 6 decimals, half to even, as decimal arithmetic on the exact inputs would.
-
-    `values` come multiplied by `SCALE`, and are used up. A binary result is off by a few units in its last place, and
-    by as many of the ratio it was subtracted from: well under the margin below. Only values nearer than that to a tie,
-    about one in a million and the true ties, are computed again in decimal. Returns the largest of `values`, which is
-    not finite if any of them is not.
-    """
-    rounded = np.rint(values, out=result[block])
-    values -= rounded
-    largest = bound = max(np.maximum.reduce(rounded), -np.minimum.reduce(rounded))
-    if not largest < np.inf:
-        bound = np.abs(rounded[np.isfinite(rounded)]).max(initial=0.0)
-    near_a_tie = 0.5 - (1e-6 + 1e-14 * bound)
-    doubtful = np.empty(0, dtype=np.intp)
-    if not max(np.maximum.reduce(values), -np.minimum.reduce(values)) < near_a_tie:  # NaN is not below anything
-        doubtful = np.flatnonzero(np.abs(values) >= near_a_tie)  # by the margin of the largest, then by their own
-        own = 0.5 - (1e-6 + 1e-14 * np.abs(rounded[doubtful]))
-        doubtful = doubtful[np.abs(values[doubtful]) >= own]
-    rounded /= SCALE
-    with localcontext(_EXACT):
-        for i in doubtful.tolist():
-            rounded[i] = float(exact(block.start + i).quantize(_QUANTUM))
-    return float(largest)
-
-
 def weekly_performance(history: pd.DataFrame, first: pd.Timestamp) -> pd.DataFrame:
-    """One row a symbol that traded in the week, best weekly return first.
+    """Compute one row per symbol that traded in the week, best weekly return first.
 
     Weekly return % = (last close − first open) / first open × 100; weekly range % = (highest high − lowest low) /
     lowest low × 100, both over the week's sessions.
@@ -223,7 +197,7 @@ def weekly_performance(history: pd.DataFrame, first: pd.Timestamp) -> pd.DataFra
     Parameters
     ----------
     history : pandas.DataFrame
-        Stored rows of each symbol up to the week's last session, at most 30 a symbol, oldest first:
+        Stored rows of each symbol up to the week's last session, at most 30 per symbol, oldest first:
         ``symbol, date, open, high, low, close, volume, volatility``.
     first : pandas.Timestamp
         The week's first session; later rows are the week's.

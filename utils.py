@@ -1,97 +1,158 @@
-"""Query helpers: everything that reads the tables.
+"""Everything that reads the tables: values, and frames with fixed columns.
 
-What comes in: a connection, symbols and sessions. What goes out: values and frames with fixed columns. Nothing here
-writes, except a temporary table that carries a question's symbols.
+Nothing here writes, except temporary tables that carry the symbols of a question.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Engine, func, inspect, select, text
+from sqlalchemy import Connection, Engine, case, func, or_, select, text
 
-from domain.models import EVERY_SYMBOL, Split
-from storage.bulk import drop_stage, frame_of, read_frame, stage, stamps
+from domain.coverage import Reading, Readings
+from domain.models import BAR_COLUMNS, EVERY_SYMBOL, METRIC_COLUMNS, PRICE_COLUMNS, Revision, Split
+from storage.bulk import frame_of, read_frame, stamps, temp_table
 from storage.engine import database_exists, transaction
-from storage.schema import COVERAGE, JOB_RUNS, METADATA, REJECTED_BARS, SENT_REPORTS, SPLITS, STOCK_DATA
-from transformations import ROLLING_SESSIONS
+from storage.known_at import known_bars
+from storage.migration import is_current, is_earlier, shown_as_current, stored_columns
+from storage.schema import (
+    ADOPTION,
+    BAR_REVISIONS,
+    COVERAGE,
+    JOB_RUNS,
+    LOADS,
+    REJECTED_BARS,
+    SENT_REPORTS,
+    SPLITS,
+    STOCK_DATA,
+    SUSPECTS,
+)
+from transformations import ROLLING_SESSIONS, compute_metrics
 
-Ranges = dict[str, list[tuple[date, date]]]
 LAST_LETTER = "right(symbol, 1)"
-NEAR_DAYS = 9  # before a session in which 4 others lie, unless something unusual happened
+NEAR_DAYS = 9  # days before a session, among which 4 others lie unless something unusual happened
 CLOSES = ["symbol", "date", "close"]
 HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
+TABLE = ["date", "symbol", *BAR_COLUMNS[2:], *METRIC_COLUMNS]
 FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection | None]:
-    """A transaction to read in, or None where there is no database, or none with these tables, yet."""
+    """Open a transaction to read in; it is None where there is no database, or none with these tables, yet.
+
+    Tables of the earlier version are shown as those of this one.
+    """
     if not database_exists(engine):
         yield None
         return
     with transaction(engine, write=False) as connection:
-        yield connection if schema_exists(connection) else None
+        columns = stored_columns(connection)
+        if is_earlier(columns):
+            with shown_as_current(connection, columns):
+                yield connection
+        else:
+            yield connection if is_current(columns) else None
 
 
 def schema_exists(connection: Connection) -> bool:
-    """Whether all tables are there."""
-    return set(METADATA.tables) <= set(inspect(connection).get_table_names())
+    """Return whether all tables are there, with all columns of this version."""
+    return is_current(stored_columns(connection))
 
 
-def read_coverage(connection: Connection, symbols: Sequence[str]) -> Ranges:
-    """The fetched ranges of the symbols, and of the whole market (``"*"``), ascending."""
-    query = select(COVERAGE).order_by(COVERAGE.c.symbol, COVERAGE.c.first_session)
-    if len(symbols) <= FEW_SYMBOLS:
-        query = query.where(COVERAGE.c.symbol.in_([EVERY_SYMBOL, *symbols]))
-    ranges: Ranges = {}
-    for symbol, first, last in connection.execute(query):
-        ranges.setdefault(symbol, []).append((first, last))
-    return ranges
+def read_coverage(connection: Connection, symbols: Sequence[str]) -> dict[str, Readings]:
+    """Return the readings of the symbols and of the whole market (``"*"``), ascending.
+
+    For the whole market those of all symbols are returned.
+    """
+    columns = COVERAGE.c
+    query = select(columns.symbol, columns.first_session, columns.last_session, columns.seen_to, columns.oldest_reading)
+    if len(symbols) <= FEW_SYMBOLS and EVERY_SYMBOL not in symbols:
+        query = query.where(columns.symbol.in_([EVERY_SYMBOL, *symbols]))
+    coverage: dict[str, list[Reading]] = {}
+    for symbol, *reading in connection.execute(query.order_by(columns.symbol, columns.first_session)):
+        coverage.setdefault(symbol, []).append(Reading(*reading))
+    return {symbol: tuple(readings) for symbol, readings in coverage.items()}
 
 
-def read_neighbours(connection: Connection, bars: pd.DataFrame) -> pd.DataFrame:
-    """The stored closes around new bars: those that their metrics need, and those whose metrics need them.
+def read_seen_to(connection: Connection) -> date | None:
+    """Return the last session of which a bar of any symbol is known to have been published."""
+    return connection.execute(select(func.max(JOB_RUNS.c.seen_to))).scalar()
+
+
+def read_oldest_reading(connection: Connection, symbols: Sequence[str]) -> date | None:
+    """Return the session that was the last one published when the symbols were read longest ago."""
+    coverage = read_coverage(connection, symbols)
+    return min((reading.oldest for readings in coverage.values() for reading in readings), default=None)
+
+
+def read_history_days(connection: Connection) -> int | None:
+    """Return how many days the provider's plan reaches back, as the last refusal showed; None if none did."""
+    query = select(JOB_RUNS.c.history_days).where(JOB_RUNS.c.history_days.is_not(None))
+    return connection.execute(query.order_by(JOB_RUNS.c.started_at.desc()).limit(1)).scalar()
+
+
+def read_adopted_to(connection: Connection) -> date | None:
+    """Return the last session that was stored when the table was adopted, if it was."""
+    query = select(LOADS.c.pairs).where(LOADS.c.run_id == ADOPTION)
+    adopted = [json.loads(pairs) for pairs in connection.execute(query).scalars()]
+    return max((date.fromisoformat(entry["last"]) for pairs in adopted for entry in pairs), default=None)
+
+
+def read_stored_symbols(connection: Connection) -> list[str]:
+    """Return every symbol that has a row, by one index lookup per symbol, and as one text, which is quicker to read."""
+    joined = (
+        "string_agg(symbol, chr(10))" if connection.dialect.name == "postgresql" else "group_concat(symbol, char(10))"
+    )
+    symbols = connection.execute(text(f"{_STORED_SYMBOLS} SELECT {joined} FROM stored")).scalar()
+    return str(symbols).splitlines() if symbols else []
+
+
+def read_known_symbols(connection: Connection) -> list[str]:
+    """Return every symbol that has or had a row, sorted."""
+    revised = connection.execute(select(BAR_REVISIONS.c.symbol).distinct()).scalars()
+    return sorted({*read_stored_symbols(connection), *revised})
+
+
+_STORED_SYMBOLS = """
+WITH RECURSIVE stored(symbol) AS (
+    SELECT min(symbol) FROM stock_data
+    UNION ALL
+    SELECT (SELECT min(symbol) FROM stock_data WHERE symbol > stored.symbol) FROM stored WHERE symbol IS NOT NULL
+)
+"""
+
+
+def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
+    """Read the stored closes of a span of each symbol, and those around it that metrics depend on.
 
     Parameters
     ----------
     connection : sqlalchemy.Connection
-        Inside the transaction that will load `bars`.
-    bars : pandas.DataFrame
-        Sorted by symbol and date.
+        Inside the transaction that will load the bars of these spans.
+    spans : pandas.DataFrame
+        ``symbol, earliest, latest`` (datetime64[s]), one row per symbol.
 
     Returns
     -------
     pandas.DataFrame
-        ``symbol, date, close`` (float64) of the same symbols, each at least from 4 sessions before its first new bar to
-        4 after its last, by the index.
+        ``symbol, date, close`` (float64) of the same symbols, each at least from 4 sessions before its span to 4 after.
     """
-    if bars.empty:
+    if spans.empty:
         return frame_of([], CLOSES)
-    symbol, dates = bars["symbol"], bars["date"].to_numpy()
-    starts = np.flatnonzero((symbol != symbol.shift()).to_numpy(dtype=bool))
-    ends = np.append(starts[1:], len(bars)) - 1
-    earliest, latest = dates[starts], dates[ends]
-    since = earliest - np.timedelta64(NEAR_DAYS, "D")
-    spans = pd.DataFrame(
-        {
-            "symbol": symbol.take(starts).to_numpy(),
-            "earliest": earliest,
-            "latest": latest,
-            "since": since,
-            "most": (latest - since) // np.timedelta64(1, "D") + ROLLING_SESSIONS,  # a row a day, and 4 after
-            "place": np.arange(len(starts)),
-        }
-    )
+    since = spans["earliest"] - pd.Timedelta(days=NEAR_DAYS)
+    most = (spans["latest"] - since).dt.days + ROLLING_SESSIONS  # a row per day, and 4 after
+    spans = spans.assign(since=since, most=most, place=np.arange(len(spans)))
     if connection.dialect.name != "postgresql":
-        return _ask_of(connection, spans, _NEIGHBOURS_SQLITE, CLOSES)
-    # Index scans read all matches of a page whatever the LIMIT, so the first one begins shortly before the span: it
-    # brings what is wanted of nearly every symbol. The second one is for those that have less than 4 sessions there.
+        return _ask_of(connection, spans, _NEIGHBORS_SQLITE, CLOSES)
+    # Index scans read all matches of a page whatever the LIMIT, so the first one begins shortly before the span, where
+    # nearly every symbol has all it needs. The second one is for the symbols that have fewer than 4 sessions there.
     near = _ask_of(connection, spans, _NEAR, [*CLOSES, "place"])
     before = np.bincount(near.pop("place").dropna().astype("int64"), minlength=len(spans))
     lacking = spans[before < ROLLING_SESSIONS - 1]
@@ -100,14 +161,12 @@ def read_neighbours(connection: Connection, bars: pd.DataFrame) -> pd.DataFrame:
 
 def _ask_of(connection: Connection, spans: pd.DataFrame, query: str, names: Sequence[str]) -> pd.DataFrame:
     types = {"symbol": STOCK_DATA.c.symbol} | dict.fromkeys(["earliest", "latest", "since"], STOCK_DATA.c.date)
-    stage(connection, "spans", {**types, "most": STOCK_DATA.c.volume, "place": STOCK_DATA.c.volume}, spans)
-    found = read_frame(connection, query, names)
-    drop_stage(connection, "spans")
-    return found
+    with temp_table(connection, "spans", {**types, "most": STOCK_DATA.c.volume, "place": STOCK_DATA.c.volume}, spans):
+        return read_frame(connection, query, names)
 
 
-# By the index, one symbol after the other, whatever the planner believes of the size of either table; `place` says
-# which span a close lies before.
+# LATERAL with LIMIT uses the index, symbol by symbol, whatever the planner assumes about the size of either table.
+# `place` is the span that a close lies before.
 _NEAR = """
 SELECT near.symbol, near.date, near.close, CASE WHEN near.date < earliest THEN place END AS place
 FROM spans CROSS JOIN LATERAL (
@@ -121,7 +180,7 @@ SELECT older.symbol, older.date, older.close FROM spans CROSS JOIN LATERAL (
 ) AS older
 """
 # SQLite has no LATERAL: the bounds of each symbol first, then the rows between them.
-_NEIGHBOURS_SQLITE = f"""
+_NEIGHBORS_SQLITE = f"""
 WITH bounds AS MATERIALIZED (
     SELECT symbol,
         COALESCE(
@@ -138,8 +197,10 @@ FROM bounds JOIN stock_data
 """
 
 
-def read_history(connection: Connection, symbols: Sequence[str], first: date, last: date) -> pd.DataFrame:
-    """Stored rows of the symbols from one session to another, those of a symbol side by side, oldest first.
+def read_history(
+    connection: Connection, symbols: Sequence[str], first: date, last: date, *, known_at: datetime | None = None
+) -> pd.DataFrame:
+    """Read stored rows of the symbols from one session to another, those of a symbol side by side, oldest first.
 
     Parameters
     ----------
@@ -148,30 +209,133 @@ def read_history(connection: Connection, symbols: Sequence[str], first: date, la
         ``["*"]`` is every stored symbol.
     first, last : datetime.date
         Both included.
+    known_at : datetime.datetime, optional
+        As they were known at this moment, as :func:`read_table` takes it.
 
     Returns
     -------
     pandas.DataFrame
         ``symbol, date`` (datetime64[s]), ``open, high, low, close, volume, volatility, rolling_avg`` (float64).
     """
-    numbers = ", ".join(f"CAST({name} AS DOUBLE PRECISION) AS {name}" for name in HISTORY[2:])
-    dates = f"date BETWEEN '{midnight(first)}' AND '{midnight(last)}'"
-    query = f"SELECT symbol, date, {numbers} FROM stock_data WHERE {dates}"
+    if known_at is not None:
+        return read_table(connection, symbols, first, last, known_at=known_at)[HISTORY]
+    return _read_rows(connection, symbols, first, last, HISTORY)
+
+
+def read_table(
+    connection: Connection,
+    symbols: Sequence[str],
+    first: date | None = None,
+    last: date | None = None,
+    *,
+    known_at: datetime | None = None,
+) -> pd.DataFrame:
+    """Read rows of ``stock_data`` with all its columns, as they are or as they were known at a moment.
+
+    Metrics of an earlier moment are computed from the closes known then. The moment is one by the database's clock; at
+    a moment before the first load there are no rows.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+    symbols : sequence of str
+        ``["*"]`` is every symbol.
+    first, last : datetime.date, optional
+        Both included; default all sessions.
+    known_at : datetime.datetime, optional
+        With a zone; default now.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``date`` (datetime64[s]), ``symbol``, and the numbers of ``stock_data`` in its order (float64), those of a
+        symbol side by side, oldest first.
+
+    Raises
+    ------
+    ValueError
+        If `known_at` has no zone.
+    """
+    if known_at is None:
+        return _read_rows(connection, symbols, first, last, [*BAR_COLUMNS, *METRIC_COLUMNS])[TABLE]
+    if known_at.tzinfo is None:
+        raise ValueError(f"known_at is {known_at}: a moment needs a zone")
+    bars = _read_known_bars(connection, symbols, first, last, known_at)
+    code, _ = pd.factorize(bars["symbol"])
+    prices = (bars[name].to_numpy(dtype=np.float64) for name in ("high", "low", "close"))
+    metrics = dict(zip(METRIC_COLUMNS, compute_metrics(code, *prices), strict=True))
+    table = bars.assign(**metrics).replace([np.inf, -np.inf], np.nan)
+    if first:
+        table = table[table["date"] >= pd.Timestamp(first)].reset_index(drop=True)
+    return table[TABLE]
+
+
+def _read_rows(
+    connection: Connection, symbols: Sequence[str], first: date | None, last: date | None, names: Sequence[str]
+) -> pd.DataFrame:
+    numbers = ", ".join(f"CAST({name} AS DOUBLE PRECISION) AS {name}" for name in names[2:])
+    with _asked(connection, symbols) as is_asked:
+        query = f"SELECT symbol, date, {numbers} FROM stock_data WHERE {is_asked}"
+        bounds: dict[str, Any] = {}
+        if first:
+            query, bounds["first"] = f"{query} AND date >= :first", _bound(connection, first)
+        if last:
+            query, bounds["last"] = f"{query} AND date <= :last", _bound(connection, last)
+        return read_frame(connection, query, names, parameters=bounds, piece=LAST_LETTER)
+
+
+def _read_known_bars(
+    connection: Connection, symbols: Sequence[str], first: date | None, last: date | None, known_at: datetime
+) -> pd.DataFrame:
+    """Read the bars known at a moment, with the 4 sessions before `first` that its metrics depend on."""
+    moment = known_at.astimezone(UTC)
+    on_postgresql = connection.dialect.name == "postgresql"
+    parameters: dict[str, Any] = {"known_at": moment if on_postgresql else f"{moment:%Y-%m-%d %H:%M:%S.%f}"}
+    numbers = ", ".join(f"CAST({name} AS DOUBLE PRECISION) AS {name}" for name in BAR_COLUMNS[2:])
+    with _asked(connection, symbols) as where:
+        if last:
+            where, parameters["last"] = f"{where} AND date <= :last", _bound(connection, last)
+        query = known_bars(connection.dialect.name, ":known_at", where=where)
+        if first:
+            query = (
+                f"SELECT * FROM (SELECT then_known.*, max(date) OVER (PARTITION BY symbol ORDER BY date"
+                f" ROWS BETWEEN CURRENT ROW AND {ROLLING_SESSIONS - 1} FOLLOWING) AS needed_by"
+                f" FROM ({query}) AS then_known) AS followed WHERE needed_by >= :first"
+            )
+            parameters["first"] = _bound(connection, first)
+        query = f"SELECT symbol, date, {numbers} FROM ({query}) AS needed"
+        return read_frame(connection, query, BAR_COLUMNS, parameters=parameters, piece=LAST_LETTER)
+
+
+def _bound(connection: Connection, session: date) -> datetime | str:
+    """A session as a parameter of a textual query: SQLite's driver has no type for it."""
+    moment = midnight(session)
+    return moment if connection.dialect.name == "postgresql" else str(moment)
+
+
+@contextmanager
+def _asked(connection: Connection, symbols: Sequence[str]) -> Iterator[str]:
+    """Put the symbols of a question into the temporary table ``asked``, and yield the condition on ``symbol``."""
     if list(symbols) == [EVERY_SYMBOL]:
-        history = read_frame(connection, query, HISTORY, piece=LAST_LETTER)
-    else:
-        stage(connection, "asked", {"symbol": STOCK_DATA.c.symbol}, pd.DataFrame({"symbol": list(symbols)}))
-        history = read_frame(
-            connection, f"{query} AND symbol IN (SELECT symbol FROM asked)", HISTORY, piece=LAST_LETTER
-        )
-        drop_stage(connection, "asked")
-    return history
+        yield "true"
+        return
+    with temp_table(connection, "asked", {"symbol": STOCK_DATA.c.symbol}, pd.DataFrame({"symbol": list(symbols)})):
+        yield "symbol IN (SELECT symbol FROM asked)"
+
+
+def read_empty_sessions(connection: Connection, sessions: Sequence[date]) -> list[date]:
+    """Return those of the sessions without a row, among sessions before and after them that have one."""
+    first, last = connection.execute(select(func.min(STOCK_DATA.c.date), func.max(STOCK_DATA.c.date))).one()
+    inside = [day for day in sessions if first and first < midnight(day) < last]
+    query = select(STOCK_DATA.c.date).where(STOCK_DATA.c.date.in_([midnight(day) for day in inside])).distinct()
+    stored = {moment.date() for moment in connection.execute(query).scalars()}
+    return [day for day in inside if day not in stored]
 
 
 def read_rejected(
     connection: Connection, symbols: Sequence[str], first: date, last: date
 ) -> list[tuple[str, date, str]]:
-    """Symbol, session and reason of the bars rejected from one session to another, oldest first."""
+    """Return symbol, session and reason of the bars rejected from one session to another, oldest first."""
     bars = REJECTED_BARS.c
     query = select(bars.symbol, bars.date, bars.reason).where(bars.date.between(first, last))
     if list(symbols) != [EVERY_SYMBOL]:
@@ -179,8 +343,64 @@ def read_rejected(
     return [tuple(row) for row in connection.execute(query.order_by(bars.date, bars.symbol, bars.id))]
 
 
+def count_rejected(connection: Connection, symbols: Sequence[str]) -> dict[str, int]:
+    """Return how many bars and other records of each of the symbols were rejected, if any."""
+    query = select(REJECTED_BARS.c.symbol, func.count()).where(REJECTED_BARS.c.symbol.in_(symbols))
+    return {str(row[0]): int(row[1]) for row in connection.execute(query.group_by(REJECTED_BARS.c.symbol))}
+
+
+def read_revisions(
+    connection: Connection, symbols: Sequence[str], first: date, last: date, *, newest: int | None = None
+) -> list[Revision]:
+    """Return how the prices of stored bars changed after they were first stored, in the order of the sessions.
+
+    Bars of which only the volume changed, and those that came to be beside adopted ones, are left out.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+    symbols : sequence of str
+        ``["*"]`` is every symbol.
+    first, last : datetime.date
+        The sessions of the bars; both included.
+    newest : int, optional
+        Return only so many changes, the last one first.
+    """
+    columns = BAR_REVISIONS.c
+    bar, order = (columns.symbol, columns.date), (columns.replaced_at, columns.id)
+    following = [
+        func.lead(columns[name]).over(partition_by=bar, order_by=order).label(f"next_{name}")
+        for name in ("id", *PRICE_COLUMNS)
+    ]
+    query = select(*columns, *following).where(columns.date.between(midnight(first), midnight(last)))
+    if list(symbols) != [EVERY_SYMBOL]:
+        query = query.where(columns.symbol.in_(symbols))
+    revised, stored = query.subquery(), STOCK_DATA.c
+    new = [case((revised.c.next_id.is_(None), stored[name]), else_=revised.c[f"next_{name}"]) for name in PRICE_COLUMNS]
+    old = [revised.c[name] for name in PRICE_COLUMNS]
+    changes = (
+        select(revised.c.symbol, revised.c.date, revised.c.cause, JOB_RUNS.c.as_of, *old, *new)
+        .join(JOB_RUNS, JOB_RUNS.c.run_id == revised.c.run_id)
+        .outerjoin(STOCK_DATA, (stored.symbol == revised.c.symbol) & (stored.date == revised.c.date))
+        .where(revised.c.cause != "loaded")
+        .where(or_(*(before.is_distinct_from(after) for before, after in zip(old, new, strict=True))))
+    )
+    if newest is None:
+        changes = changes.order_by(revised.c.date, revised.c.symbol, revised.c.replaced_at, revised.c.id)
+    else:
+        changes = changes.order_by(revised.c.replaced_at.desc(), revised.c.id.desc()).limit(newest)
+    return [
+        Revision(symbol, moment.date(), cause, as_of, _numbers(prices[:4]), _numbers(prices[4:]))
+        for symbol, moment, cause, as_of, *prices in connection.execute(changes)
+    ]
+
+
+def _numbers(values: Sequence[Any]) -> tuple[float | None, ...]:
+    return tuple(None if value is None else float(value) for value in values)
+
+
 def read_splits(connection: Connection, symbols: Sequence[str], first: date, last: date) -> list[tuple[Split, bool]]:
-    """The known splits executed in these days, oldest first, each with whether the stored history has its scale."""
+    """Return the splits executed in these days, oldest first, each with whether stored history is adjusted for it."""
     columns = SPLITS.c
     query = select(
         columns.symbol, columns.execution_date, columns.split_from, columns.split_to, columns.restated_at.is_not(None)
@@ -191,37 +411,36 @@ def read_splits(connection: Connection, symbols: Sequence[str], first: date, las
     return [(Split(*split), bool(restated)) for *split, restated in rows]
 
 
-def latest_is_known(connection: Connection, session: date) -> bool:
-    """Whether a session was fetched for any symbol, so that the provider has it."""
-    query = select(COVERAGE.c.symbol).where(COVERAGE.c.first_session <= session, COVERAGE.c.last_session >= session)
-    return connection.execute(query.limit(1)).first() is not None
-
-
 def read_splits_until(connection: Connection) -> date | None:
-    """The day up to which splits are known, or None before the first run."""
+    """Return the split watermark: the day up to which splits are known, or None before the first run."""
     return connection.execute(select(func.max(JOB_RUNS.c.splits_until))).scalar()
 
 
 def read_first_session(connection: Connection) -> date | None:
-    """The first stored session of all, or None of an empty table."""
+    """Return the first stored session, or None for an empty table."""
     first = connection.execute(select(func.min(STOCK_DATA.c.date))).scalar()
     return first.date() if first else None
 
 
 def read_pending_splits(connection: Connection) -> list[Split]:
-    """The splits whose symbols still have history of the old scale."""
+    """Return the splits whose symbols' history has not been read again yet."""
     columns = (SPLITS.c.symbol, SPLITS.c.execution_date, SPLITS.c.split_from, SPLITS.c.split_to)
     query = select(*columns).where(SPLITS.c.restated_at.is_(None)).order_by(SPLITS.c.execution_date, SPLITS.c.symbol)
     return [Split(*row) for row in connection.execute(query)]
 
 
+def read_suspects(connection: Connection) -> list[str]:
+    """Return the symbols whose whole history is to be read again."""
+    return list(connection.execute(select(SUSPECTS.c.symbol).order_by(SUSPECTS.c.symbol)).scalars())
+
+
 def read_covered_symbols(connection: Connection, limit: int) -> list[str]:
-    """The symbols that were ever fetched, at most `limit` of them."""
+    """Return the symbols that were ever read, at most `limit` of them."""
     return list(connection.execute(select(COVERAGE.c.symbol).distinct().limit(limit)).scalars())
 
 
 def read_spans(connection: Connection, symbols: Sequence[str]) -> dict[str, tuple[date, date]]:
-    """The first and the last stored session of each of the symbols that has any."""
+    """Return the first and the last stored session of each of the symbols that has any."""
     first, last = func.min(STOCK_DATA.c.date), func.max(STOCK_DATA.c.date)
     query = select(STOCK_DATA.c.symbol, first, last).where(STOCK_DATA.c.symbol.in_(symbols))
     rows = connection.execute(query.group_by(STOCK_DATA.c.symbol))
@@ -229,34 +448,33 @@ def read_spans(connection: Connection, symbols: Sequence[str]) -> dict[str, tupl
 
 
 def read_unknown(connection: Connection, symbols: Sequence[str]) -> list[str]:
-    """The symbols of which no bar is stored, in the order given."""
-    stage(connection, "asked", {"symbol": STOCK_DATA.c.symbol}, pd.DataFrame({"symbol": list(symbols)}))
+    """Return the symbols of which no bar is stored, in the order given."""
     query = "SELECT symbol FROM asked WHERE NOT EXISTS (SELECT 1 FROM stock_data WHERE symbol = asked.symbol)"
-    unknown = set(connection.execute(text(query)).scalars())
-    drop_stage(connection, "asked")
+    with _asked(connection, symbols):
+        unknown = set(connection.execute(text(query)).scalars())
     return [symbol for symbol in symbols if symbol in unknown]
 
 
 def read_sent_report(connection: Connection, week: date) -> Mapping[str, Any] | None:
-    """The row of ``sent_reports`` of the week that starts on this Monday, or None."""
+    """Return the row of ``sent_reports`` of the week that starts on this Monday, or None."""
     row = connection.execute(select(SENT_REPORTS).where(SENT_REPORTS.c.week == week)).mappings().first()
     return dict(row) if row else None
 
 
 def read_providers(connection: Connection) -> list[str]:
-    """The hosts that bars were loaded from."""
+    """Return the hosts that bars were loaded from."""
     loads = select(JOB_RUNS.c.provider).where(JOB_RUNS.c.api_calls > 0).distinct()
     return list(connection.execute(loads).scalars())
 
 
 def read_last_runs(connection: Connection, count: int) -> list[dict[str, Any]]:
-    """The last runs, newest first, as rows of ``job_runs``."""
+    """Return the last runs, newest first, as rows of ``job_runs``."""
     query = select(JOB_RUNS).order_by(JOB_RUNS.c.started_at.desc(), JOB_RUNS.c.run_id).limit(count)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def read_stored(connection: Connection, symbols: Sequence[str]) -> pd.DataFrame:
-    """What is stored a symbol: ``symbol, rows, first, last`` (datetime64[s]), sorted by symbol."""
+    """Return ``symbol, rows, first, last`` (datetime64[s]) of the stored rows per symbol, sorted by symbol."""
     count, first, last = func.count(), func.min(STOCK_DATA.c.date), func.max(STOCK_DATA.c.date)
     query = select(STOCK_DATA.c.symbol, count, first, last).group_by(STOCK_DATA.c.symbol).order_by(STOCK_DATA.c.symbol)
     if list(symbols) != [EVERY_SYMBOL]:
@@ -267,10 +485,10 @@ def read_stored(connection: Connection, symbols: Sequence[str]) -> pd.DataFrame:
 
 
 def no_history() -> pd.DataFrame:
-    """What :func:`read_history` returns for a database without tables."""
+    """Return what :func:`read_history` returns for a database without tables."""
     return frame_of([], HISTORY)
 
 
 def midnight(day: date) -> datetime:
-    """A session as ``stock_data.date`` holds it."""
+    """Return a session as ``stock_data.date`` holds it."""
     return datetime.combine(day, time())

@@ -31,10 +31,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import database
 from benchmarks.common import machine, psql_path, show
 from storage.bulk import csv_pieces
-from storage.engine import open_engine, transaction
-from storage.schema import STOCK_DATA, ensure_schema
+from storage.engine import database_time, open_engine, transaction
+from storage.migration import ensure_schema
+from storage.schema import STOCK_DATA
 from tests.support.postgresql import postgresql_server
-from transformations import compute_metrics
+from transformations import Metrics, compute_metrics
 
 SHAPES = {350: (5, 70), 2_200: (2_200, 1), 11_000: (11_000, 1), 200_000: (2_000, 100), 1_100_000: (11_000, 100)}
 STEPS = ("first", "repeat", "changed_1pct")
@@ -159,13 +160,16 @@ def all_ways(engine: Engine, psql: Psql) -> dict[str, Way]:
         return bool(connection.execute(text("SELECT EXISTS (SELECT 1 FROM stock_data)")).scalar_one())
 
     def psql_same(_: pd.DataFrame, file: Path) -> None:
-        with engine.connect() as connection:
-            mostly_stored = has_rows(connection)
-        psql.copy_and_merge(file, database.merge_statement("postgresql", mostly_stored=mostly_stored))
+        psql.copy_and_merge(file, f"{database.changed_statement('postgresql')}; {database.UPSERT}")
+
+    def load(connection: Connection, rows: pd.DataFrame) -> None:
+        is_stored = np.full(len(rows), has_rows(connection))
+        metrics = Metrics(rows, rows.iloc[:0], is_stored)
+        database.load_bars(connection, metrics, run_id="benchmark", at=database_time(connection))
 
     return {
         "ours_direct": in_transaction(database.insert_bars),
-        "ours_merge": in_transaction(lambda c, rows: database.merge_bars(c, rows, len(rows) * has_rows(c))),
+        "ours_merge": in_transaction(load),
         "psql_plain": lambda _, file: psql.copy_and_merge(file, PLAIN_MERGE),
         "psql_same": psql_same,
         "awswrangler": awswrangler,

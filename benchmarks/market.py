@@ -30,11 +30,12 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.common import machine, peak_memory, show  # noqa: E402
-from domain.calendar import previous_session  # noqa: E402
+from domain.calendar import last_sessions, sessions_between  # noqa: E402
 from tests.support.postgresql import postgresql_server  # noqa: E402
 
 END, TODAY = date(2025, 12, 31), date(2026, 1, 2)
 SEED = 7
+SETTLE_SESSIONS = 3
 UPDATES = 5  # daily updates of the full table
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -78,44 +79,51 @@ def invoke(event: dict[str, Any], seconds: float) -> None:
 
 
 def update(repeats: int) -> None:
-    """Run a warm handler: delete the last session and load it again, by the handler and by a merge alone."""
+    """Run a warm handler on an ordinary morning: one new session, and three that are read again.
+
+    The reference is the load of the same four sessions' finished rows alone.
+    """
     import pandas as pd
     from sqlalchemy import text
 
     import database
     from lambda_main import handler
-    from storage.engine import open_engine, transaction
+    from storage.engine import database_time, open_engine, transaction
+    from transformations import Metrics
 
-    engine, session = open_engine(os.environ["DATABASE_URL"]), previous_session(TODAY)
+    engine, sessions = open_engine(os.environ["DATABASE_URL"]), last_sessions(SETTLE_SESSIONS + 1, TODAY)
     numbers = [f"CAST({name} AS DOUBLE PRECISION)" for name in database.VALUES]
+    query = f"SELECT date, symbol, {', '.join(numbers)} FROM stock_data WHERE date >= :day ORDER BY symbol, date"
     with engine.connect() as connection:
-        stored = connection.execute(
-            text(f"SELECT date, symbol, {', '.join(numbers)} FROM stock_data WHERE date = :day ORDER BY symbol"),
-            {"day": session},
-        ).all()
+        stored = connection.execute(text(query), {"day": sessions[0]}).all()
     rows = pd.DataFrame(stored, columns=database.COLUMNS)
     rows = rows.astype({"date": "datetime64[s]", "symbol": "str", "volume": "int64"})
+    is_stored = (rows["date"] < pd.Timestamp(sessions[-1])).to_numpy()
     forget = [
         "DELETE FROM stock_data WHERE date = :day",
-        "UPDATE coverage SET last_session = :before",
-        "UPDATE job_runs SET splits_until = :before",
+        "DELETE FROM coverage",
+        "INSERT INTO coverage VALUES ('*', :first, :before, :before, :before)",
+        "UPDATE job_runs SET splits_until = :before, seen_to = :before",
     ]
+    first = sessions_between(date(1990, 1, 1), sessions[0])[-1]
+    days = {"day": sessions[-1], "before": sessions[-2], "first": first}
     taken: dict[str, list[float]] = {"daily_update": [], "merge": []}
     for _ in range(repeats):
         for name, seconds in taken.items():
             with engine.begin() as connection:
                 for statement in forget:
-                    days = {"day": session, "before": previous_session(session)}
                     connection.execute(text(statement), {key: days[key] for key in days if f":{key}" in statement})
             started = time.monotonic()
             if name == "daily_update":
                 written = handler({"job_type": "daily_update", "as_of": str(TODAY)})["rows"]["inserted"]
             else:
                 with transaction(engine) as connection:
-                    written = database.merge_bars(connection, rows, present=0)
+                    metrics = Metrics(rows, rows.iloc[:0], is_stored)
+                    at = database_time(connection)
+                    written = database.load_bars(connection, metrics, run_id="benchmark", at=at).inserted
             seconds.append(time.monotonic() - started)
-            if written != len(rows):
-                raise SystemExit(f"{name} wrote {written:,} rows instead of {len(rows):,}")
+            if written != (~is_stored).sum():
+                raise SystemExit(f"{name} wrote {written:,} rows instead of {(~is_stored).sum():,}")
     print(json.dumps({**{name: median(seconds) for name, seconds in taken.items()}, "peak_mb": peak_memory()}))
 
 

@@ -1,20 +1,20 @@
 """Time as a value: a clock that can be replaced, and the deadline of an invocation.
 
-Everything that waits or hurries takes one of these, so that tests run a hundred minutes of pacing in a millisecond.
-Nothing here knows what the time is spent on.
+Everything that waits takes one of these, so that tests run a hundred minutes of pacing in a millisecond.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from typing import Protocol
 
 from domain.errors import TimeUpError
 
 
 class Clock(Protocol):
-    """What this project needs of time."""
+    """A source of time and a way to wait."""
 
     def monotonic(self) -> float:
         """Seconds from an arbitrary start, never going back."""
@@ -23,8 +23,9 @@ class Clock(Protocol):
         """Wait."""
 
 
+@dataclass(frozen=True)
 class SystemClock:
-    """The computer's own clock."""
+    """The computer's own clock; all instances are equal."""
 
     def monotonic(self) -> float:
         """Seconds from an arbitrary start, never going back."""
@@ -58,7 +59,7 @@ class Deadline:
         return self._end - self.clock.monotonic()
 
     def earlier(self, seconds: float) -> Deadline:
-        """The deadline of a step that leaves so many seconds to those after it."""
+        """Return the deadline of a step that leaves so many seconds to the steps after it."""
         limit = None if math.isinf(self._end) else self.remaining - seconds
         return Deadline(limit, self.clock, reserve=0)
 

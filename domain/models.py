@@ -23,6 +23,9 @@ JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
 Status = Literal["ok", "nothing_to_do", "partial", "sent", "already_sent"]
 """How a run ended, as its result says; ``job_runs`` also knows ``running`` and ``failed``."""
 
+Cause = Literal["corrected", "withdrawn", "appeared", "restated", "rescaled", "loaded"]
+"""Why a stored bar changed; ``loaded`` is a bar first loaded among rows that were there before any run."""
+
 ProgressFunction = Callable[[int, int, str], None]
 """Called with the number of calls done, their total, and what is being fetched."""
 
@@ -49,12 +52,17 @@ class Request:
 
 @dataclass
 class Counts:
-    """Rows of ``stock_data`` by what a load did to them, and bars that were rejected."""
+    """Rows of ``stock_data`` by what a load did to them, and bars that were rejected.
+
+    ``updated`` holds the ``corrected`` rows and those of which only metrics changed.
+    """
 
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
     rejected: int = 0
+    corrected: int = 0
+    withdrawn: int = 0
 
     def add(self, other: Counts) -> None:
         """Add another load's counts to these."""
@@ -78,6 +86,8 @@ class Outcome(TypedDict):
     splits: NotRequired[list[str]]
     plan: NotRequired[list[str]]
     calls: NotRequired[int]
+    read_again: NotRequired[SessionSpan]
+    oldest_reading: NotRequired[str | None]
     subject: NotRequired[str]
     recipients: NotRequired[list[str]]
     charts: NotRequired[list[str]]
@@ -101,6 +111,8 @@ class JobResult(TypedDict):
     splits: NotRequired[list[str]]
     plan: NotRequired[list[str]]
     calls: NotRequired[int]
+    read_again: NotRequired[SessionSpan]
+    oldest_reading: NotRequired[str | None]
     subject: NotRequired[str]
     recipients: NotRequired[list[str]]
     charts: NotRequired[list[str]]
@@ -138,3 +150,26 @@ class RejectedBar:
     date: date | None
     reason: str
     bar: str
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A change of a stored bar, by a run.
+
+    Attributes
+    ----------
+    symbol : str
+    session : datetime.date
+    cause : str
+    as_of : datetime.date
+        The day that stood for today in the run.
+    old, new : tuple of float or None
+        Open, high, low and close before and after the change; None where there was none.
+    """
+
+    symbol: str
+    session: date
+    cause: Cause
+    as_of: date
+    old: tuple[float | None, ...]
+    new: tuple[float | None, ...]

@@ -1,32 +1,28 @@
-"""What is missing, and the fewest API calls that bring it.
+"""The fewest API calls that bring a set of (symbol, session) pairs.
 
-A grouped-daily call brings one session of every symbol; a range call brings every session of one symbol. Missing
-(symbol, session) pairs are the edges of a bipartite graph, and calls are its vertices, so the fewest calls are a
-minimum vertex cover, which in a bipartite graph is as large as a maximum matching (Kőnig's theorem). The answer is
-exact for every input. Pure: no clock, no network, no database.
+A grouped call brings one session of every symbol; a range call brings every session of one symbol. The pairs are the
+edges of a bipartite graph and the calls its vertices, so the fewest calls are a minimum vertex cover, which in a
+bipartite graph is as large as a maximum matching (Kőnig's theorem). The answer is exact for every input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from domain.calendar import sessions_between
 from domain.models import EVERY_SYMBOL
 
 Grid = npt.NDArray[np.bool_]
-Range = tuple[date, date]
-DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class RangeCall:
-    """All sessions of one symbol from `first` to `last`; `restates` if it replaces a history of another scale."""
+    """All sessions of one symbol from `first` to `last`; `restates` if the answer replaces the symbol's history."""
 
     symbol: str
     first: date
@@ -34,7 +30,7 @@ class RangeCall:
     restates: bool = False
 
     def __str__(self) -> str:
-        return f"{self.symbol} from {self.first} to {self.last}{', restated by a split' if self.restates else ''}"
+        return f"{self.symbol} from {self.first} to {self.last}{', whole history' if self.restates else ''}"
 
 
 @dataclass(frozen=True)
@@ -61,76 +57,64 @@ class GroupedCall:
 Call = RangeCall | GroupedCall
 
 
-def missing_pairs(symbols: Sequence[str], sessions: Sequence[date], coverage: Mapping[str, Sequence[Range]]) -> Grid:
-    """Which sessions of which symbols have not been fetched.
-
-    Parameters
-    ----------
-    symbols : sequence of str, length m
-        What is wanted; ``"*"`` stands for the whole market.
-    sessions : sequence of date, length n
-        What is wanted, ascending.
-    coverage : mapping of str to sequence of (first, last)
-        Fetched ranges a symbol; those of ``"*"`` hold for every symbol.
-
-    Returns
-    -------
-    numpy.ndarray of bool, shape (m, n)
-    """
-    days = np.array(sessions, dtype="datetime64[D]")
-    missing = np.ones((len(symbols), len(days)), dtype=bool)
-    for first, last in coverage.get(EVERY_SYMBOL, ()):
-        missing[:, slice(*_positions(days, first, last))] = False
-    for row, symbol in enumerate(symbols):
-        for first, last in coverage.get(symbol, ()):
-            missing[row, slice(*_positions(days, first, last))] = False
-    return missing
-
-
-def merge_ranges(ranges: Iterable[Range]) -> list[Range]:
-    """The same sessions as the fewest ranges, ascending: ranges merge when no session lies between them."""
-    merged: list[Range] = []
-    for first, last in sorted(ranges):
-        if merged and not sessions_between(merged[-1][1] + DAY, first - DAY):
-            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
-        else:
-            merged.append((first, last))
-    return merged
-
-
-def _positions(days: npt.NDArray[np.datetime64], first: date, last: date) -> tuple[int, int]:
-    return int(np.searchsorted(days, np.datetime64(first))), int(np.searchsorted(days, np.datetime64(last), "right"))
-
-
-def plan_calls(symbols: Sequence[str], sessions: Sequence[date], missing: Grid) -> list[Call]:
-    """The fewest calls that bring every missing pair, oldest session first.
+def plan_calls(symbols: Sequence[str], sessions: Sequence[date], wanted: Grid) -> list[Call]:
+    """Plan the fewest calls that bring every wanted pair.
 
     Where several covers are smallest, the one with the most range calls is taken: a range answer is a few kilobytes, a
-    grouped answer over a megabyte.
+    grouped answer over a megabyte. The oldest sessions come first.
 
     Parameters
     ----------
     symbols : sequence of str, length m
-    sessions : sequence of date, length n, ascending
-    missing : numpy.ndarray of bool, shape (m, n)
+    sessions : sequence of datetime.date, length n
+        Ascending.
+    wanted : numpy.ndarray of bool, shape (m, n)
 
     Returns
     -------
     list of RangeCall or GroupedCall
     """
     whole_market = np.array([symbol == EVERY_SYMBOL for symbol in symbols], dtype=bool)
-    grouped = missing[whole_market].any(axis=0)  # only a grouped call brings the whole market
-    rows, columns = minimum_cover(missing & ~grouped & ~whole_market[:, None])
+    grouped = wanted[whole_market].any(axis=0)  # only a grouped call brings the whole market
+    rows, columns = minimum_cover(wanted & ~grouped & ~whole_market[:, None])
     calls: list[Call] = [GroupedCall(sessions[column]) for column in np.flatnonzero(grouped | columns).tolist()]
-    remaining = missing & ~(grouped | columns)
+    remaining = wanted & ~(grouped | columns)
     for row in np.flatnonzero(rows).tolist():
-        wanted = np.flatnonzero(remaining[row]).tolist()
-        calls.append(RangeCall(symbols[row], sessions[wanted[0]], sessions[wanted[-1]]))
+        days = np.flatnonzero(remaining[row]).tolist()
+        calls.append(RangeCall(symbols[row], sessions[days[0]], sessions[days[-1]]))
     return sorted(calls, key=lambda call: (call.first, call.last, str(call)))
 
 
+def plan_audit(symbols: Sequence[str], sessions: Sequence[date], ages: npt.NDArray[np.int32], most: int) -> list[Call]:
+    """Plan at most so many calls that repeat the oldest readings.
+
+    Parameters
+    ----------
+    symbols, sessions
+        As for :func:`plan_calls`.
+    ages : numpy.ndarray of int32, shape (m, n)
+        As :func:`domain.coverage.settled_ages` returns them; 0 is not to be read.
+    most : int
+
+    Returns
+    -------
+    list of RangeCall or GroupedCall
+    """
+    calls = plan_calls(symbols, sessions, ages > 0)
+    if len(calls) <= most:
+        return calls
+    rows = {symbol: row for row, symbol in enumerate(symbols)}
+    columns = {session: column for column, session in enumerate(sessions)}
+
+    def age(call: Call) -> int:
+        line = ages[:, columns[call.session]] if isinstance(call, GroupedCall) else ages[rows[call.symbol]]
+        return int(line[line > 0].min())
+
+    return sorted(calls, key=age)[:most]
+
+
 def minimum_cover(edges: Grid) -> tuple[Grid, Grid]:
-    """A smallest set of rows and columns that touches every True cell; among those, one with the most rows.
+    """Find a smallest set of rows and columns that touches every True cell; among those, one with the most rows.
 
     Parameters
     ----------
@@ -144,96 +128,68 @@ def minimum_cover(edges: Grid) -> tuple[Grid, Grid]:
 
     Notes
     -----
-    Augmenting paths (Kuhn 1955) from the side with fewer vertices, breadth first, with each neighbourhood an integer
-    whose bits are the vertices of the other side: at most min(m, n)² steps, each a few word operations wide. What a
-    failed search reached can never be matched better, so no later search enters it.
+    Augmenting paths (Kuhn 1955), breadth first, with the columns of each row as the bits of an integer. What a failed
+    search reached can never be matched better, so no later search enters it; therefore all failed searches together
+    visit each column once, and the work is bounded by min(m, n)² + m steps, each a few word operations wide.
+
+    The cover is Kőnig's: what alternating paths from unmatched rows reach stays outside the cover among the rows and
+    joins it among the columns. All other matched rows are in it, the most that any smallest cover can have.
     """
-    rows_first = edges.shape[0] <= edges.shape[1]
-    left = edges if rows_first else edges.T
-    neighbours = [int.from_bytes(np.packbits(line, bitorder="little").tobytes(), "little") for line in left]
-    mate_of_left, mate_of_right = _maximum_matching(neighbours)
-
-    in_cover_left = np.zeros(left.shape[0], dtype=bool)
-    in_cover_right = np.zeros(left.shape[1], dtype=bool)
-    if rows_first:
-        # Kőnig: what alternating paths from unmatched rows reach stays outside the cover on the left, and joins it on
-        # the right. Everything else is covered by rows: the most rows that any smallest cover can have.
-        unmatched = [vertex for vertex, mate in enumerate(mate_of_left) if mate < 0 and neighbours[vertex]]
-        reached_left, reached_right = _reach(unmatched, neighbours, mate_of_right)
-        for vertex, mate in enumerate(mate_of_left):
-            in_cover_left[vertex] = mate >= 0 and vertex not in reached_left
-        in_cover_right[list(reached_right)] = True
-        return in_cover_left, in_cover_right
-    # The same theorem from the other side: columns that unmatched rows force into the cover, and what these force.
-    forced = _forced(neighbours, mate_of_left, mate_of_right, left)
-    for vertex, mate in enumerate(mate_of_left):
-        in_cover_left[vertex] = vertex in forced
-        if mate >= 0 and vertex not in forced:
-            in_cover_right[mate] = True
-    return in_cover_right, in_cover_left
+    neighbors = [int.from_bytes(np.packbits(row, bitorder="little").tobytes(), "little") for row in edges]
+    column_of_row, row_of_column = _maximum_matching(neighbors)
+    unmatched = [row for row, column in enumerate(column_of_row) if column < 0 and neighbors[row]]
+    reached_rows, reached_columns = _reach(unmatched, neighbors, row_of_column)
+    rows = np.array([column >= 0 and row not in reached_rows for row, column in enumerate(column_of_row)], dtype=bool)
+    columns = np.zeros(edges.shape[1], dtype=bool)
+    columns[list(reached_columns)] = True
+    return rows, columns
 
 
-def _maximum_matching(neighbours: list[int]) -> tuple[list[int], dict[int, int]]:
-    """The right mate of each left vertex (−1 for none) and the left mate of each matched right vertex."""
-    mate_of_left = [-1] * len(neighbours)
-    mate_of_right: dict[int, int] = {}
-    free, dead = -1, 0  # bit sets of right vertices: unmatched ones, and those no search need enter again
-    for start in range(len(neighbours)):
+def _maximum_matching(neighbors: list[int]) -> tuple[list[int], dict[int, int]]:
+    """Return the matched column of each row (−1 for none) and the matched row of each column that has one."""
+    column_of_row = [-1] * len(neighbors)
+    row_of_column: dict[int, int] = {}
+    free, dead = -1, 0  # bit sets of columns: unmatched ones, and those that no search needs to enter again
+    for start in range(len(neighbors)):
         seen, queue = dead, [start]
-        came_from: dict[int, int] = {}  # right vertex → the left vertex whose search found it
-        for vertex in queue:
-            found = neighbours[vertex] & ~seen
+        came_from: dict[int, int] = {}  # column → the row whose search found it
+        for row in queue:
+            found = neighbors[row] & ~seen
             open_ends = found & free
             if open_ends:
-                end = _lowest(open_ends)
-                free &= ~(1 << end)
-                came_from[end] = vertex
-                while end >= 0:
-                    left = came_from[end]
-                    mate_of_right[end] = left
-                    mate_of_left[left], end = end, mate_of_left[left]
+                column = _lowest(open_ends)
+                free &= ~(1 << column)
+                came_from[column] = row
+                while column >= 0:
+                    turned = came_from[column]
+                    row_of_column[column] = turned
+                    column_of_row[turned], column = column, column_of_row[turned]
                 break
             seen |= found
             while found:
-                end = _lowest(found)
+                column = _lowest(found)
                 found &= found - 1
-                came_from[end] = vertex
-                queue.append(mate_of_right[end])
+                came_from[column] = row
+                queue.append(row_of_column[column])
         else:
             dead = seen
-    return mate_of_left, mate_of_right
+    return column_of_row, row_of_column
 
 
-def _reach(starts: Iterable[int], neighbours: list[int], mate_of_right: Mapping[int, int]) -> tuple[set[int], set[int]]:
-    """Left and right vertices on alternating paths from unmatched left vertices."""
+def _reach(starts: list[int], neighbors: list[int], row_of_column: dict[int, int]) -> tuple[set[int], set[int]]:
+    """Return the rows and columns on alternating paths from unmatched rows."""
     queue, seen = list(starts), 0
-    reached_left, reached_right = set(queue), set[int]()
-    for vertex in queue:
-        found = neighbours[vertex] & ~seen
+    reached_rows, reached_columns = set(queue), set[int]()
+    for row in queue:
+        found = neighbors[row] & ~seen
         seen |= found
         while found:
-            end = _lowest(found)
+            column = _lowest(found)
             found &= found - 1
-            reached_right.add(end)
-            queue.append(mate_of_right[end])
-            reached_left.add(mate_of_right[end])
-    return reached_left, reached_right
-
-
-def _forced(neighbours: list[int], mate_of_left: list[int], mate_of_right: Mapping[int, int], left: Grid) -> set[int]:
-    """Left vertices on alternating paths from unmatched right vertices: in every cover with the most right vertices."""
-    outside = sum(1 << end for end in range(left.shape[1]) if end not in mate_of_right)
-    forced: set[int] = set()
-    waiting = set(range(len(neighbours)))
-    queue = [vertex for vertex in waiting if neighbours[vertex] & outside]
-    waiting.difference_update(queue)
-    for vertex in queue:
-        forced.add(vertex)
-        mate = 1 << mate_of_left[vertex]
-        touched = [other for other in waiting if neighbours[other] & mate]
-        waiting.difference_update(touched)
-        queue.extend(touched)
-    return forced
+            reached_columns.add(column)
+            queue.append(row_of_column[column])
+            reached_rows.add(row_of_column[column])
+    return reached_rows, reached_columns
 
 
 def _lowest(bits: int) -> int:

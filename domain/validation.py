@@ -1,8 +1,4 @@
-"""Which bars are accepted, and which are rejected and why.
-
-What comes in: bars as the provider sent them. What goes out: a frame of the accepted ones, with the session of each,
-and a list of the rejected ones with a reason a person understands. No bar disappears here, and none is repaired.
-"""
+"""Validation of bars: which can be stored, and which are rejected and why. No bar is dropped, and none is repaired."""
 
 from __future__ import annotations
 
@@ -19,16 +15,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from domain.calendar import session_dates
-from domain.models import RejectedBar
+from domain.models import BAR_COLUMNS, PRICE_COLUMNS, RejectedBar
 
 SYMBOL = re.compile(r"[\x21-\x7e]{1,10}")  # stock_data.symbol is VARCHAR(10)
-SYMBOLS = re.compile(rf"{SYMBOL.pattern}(?:\n{SYMBOL.pattern})*")  # one a line
+SYMBOLS = re.compile(rf"{SYMBOL.pattern}(?:\n{SYMBOL.pattern})*")  # one per line
 MIN_PRICE, MAX_PRICE = 1e-9, 1e15  # dollars; seven reverse splits have made 4e13, and beyond is no price
 MAX_VOLUME = 2.0**63  # stock_data.volume is BIGINT
 MAX_MILLISECONDS = 4e12  # the year 2096; beyond, a timestamp is nonsense rather than a date
-PRICES = {"open": "o", "high": "h", "low": "l", "close": "c"}
+PRICES = dict(zip(PRICE_COLUMNS, "ohlc", strict=True))
 NUMBERS = {**PRICES, "volume": "v", "stamp": "t"}
-COLUMNS = ["symbol", "date", "open", "high", "low", "close", "volume"]
 
 Floats = npt.NDArray[np.float64]
 Grid = npt.NDArray[np.bool_]
@@ -37,7 +32,7 @@ Grid = npt.NDArray[np.bool_]
 def validate_bars(
     bars: Sequence[Any], wanted: Iterable[date], *, symbol: str | None = None
 ) -> tuple[pd.DataFrame, list[RejectedBar]]:
-    """Tell the bars that can be stored from those that cannot.
+    """Separate the bars that can be stored from those that cannot.
 
     Parameters
     ----------
@@ -67,8 +62,9 @@ def validate_bars(
     )
 
     names = [name if valid else "" for name, valid in zip(symbols, named, strict=True)]
-    frame = pd.DataFrame({"symbol": names, "date": dates.astype("datetime64[s]"), **numbers})
-    accepted = frame.loc[[not reason for reason in reasons], COLUMNS] if any(reasons) else frame[COLUMNS]
+    texts = pd.Series(names, dtype="str")  # also of no names
+    frame = pd.DataFrame({"symbol": texts, "date": dates.astype("datetime64[s]"), **numbers})
+    accepted = frame.loc[[not reason for reason in reasons], BAR_COLUMNS] if any(reasons) else frame[BAR_COLUMNS]
     repeated = accepted.duplicated(["symbol", "date"], keep="last")
     if repeated.any():
         for position in accepted.index[repeated]:
@@ -88,7 +84,7 @@ def validate_bars(
 
 
 def _field(bars: Sequence[Any], key: str) -> list[Any]:
-    """One field of all bars; None where it is absent, or where the bar is no object at all."""
+    """Return one field of all bars; None where it is absent or the bar is not an object."""
     try:
         return list(map(itemgetter(key), bars))
     except (KeyError, TypeError):
@@ -96,7 +92,7 @@ def _field(bars: Sequence[Any], key: str) -> list[Any]:
 
 
 def _named(symbols: Sequence[Any]) -> list[bool]:
-    """Whether each symbol is one that can be stored; all at once where they are, as nearly always."""
+    """Return whether each symbol can be stored; one match decides for all where every one can, as nearly always."""
     if set(map(type, symbols)) == {str}:
         lines = "\n".join(symbols)
         if lines.count("\n") == len(symbols) - 1 and SYMBOLS.fullmatch(lines):
@@ -105,7 +101,7 @@ def _named(symbols: Sequence[Any]) -> list[bool]:
 
 
 def _numbers(values: Sequence[Any]) -> Floats:
-    """One field of all bars as float64; NaN where it is absent or not a JSON number."""
+    """Return one field of all bars as float64; NaN where it is absent or not a JSON number."""
     if set(map(type, values)) <= {int, float}:
         with suppress(OverflowError):  # an integer of more than 308 digits
             return np.array(values, dtype=np.float64)
@@ -124,7 +120,7 @@ def _number(value: Any) -> float:
 def _reasons(
     named: Grid, numbers: dict[str, Floats], stamp_ok: npt.NDArray[np.bool_], dates: Any, wanted: Any
 ) -> list[str]:
-    """Why each bar is rejected, ``""`` for accepted ones; the first rule that a bar breaks is its reason."""
+    """Return why each bar is rejected, by the first rule it breaks; ``""`` for accepted ones."""
     open_, high, low, close = (numbers[name] for name in PRICES)
     volume = numbers["volume"]
     reasons = [""] * len(named)

@@ -19,7 +19,7 @@ from rich.table import Table
 from domain.models import JobResult, ProgressFunction
 
 if TYPE_CHECKING:
-    from entrypoints.status import TableState
+    from entrypoints.status import BarChange, TableState
 
 PROGRESS_DELAY = 1.0  # seconds before a progress bar appears
 COLORS = {"ok": "green", "sent": "green", "nothing_to_do": "cyan", "already_sent": "cyan", "partial": "yellow"}
@@ -74,7 +74,9 @@ def show_result(console: Console, result: JobResult) -> None:
     if sessions["count"]:
         ends = sessions["first"] if sessions["count"] == 1 else f"{sessions['first']} to {sessions['last']}"
         parts.append(f"{_plural(sessions['count'], 'session')}, {ends}")
-    if changed := [f"{count:,} {name}" for name, count in rows.items() if count]:
+    corrected = rows.get("corrected", 0)  # a part of those updated
+    shown = {"updated": f" ({corrected:,} corrected)" if corrected else ""}
+    if changed := [f"{n:,} {name}{shown.get(name, '')}" for name, n in rows.items() if n and name != "corrected"]:
         parts.append(f"rows: {', '.join(changed)}")
     if "calls" in result:
         parts.append(f"would make {_plural(result['calls'], 'call')}")
@@ -85,10 +87,23 @@ def show_result(console: Console, result: JobResult) -> None:
     console.print(f"[bold]{result['job_type']:<14}[/bold] [{color}]{status:<14}[/{color}] {' · '.join(parts)}")
     for line in result.get("plan", []):
         console.print(f"  would ask for {line}", markup=False)
+    for line in _again(result):
+        console.print(f"  {line}", markup=False)
     for warning in result["warnings"]:
         console.print(f"  warning: {warning}", style="yellow", markup=False)
     if "subject" in result:
         _show_report(console, result)
+
+
+def _again(result: JobResult) -> list[str]:
+    """What a dry run would read again, and how old the oldest reading is."""
+    lines = []
+    if (again := result.get("read_again")) and again["count"]:
+        ends = str(again["first"]) if again["count"] == 1 else f"{again['first']} to {again['last']}"
+        lines.append(f"of this, read again: {_plural(again['count'], 'session')}, {ends}")
+    if oldest := result.get("oldest_reading"):
+        lines.append(f"the oldest reading is from when {oldest} was the latest session")
+    return lines
 
 
 def _plural(count: int, thing: str) -> str:
@@ -112,8 +127,8 @@ def show_status(console: Console, state: TableState) -> None:
     console.print(f"{state['database']}, as of {state['as_of']}", markup=False)
     strip = state["strip"]
     table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("symbol", "rows", "first", "last", "missing"):
-        table.add_column(name, justify="right" if name in ("rows", "missing") else "left")
+    for name in ("symbol", "rows", "first", "last", "missing", "again"):
+        table.add_column(name, justify="right" if name in ("rows", "missing", "again") else "left", no_wrap=True)
     table.add_column(f"{strip['first']} … {strip['last']}", no_wrap=True)
     for line in state["symbols"]:
         count = f"[red]{line['missing']}[/red]" if line["missing"] else "0"
@@ -123,11 +138,12 @@ def show_status(console: Console, state: TableState) -> None:
             line["first"] or "–",
             line["last"] or "–",
             count,
+            str(line["read_again"]),
             _colored(line["strip"]),
         )
     if state["symbols"]:
         console.print(table)
-        console.print("  █ stored   · fetched, no bar   x missing", style="dim")
+        console.print("  █ stored   · fetched, no bar   x missing   again: sessions to read again", style="dim")
     else:
         console.print("Nothing is stored yet.")
     if state["more_symbols"]:
@@ -139,8 +155,28 @@ def show_status(console: Console, state: TableState) -> None:
             console.print(f"  {call}", markup=False)
     else:
         console.print("The next daily_update has nothing to do.")
+    for text in _again(plan):
+        console.print(f"  {text}", markup=False)
+    if rejected := sum(line["rejected"] for line in state["symbols"]):
+        console.print(f"{_plural(rejected, 'rejected bar')} of these symbols in rejected_bars.")
+    if state["changes"]:
+        console.print("Last changes of stored prices:")
+        for change in state["changes"]:
+            console.print(f"  {_change_line(change)}", markup=False)
     if state["runs"]:
         console.print(_runs_table(state["runs"]))
+
+
+def _change_line(change: BarChange) -> str:
+    """One change: ``IBM 2013-02-26 corrected as of 2013-02-28: close 199.14 → 199.5``."""
+    old, new = change["old"], change["new"]
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)] if old and new else ["close"]
+    values = (f"{name} {_number(old.get(name))} → {_number(new.get(name))}" for name in names)
+    return f"{change['symbol']} {change['session']} {change['cause']} as of {change['as_of']}: {', '.join(values)}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
 
 
 def _colored(strip: str) -> str:

@@ -138,6 +138,8 @@ def _counts(result: JobResult) -> dict[str, float]:
         "RowsInserted": rows["inserted"],
         "RowsUpdated": rows["updated"],
         "RowsRejected": rows["rejected"],
+        "RowsCorrected": rows["corrected"],
+        "RowsWithdrawn": rows["withdrawn"],
         "ApiCalls": result["api_calls"],
     }
     if result["job_type"] in LOADS and result["status"] != "partial":  # a partial run loaded only some of them
@@ -165,7 +167,7 @@ def sessions_behind(engine: Engine, symbols: Sequence[str], as_of: date) -> int 
             return None
         fetched = utils.read_coverage(stored, symbols)
     never = last_sessions(SESSIONS_PER_YEAR + 1, as_of)[0]
-    ends = {symbol: max(last for _, last in ranges) for symbol, ranges in fetched.items()}
+    ends = {symbol: max(reading.last for reading in readings) for symbol, readings in fetched.items()}
     market = ends.get(EVERY_SYMBOL, never)
     until = min(max(ends.get(symbol, never), market) for symbol in symbols)
     return len(sessions_between(until + timedelta(days=1), previous_session(as_of)))

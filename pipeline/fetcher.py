@@ -1,58 +1,109 @@
-"""Calls to batches of judged answers: what is fetched, one answer ahead, and how much of it is worth one transaction.
+"""Fetch planned calls: batches of validated responses, one response ahead, each batch worth one transaction.
 
-What comes in: planned calls and the client that makes them. What goes out: batches of answers, each a frame of accepted
-bars and the rejected ones, so that the provider's own objects are gone before the next answer comes. A batch ends when
-it is large, old, or would have to wait for the plan's limit; so a bulk load commits tens of thousands of rows at a
-time, and a slow one loses little. This module never touches the database.
+A batch ends when it is large, old, or would have to wait for the plan's limit. So a bulk load commits tens of thousands
+of rows at a time, and a slow one loses little.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from itertools import zip_longest
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from api_client import Bar, PolygonClient
-from domain.calendar import sessions_between
+from domain.calendar import count_sessions, session_dates, sessions_between
 from domain.clock import Deadline
-from domain.errors import StockTrackerError, TimeUpError
+from domain.errors import EnvelopeError, OutOfPlanError, StockTrackerError, TimeUpError
 from domain.models import EVERY_SYMBOL, ProgressFunction, RejectedBar
-from domain.planner import DAY, Call, GroupedCall
-from domain.validation import validate_bars
+from domain.planner import Call, GroupedCall, RangeCall
+from domain.validation import MAX_MILLISECONDS, validate_bars
 
-BATCH_ROWS = 50_000  # a few megabytes, and beyond it a transaction's own cost no longer shows
+BATCH_ROWS = 50_000  # a few megabytes; with more, a transaction's own cost no longer shows
 BATCH_SECONDS = 10.0  # the work that is lost if a run dies
+PLAN_YEARS = (10, 5, 2)  # how far the provider's plans reach back
+MARGIN = timedelta(days=7)  # for a plan whose first day is a little later
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Reach:
+    """How far the provider's plan reaches back, as far as refusals have shown.
+
+    Attributes
+    ----------
+    as_of, today : datetime.date
+        The days from which a plan's years may count.
+    first : datetime.date or None
+        The plan's first day; None while nothing was refused.
+    is_new : bool
+        Whether this run has learned it.
+    """
+
+    as_of: date
+    today: date
+    first: date | None = None
+    is_new: bool = False
+
+    def narrow(self, refused: date) -> bool:
+        """Assume the next shorter history after the refusal of a day; return whether there is one."""
+        days = [
+            _years_before(day, years) + margin
+            for day in (self.as_of, self.today)
+            for years in PLAN_YEARS
+            for margin in (timedelta(), MARGIN)
+            if years == PLAN_YEARS[-1] or not margin
+        ]
+        shorter = [day for day in sorted(days) if refused < day < self.as_of]
+        if shorter:
+            self.first, self.is_new = shorter[0], True
+        return bool(shorter)
+
+    def clip(self, call: Call) -> Call | None:
+        """Return the part of a call that is within reach, if any."""
+        if self.first is None or call.first >= self.first:
+            return call
+        if isinstance(call, GroupedCall) or call.last < self.first:
+            return None
+        return replace(call, first=self.first)
+
+
+def _years_before(day: date, years: int) -> date:
+    try:
+        return day.replace(year=day.year - years)
+    except ValueError:  # February 29
+        return day.replace(year=day.year - years, day=28)
 
 
 @dataclass(frozen=True)
 class Response:
-    """What one call brought.
+    """The validated answer to one call.
 
     Attributes
     ----------
     call : Call
     sessions : list of datetime.date
-        Those that were asked for.
+        Those that were asked for and are within the plan's reach.
     accepted : pandas.DataFrame
-        As :func:`domain.validation.judge` returns them.
+        As :func:`domain.validation.validate_bars` returns them.
     rejected : list of RejectedBar
-    is_empty : bool
-        Whether the provider sent no bar at all, of any symbol.
+    shown : frozenset of datetime.date
+        The sessions of which there is a bar of any symbol, be it rejected or of no interest.
+    error : EnvelopeError or None
+        Why nothing in the answer counts.
     """
 
     call: Call
     sessions: list[date]
     accepted: pd.DataFrame
     rejected: list[RejectedBar]
-    is_empty: bool
-
-    def holds(self, session: date) -> bool:
-        """Whether a bar of this session is among the accepted ones."""
-        return bool((self.accepted["date"] == pd.Timestamp(session)).any())
+    shown: frozenset[date] = frozenset()
+    error: EnvelopeError | None = None
 
 
 def fetch_batches(
@@ -60,23 +111,26 @@ def fetch_batches(
     calls: Sequence[Call],
     symbols: tuple[str, ...],
     *,
+    reach: Reach,
     deadline: Deadline,
     progress: ProgressFunction,
 ) -> Generator[list[Response], None, None]:
-    """Make the calls, and give their answers in turn, as many at a time as are worth one transaction.
+    """Make the calls and yield their responses in order, as many at a time as are worth one transaction.
 
-    While an answer is being taken in, the one after it is being fetched, and no more than that.
+    While a batch is committed, the next response is prefetched, and no more than that.
 
     Parameters
     ----------
     client : PolygonClient
     calls : sequence of Call
     symbols : tuple of str
-        What is kept of a grouped answer; ``("*",)`` keeps all.
+        The symbols to keep of a grouped answer; ``("*",)`` keeps all.
+    reach : Reach
+        Narrowed when the plan refuses a call.
     deadline : Deadline
-        A batch that would not fit into the time left, judged by the slowest one before it, is not begun.
+        A batch that would take longer than the time left, by the slowest one before it, is not begun.
     progress : callable
-        Told of each call before its answer is waited for.
+        Called before each response is waited for.
 
     Yields
     ------
@@ -86,51 +140,82 @@ def fetch_batches(
     Raises
     ------
     ApiError, TimeUpError
-        Once all answers that came before have been given out.
+        After all earlier responses have been yielded.
     """
     clock, slowest = deadline.clock, 0.0
     batch: list[Response] = []
-    waiting: Future[Response] | None = None
-    ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
+    prefetch: Future[Response] | None = None
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
     try:
         started = clock.monotonic()
         for done, (call, following) in enumerate(zip_longest(calls, calls[1:])):
             progress(done, len(calls), str(call))
             try:
-                if not batch and not waiting and deadline.remaining < slowest:
+                if not batch and not prefetch and deadline.remaining < slowest:
                     raise TimeUpError(f"the next calls need up to {slowest:.0f} s" if slowest else "no time is left")
-                batch.append(waiting.result() if waiting else _respond(client, call, symbols))
+                batch.append(prefetch.result() if prefetch else _respond(client, call, symbols, reach))
             except StockTrackerError:
                 if batch:
                     yield batch
                 raise
             taken = clock.monotonic() - started
-            # Two more batches must fit for an answer to be fetched ahead. Nor does it wait there for the plan's limit:
-            # that is left to this thread, which an interrupt reaches. A restatement may ask again while it is
-            # committed, so nothing is fetched beside it.
+            # Two more batches must fit for a prefetch. It does not wait for the plan's limit either: that is left to
+            # this thread, which an interrupt reaches.
             in_time = client.is_ready and deadline.remaining > 2 * max(slowest, taken)
-            alone = following is None or call.restates
-            waiting = None if alone or not in_time else ahead.submit(_respond, client, following, symbols)
-            rows = sum(len(answer.accepted) for answer in batch)
+            is_last = following is None
+            prefetch = executor.submit(_respond, client, following, symbols, reach) if in_time and not is_last else None
+            rows = sum(len(response.accepted) for response in batch)
             if following:  # what is stored between two sessions of a symbol is read with them
-                rows += len(batch[-1].accepted) * len(sessions_between(call.last + DAY, following.first - DAY))
-            if alone or not in_time or following.restates or rows >= BATCH_ROWS or taken > BATCH_SECONDS:
+                rows += len(batch[-1].accepted) * _sessions_apart(call, following)
+            apart = call.restates or (following is not None and following.restates)
+            if is_last or not in_time or apart or rows >= BATCH_ROWS or taken > BATCH_SECONDS:
                 yield batch
                 slowest = max(slowest, clock.monotonic() - started)
                 batch, started = [], clock.monotonic()
     finally:
-        ahead.shutdown(wait=False, cancel_futures=True)  # a failure does not wait for an answer that nobody takes
+        executor.shutdown(wait=False, cancel_futures=True)  # a failure does not wait for a response that nobody needs
 
 
-def _respond(client: PolygonClient, call: Call, symbols: tuple[str, ...]) -> Response:
-    sessions = sessions_between(call.first, call.last)
-    if isinstance(call, GroupedCall):
-        bars = client.grouped_bars(call.session)
-        accepted, rejected = validate_bars(_of_symbols(bars, symbols), sessions)
-    else:
-        bars = client.range_bars(call.symbol, call.first, call.last)
-        accepted, rejected = validate_bars(bars, sessions, symbol=call.symbol)
-    return Response(call, sessions, accepted, rejected, is_empty=not bars)
+def _sessions_apart(call: Call, following: Call) -> int:
+    first, second = sorted((call, following), key=lambda each: each.first)
+    return count_sessions(first.last + DAY, second.first - DAY)
+
+
+def _respond(client: PolygonClient, call: Call, symbols: tuple[str, ...], reach: Reach) -> Response:
+    while True:
+        asked = reach.clip(call)
+        if asked is None:
+            return Response(call, [], *validate_bars([], []))
+        try:
+            return _ask(client, call, asked, symbols)
+        except OutOfPlanError:
+            if not reach.narrow(asked.first):
+                raise
+
+
+def _ask(client: PolygonClient, call: Call, asked: Call, symbols: tuple[str, ...]) -> Response:
+    sessions = sessions_between(asked.first, asked.last)
+    try:
+        if isinstance(asked, RangeCall):
+            bars = client.range_bars(asked.symbol, asked.first, asked.last)
+            accepted, rejected = validate_bars(bars, sessions, symbol=asked.symbol)
+        else:
+            bars = client.grouped_bars(asked.session)
+            accepted, rejected = validate_bars(_of_symbols(bars, symbols), sessions)
+    except EnvelopeError as error:
+        return Response(call, [], *validate_bars([], []), error=error)
+    shown = set(np.unique(accepted["date"].to_numpy().astype("datetime64[D]")).tolist())
+    if isinstance(asked, RangeCall) or not shown:
+        shown = _sessions_of(bars) & set(sessions)
+    return Response(call, sessions, accepted, rejected, frozenset(shown))
+
+
+def _sessions_of(bars: Sequence[Any]) -> set[date]:
+    """Return the sessions of all timestamps that can be one, also those of rejected and unwanted bars."""
+    stamps = [bar.get("t") for bar in bars if isinstance(bar, dict)]
+    numbers = {t for t in stamps if isinstance(t, int | float) and not isinstance(t, bool)}
+    valid = [int(t) for t in numbers if 0 <= t <= MAX_MILLISECONDS]
+    return set(np.unique(session_dates(valid)).tolist()) if valid else set()
 
 
 def _of_symbols(bars: list[Bar], symbols: tuple[str, ...]) -> list[Bar]:
@@ -141,5 +226,5 @@ def _of_symbols(bars: list[Bar], symbols: tuple[str, ...]) -> list[Bar]:
 
 
 def _may_be(symbol: object, wanted: set[str]) -> bool:
-    """Whether it is a wanted symbol, or none at all, which is for the validate_bars to say."""
+    """Whether it is a wanted symbol, or not a symbol at all, which validation rejects."""
     return not isinstance(symbol, str) or symbol in wanted

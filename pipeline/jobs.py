@@ -1,48 +1,38 @@
 """The three jobs: the only place that knows the order of their steps.
 
-What comes in: a checked request, and the context to carry it out. What goes out: the result as JSON. Every run that
-starts leaves a row in ``job_runs``, also one that fails; a dry run leaves nothing.
+Every run that starts leaves a row in ``job_runs``, also one that fails; a dry run leaves nothing.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import date
-from typing import TYPE_CHECKING, Any
-
-from sqlalchemy import Connection
+from typing import TYPE_CHECKING, cast
 
 import utils
 from config import secrets_rotated
 from domain.calendar import last_sessions, previous_session, sessions_between, week_sessions
+from domain.clock import Deadline
+from domain.coverage import Coverage
 from domain.errors import ApiError, ConfigError, CredentialsError, TimeUpError
-from domain.models import EVERY_SYMBOL, Request
+from domain.models import EVERY_SYMBOL, JobResult, JobType, Outcome, Request, SessionSpan, Status
 from pipeline.run import Run, RunContext, exclusive, journaled
 from storage.engine import transaction
 
 if TYPE_CHECKING:
     from domain.planner import Call
+    from pipeline.loader import LoadPlan
 
 PLAN_LINES = 20  # of a dry run's plan
 
-Wanted = Callable[[Connection | None], list[date]]
-"""The sessions that a run wants, given what is stored."""
+
+TargetSessions = Callable[[Coverage], list[date]]
+"""The sessions that a run wants, given what has been read."""
 
 
-def run_job(request: Request, context: RunContext) -> dict[str, Any]:
+def run_job(request: Request, context: RunContext) -> JobResult:
     """Run the job that a request names.
-
-    Parameters
-    ----------
-    request : Request
-    context : RunContext
-
-    Returns
-    -------
-    dict
-        The result; JSON-serialisable.
 
     Raises
     ------
@@ -52,7 +42,7 @@ def run_job(request: Request, context: RunContext) -> dict[str, Any]:
     started = time.monotonic()
     run = Run(request, context)
     job = JOBS[request.job_type]
-    if job is not weekly_report and not request.dry_run and not context.settings.polygon_api_key.get_secret_value():
+    if job is not weekly_report and not request.dry_run and not _has_key(run):
         raise ConfigError(
             "POLYGON_API_KEY is not set: put a key of https://massive.com (the free plan will do) into .env,"
             " or add --sandbox to use recorded prices"
@@ -64,22 +54,27 @@ def run_job(request: Request, context: RunContext) -> dict[str, Any]:
             outcome = job(run)
             with transaction(context.engine) as connection:
                 run.save(connection, status=outcome["status"], finished_at=context.now())
-    return {
-        "status": outcome.pop("status"),
+    result = {
+        "status": outcome["status"],
         "job_type": request.job_type,
         "run_id": run.run_id,
         "as_of": str(request.as_of),
         "symbols": list(request.symbols),
-        "sessions": _span(outcome.pop("sessions")),
+        "sessions": _span(outcome["sessions"]),
         "api_calls": run.api_calls,
         "rows": vars(run.counts).copy(),
-        **outcome,
+        **{name: value for name, value in outcome.items() if name not in ("status", "sessions")},
         "warnings": run.warnings,
         "elapsed_seconds": round(time.monotonic() - started, 3),
     }
+    return cast(JobResult, result)
 
 
-def initialize(run: Run) -> dict[str, Any]:
+def _has_key(run: Run) -> bool:
+    return bool(run.context.settings.polygon_api_key.get_secret_value())
+
+
+def initialize(run: Run) -> Outcome:
     """Load the last sessions before as-of, or those of an explicit range, of every symbol.
 
     Runs of ranges that have no session in common load at the same time.
@@ -88,157 +83,198 @@ def initialize(run: Run) -> dict[str, Any]:
     latest = previous_session(request.as_of)
     if request.start:
         wanted = sessions_between(request.start, min(request.end or latest, latest))
-        return _load_missing(run, lambda _: wanted, latest, held=wanted)
+        return _load_missing(run, lambda _: wanted, held=wanted)
     wanted = last_sessions(request.sessions, request.as_of)
-    return _load_missing(run, lambda _: wanted, latest)
+    return _load_missing(run, lambda _: wanted)
 
 
-def daily_update(run: Run) -> dict[str, Any]:
-    """Load the session before as-of, and whatever earlier is missing within the tracked history."""
+def daily_update(run: Run) -> Outcome:
+    """Load the session before as-of and whatever earlier is missing, and read provisional sessions again."""
+    return _load_missing(run, lambda coverage: _tracked_sessions(run, coverage), settle=True)
+
+
+def _tracked_sessions(run: Run, coverage: Coverage) -> list[date]:
+    """All sessions since the first read of any of the symbols; with none read, those that initialize loads."""
     latest = previous_session(run.request.as_of)
-    return _load_missing(run, lambda connection: _tracked_sessions(run, connection, latest), latest)
-
-
-def _tracked_sessions(run: Run, connection: Connection | None, latest: date) -> list[date]:
-    """All sessions since the first fetched of any of the symbols; with none fetched, those that initialize loads."""
-    if since := _tracked_since(run, connection, latest):
+    if since := _tracked_since(run, coverage, latest):
         return sessions_between(since, latest)
     return last_sessions(run.context.settings.history_sessions, run.request.as_of)
 
 
-def _tracked_since(run: Run, connection: Connection | None, latest: date) -> date | None:
-    """The first session fetched of any of the symbols up to `latest`, if any."""
-    fetched = {} if connection is None else utils.read_coverage(connection, run.request.symbols)
+def _tracked_since(run: Run, coverage: Coverage, latest: date) -> date | None:
+    """The first session up to `latest` that was read of any of the symbols, if any."""
     if EVERY_SYMBOL in run.request.symbols:
-        fetched = {EVERY_SYMBOL: fetched.get(EVERY_SYMBOL, [])}
-    return min((first for ranges in fetched.values() for first, _ in ranges if first <= latest), default=None)
+        coverage = {EVERY_SYMBOL: coverage.get(EVERY_SYMBOL, ())}
+    readings = [reading.first for some in coverage.values() for reading in some if reading.first <= latest]
+    return min(readings, default=None)
 
 
-def _load_missing(run: Run, wanted_sessions: Wanted, latest: date, held: Sequence[date] = ()) -> dict[str, Any]:
-    """Load what is missing of the wanted sessions; in a dry run, say what would be asked."""
+def _load_missing(
+    run: Run,
+    target_sessions: TargetSessions,
+    *,
+    settle: bool = False,
+    held: Sequence[date] = (),
+    force: bool | None = None,
+    deadline: Deadline | None = None,
+) -> Outcome:
+    """Load what is missing of the target sessions; in a dry run, say what would be asked for.
+
+    Parameters
+    ----------
+    run : Run
+    target_sessions : callable
+    settle : bool
+        Whether provisional sessions are read again.
+    held : sequence of datetime.date
+        Hold these sessions only, so that other runs can work beside this one; empty to hold all.
+    force : bool, optional
+        Whether everything is read again; default as requested.
+    deadline : Deadline, optional
+        Default the run's own.
+    """
     from pipeline.loader import load
-    from pipeline.splits import look_for_splits
+    from pipeline.splits import check_splits
 
-    request = run.request
-    if request.dry_run:
-        _, calls, missing, _ = _plan(run, wanted_sessions)
-        shown = [str(call) for call in calls[:PLAN_LINES]]
-        shown += [f"and {len(calls) - PLAN_LINES} more"] if len(calls) > PLAN_LINES else []
-        return {"status": "ok" if calls else "nothing_to_do", "sessions": missing, "plan": shown, "calls": len(calls)}
-    with exclusive(run, held) as alone:
-        wanted, calls, missing, splits_checked_until = _plan(run, wanted_sessions)
-        complete, must_be_alone = True, False
-        if calls or not splits_checked_until or splits_checked_until < request.as_of:
-            client = _client(run)
-            complete = _in_time(run, lambda: look_for_splits(run, client, alone=alone))
-            wanted, calls, missing, _ = _plan(run, wanted_sessions)
-            # A run beside this one may be about to store an answer of the scale before the split.
-            must_be_alone = not alone and any(call.restates for call in calls)
-            if not must_be_alone:
-                complete = complete and load(run, client, calls, latest)
-    if must_be_alone:
-        with exclusive(run):
-            wanted, calls, missing, _ = _plan(run, wanted_sessions)
-            complete = complete and load(run, client, calls, latest)
-    if wanted and request.symbols != (EVERY_SYMBOL,):
-        with transaction(run.context.engine, write=False) as connection:
-            unknown = utils.read_unknown(connection, request.symbols)
-        run.warnings += [
-            f"symbol {symbol!r}: the provider has no bar of it in these sessions; check its spelling"
-            for symbol in unknown
-        ]
-    status = "partial" if not complete else "ok" if calls else "nothing_to_do"
-    return {"status": status, "sessions": missing, "splits": run.splits}
+    force = run.request.force if force is None else force
+    deadline = deadline or run.context.deadline
+    if run.request.dry_run:
+        return _dry_run(run, _plan(run, target_sessions, settle=settle, force=force))
+    if held and _plan(run, target_sessions, settle=settle, force=force).restates:
+        held = ()  # a restatement replaces history that a run beside this one may be adding to
+    with exclusive(run, deadline, held) as alone:
+        plan = _plan(run, target_sessions, settle=settle, force=force)
+        complete = True
+        if plan.calls or _splits_due(run):
+            try:
+                if check_splits(run, run.client(deadline), alone=alone):
+                    plan = _plan(run, target_sessions, settle=settle, force=force)
+            except TimeUpError as error:
+                run.warnings.append(f"left for the next run: {error}")
+                complete = False
+        if complete and plan.calls:
+            calls = [call for call in plan.calls if alone or not call.restates]
+            client = run.client(deadline)
+            complete = load(run, client, calls, plan.sessions, deadline=deadline, force=force)
+            if len(calls) < len(plan.calls):
+                run.warnings.append("a history that was restated is left for the next run, which works alone")
+                complete = False
+    if plan.sessions and complete:
+        _warn_of_unknown(run)
+    status: Status = "partial" if not complete else "ok" if plan.calls else "nothing_to_do"
+    return {"status": status, "sessions": plan.unread, "splits": run.splits}
 
 
-def _plan(run: Run, wanted_sessions: Wanted) -> tuple[list[date], list[Call], list[date], date | None]:
-    """The wanted sessions, the calls that bring what is missing of them, those, and the day of the last look."""
+def _plan(run: Run, target_sessions: TargetSessions, *, settle: bool, force: bool) -> LoadPlan:
     from pipeline.loader import plan_load
 
     with utils.reading(run.context.engine) as stored:
-        wanted = wanted_sessions(stored)
-        calls, missing = plan_load(run, stored, wanted)
-        return wanted, calls, missing, utils.read_splits_until(stored) if stored else None
+        coverage = utils.read_coverage(stored, run.request.symbols) if stored else {}
+        return plan_load(run, stored, target_sessions(coverage), settle=settle, force=force)
 
 
-def _in_time(run: Run, step: Callable[[], None]) -> bool:
-    """Take a step, or leave it to the next run if the time left does not hold it."""
-    try:
-        step()
-    except TimeUpError as error:
-        run.warnings.append(f"left for the next run: {error}")
-        return False
-    return True
+def _splits_due(run: Run) -> bool:
+    with utils.reading(run.context.engine) as stored:
+        watermark = utils.read_splits_until(stored) if stored else None
+    return watermark is None or watermark < run.request.as_of
 
 
-def _client(run: Run) -> Any:
-    from api_client import PolygonClient
+def _dry_run(run: Run, plan: LoadPlan) -> Outcome:
+    with utils.reading(run.context.engine) as stored:
+        oldest = utils.read_oldest_reading(stored, run.request.symbols) if stored else None
+    lines, calls = _shown(plan.calls)
+    return {
+        "status": "ok" if plan.calls else "nothing_to_do",
+        "sessions": plan.unread,
+        "plan": lines,
+        "calls": calls,
+        "read_again": _span(plan.read_again),
+        "oldest_reading": str(oldest) if oldest else None,
+    }
 
-    settings = run.context.settings
-    return PolygonClient(
-        base_url=settings.polygon_base_url,
-        api_key=settings.polygon_api_key.get_secret_value(),
-        calls_per_minute=settings.polygon_calls_per_minute,
-        deadline=run.context.deadline,
-    )
+
+def _shown(calls: Sequence[Call]) -> tuple[list[str], int]:
+    """The first calls of a plan as text, and how many they are."""
+    lines = [str(call) for call in calls[:PLAN_LINES]]
+    if len(calls) > PLAN_LINES:
+        lines.append(f"and {len(calls) - PLAN_LINES} more")
+    return lines, len(calls)
 
 
-def weekly_report(run: Run) -> dict[str, Any]:
-    """Mail the last week that has ended, unless it was mailed already; before that, load what it lacks."""
-    from pipeline.weekly_report import already_sent, send_report
+def _warn_of_unknown(run: Run) -> None:
+    if run.request.symbols == (EVERY_SYMBOL,):
+        return
+    with transaction(run.context.engine, write=False) as connection:
+        unknown = utils.read_unknown(connection, run.request.symbols)
+    for symbol in unknown:
+        warning = f"symbol {symbol!r}: the provider has no bar of it in these sessions; check its spelling"
+        if warning not in run.warnings:
+            run.warnings.append(warning)
+
+
+def weekly_report(run: Run) -> Outcome:
+    """Audit a part of history, and mail the last week that has ended, unless it was mailed already."""
+    from pipeline.audit import audit, plan_audit
+    from pipeline.weekly_report import REPORT_SECONDS, already_sent, send_report
+
+    def tracked(coverage: Coverage) -> list[date]:
+        return _tracked_sessions(run, coverage)
 
     sessions = week_sessions(run.request.as_of)
-    if known := already_sent(run, sessions):
-        return dict(known)
-    plan, shortfall = _load_week(run, sessions)
-    with exclusive(run):  # which loading takes for itself
-        return {**send_report(run, sessions, shortfall), **plan}
+    deadline = run.context.deadline.earlier(REPORT_SECONDS)
+    known = already_sent(run, sessions)
+    plan, shortfall = (None, []) if known else _load_week(run, sessions, deadline)
+    if not run.request.dry_run and _has_key(run):
+        audit(run, tracked, deadline)
+    if known:
+        return known
+    with exclusive(run, run.context.deadline):
+        outcome = send_report(run, sessions, shortfall)
+    if plan:
+        lines, calls = _shown(plan_audit(run, tracked)[0])
+        outcome["plan"] = [*plan.get("plan", []), *lines]
+        outcome["calls"] = plan.get("calls", 0) + calls
+    return outcome
 
 
-def _load_week(run: Run, sessions: list[date]) -> tuple[dict[str, Any], list[str]]:
+def _load_week(run: Run, sessions: list[date], deadline: Deadline) -> tuple[Outcome | None, list[str]]:
     """Load what the week lacks, in the time that the report can spare.
 
-    Returns what a dry run would ask for, and a sentence on what could not be loaded: a report goes out with what is
-    there. A symbol list of which nothing was ever fetched gets its history, as an update would bring it.
+    A report goes out with what is there. A list of symbols of which nothing was ever read gets its history, as an
+    update would bring it. To force a report is to send it again, not to read everything again.
+
+    Returns
+    -------
+    plan : Outcome or None
+        Of a dry run.
+    shortfall : list of str
+        A sentence on what could not be loaded.
     """
-    from pipeline.loader import plan_load
-    from pipeline.weekly_report import REPORT_SECONDS
 
-    context = run.context
-    loader = replace(
-        run,
-        request=replace(run.request, force=False),  # to force a report is to send it again, not to fetch it again
-        context=replace(context, deadline=context.deadline.earlier(REPORT_SECONDS)),
-    )
-
-    def wanted(connection: Connection | None) -> list[date]:
-        if _tracked_since(run, connection, sessions[-1]):
+    def wanted(coverage: Coverage) -> list[date]:
+        if _tracked_since(run, coverage, sessions[-1]):
             return sessions
-        return last_sessions(context.settings.history_sessions, run.request.as_of)
+        return last_sessions(run.context.settings.history_sessions, run.request.as_of)
 
-    if not run.request.dry_run and not context.settings.polygon_api_key.get_secret_value():
-        with utils.reading(context.engine) as stored:
-            calls, _ = plan_load(loader, stored, wanted(stored))
-        return {}, ["POLYGON_API_KEY is not set: what is missing could not be loaded."] if calls else []
+    if not run.request.dry_run and not _has_key(run):
+        lacks = _plan(run, wanted, settle=False, force=False).calls
+        return None, ["POLYGON_API_KEY is not set: what is missing could not be loaded."] if lacks else []
     try:
-        outcome = _load_missing(loader, wanted, previous_session(run.request.as_of))
+        outcome = _load_missing(run, wanted, force=False, deadline=deadline)
     except (ApiError, CredentialsError) as error:
-        if isinstance(error, CredentialsError) and secrets_rotated(context.settings):
+        if isinstance(error, CredentialsError) and secrets_rotated(run.context.settings):
             raise  # the handler tries once more, with the new one
-        return {}, [f"Some prices of this week could not be loaded: {error}."]
-    finally:
-        run.api_calls = loader.api_calls
+        return None, [f"Some prices of this week could not be loaded: {error}."]
     late = ["Some prices of this week could not be loaded in the time that there was."]
-    plan: dict[str, Any] = {key: outcome[key] for key in ("plan", "calls") if key in outcome}
-    return plan, late if outcome["status"] == "partial" else []
+    return outcome if run.request.dry_run else None, late if outcome["status"] == "partial" else []
 
 
-def _span(sessions: list[date]) -> dict[str, Any]:
-    ends = (str(sessions[0]), str(sessions[-1])) if sessions else (None, None)
-    return {"first": ends[0], "last": ends[1], "count": len(sessions)}
+def _span(sessions: Sequence[date]) -> SessionSpan:
+    first, last = (str(sessions[0]), str(sessions[-1])) if sessions else (None, None)
+    return {"first": first, "last": last, "count": len(sessions)}
 
 
-JOBS: dict[str, Callable[[Run], dict[str, Any]]] = {
+JOBS: dict[JobType, Callable[[Run], Outcome]] = {
     "initialize": initialize,
     "daily_update": daily_update,
     "weekly_report": weekly_report,

@@ -1,84 +1,137 @@
-"""Bring what is missing: the way of a bar from the provider to the table, batch by batch.
+"""Load bars: plan the fewest calls, fetch and commit their answers batch by batch, and follow up on what they show.
 
-What comes in: a run, and the sessions it wants. What goes out: the table with them, and what there is to say of it.
-The bars, metrics, coverage, rejected bars and counts of a batch of answers commit in one transaction, so that a run can
-end after any of them and the next one goes on. This module decides the order of a load's steps and does none of them
-itself.
+A run can end after any batch, and the next one goes on from there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass
+from datetime import date, timedelta
 
 import numpy as np
-import pandas as pd
-from sqlalchemy import Connection
+import numpy.typing as npt
+from sqlalchemy import Connection, Engine
 
-import database
 import utils
 from api_client import PolygonClient
+from domain.calendar import today
+from domain.clock import Deadline
+from domain.coverage import Readings, is_settled, provisional_pairs, unread_pairs, unread_ranges
 from domain.errors import TimeUpError
-from domain.planner import Call, GroupedCall, Range, RangeCall, merge_ranges, missing_pairs, plan_calls
-from pipeline.fetcher import Response, fetch_batches
+from domain.models import EVERY_SYMBOL
+from domain.planner import Call, GroupedCall, plan_calls
+from pipeline.commit import Answer, LoadState, commit_batch, commit_restatement, record_coverage, see
+from pipeline.fetcher import Reach, Response, fetch_batches
 from pipeline.run import Run
-from pipeline.splits import is_restated, plan_restatements, quarantine_unrestated
-from storage.engine import transaction
-from transformations import add_metrics, clean
+from pipeline.splits import plan_restatements
+from storage.engine import database_time, transaction
+
+NAMED = 5  # sessions in a warning; of more, these and a count
+
+Mask = npt.NDArray[np.bool_]
+
+_NO_BARS = utils.no_history()[["symbol", "date"]]
+
+logger = logging.getLogger(f"stock_tracker.{__name__}")
 
 
-@dataclass
-class LoadState:
-    """What a load has seen so far.
+@dataclass(frozen=True)
+class LoadPlan:
+    """What a run is to read, and by which calls.
 
     Attributes
     ----------
-    latest : datetime.date
-        The most recent session wanted, which the provider may not have yet.
-    latest_seen, latest_rejected : bool
-        Whether any bar of it has come, and whether one came that was rejected.
-    waiting : set of str
-        Symbols whose answer included `latest` in its range, but no bar of it, before any other bar of it had come.
+    sessions : list of datetime.date
+        The wanted sessions that are within the plan's reach.
+    unread, read_again : list of datetime.date
+        Those of which at least one symbol was never read, or is provisional and can be settled further.
+    calls : list of Call
+        Restatements first, then the fewest calls for both.
     """
 
-    latest: date
-    latest_seen: bool = False
-    latest_rejected: bool = False
-    waiting: set[str] = field(default_factory=set)
+    sessions: list[date]
+    unread: list[date]
+    read_again: list[date]
+    calls: list[Call]
+
+    @property
+    def restates(self) -> bool:
+        """Whether the history of a symbol is to be replaced."""
+        return any(call.restates for call in self.calls)
 
 
-def plan_load(run: Run, connection: Connection | None, sessions: Sequence[date]) -> tuple[list[Call], list[date]]:
-    """The fewest calls that bring what the run wants and the database lacks.
+def plan_load(
+    run: Run, connection: Connection | None, sessions: Sequence[date], *, settle: bool = False, force: bool = False
+) -> LoadPlan:
+    """Plan the fewest calls that bring what the run wants.
 
     Parameters
     ----------
     run : Run
     connection : sqlalchemy.Connection or None
-        None stands for a database without tables.
+        None for a database without tables.
     sessions : sequence of datetime.date
         What is wanted, ascending.
+    settle : bool
+        Whether provisional sessions are read again.
+    force : bool
+        Whether everything is read again.
 
     Returns
     -------
-    calls : list of Call
-        The restatements of symbols that split, then the others, oldest first.
-    missing : list of datetime.date
-        The sessions that lack at least one symbol.
+    LoadPlan
     """
     symbols = run.request.symbols
-    fetched = {} if run.request.force or connection is None else utils.read_coverage(connection, symbols)
-    missing = missing_pairs(symbols, sessions, fetched)
-    incomplete = [sessions[column] for column in np.flatnonzero(missing.any(axis=0)).tolist()]
-    restatements = [] if connection is None else plan_restatements(run, connection, sessions)
+    first = None if connection is None or force else read_reach(run, connection).first
+    if first:
+        sessions = [session for session in sessions if session >= first]
+    coverage = {} if connection is None else utils.read_coverage(connection, symbols)
+    unread = unread_pairs(symbols, sessions, {} if force else coverage)
+    again = np.zeros_like(unread)
+    if settle and not force and sessions:
+        again = provisional_pairs(symbols, sessions, coverage, run.context.settings.settle_sessions)
+    restatements = [] if connection is None else plan_restatements(run, connection, sessions, coverage, first)
     restated = {call.symbol for call in restatements}
-    missing[[symbol in restated for symbol in symbols]] = False
-    return [*restatements, *plan_calls(symbols, sessions, missing)], incomplete
+    wanted = unread | again
+    wanted[[symbol in restated for symbol in symbols]] = False
+    return LoadPlan(
+        sessions=list(sessions),
+        unread=_columns(sessions, unread),
+        read_again=_columns(sessions, again),
+        calls=[*restatements, *(plan_calls(symbols, sessions, wanted) if sessions else [])],
+    )
 
 
-def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -> bool:
+def _columns(sessions: Sequence[date], grid: Mask) -> list[date]:
+    return [sessions[column] for column in np.flatnonzero(grid.any(axis=0)).tolist()]
+
+
+def read_reach(run: Run, connection: Connection) -> Reach:
+    """Return how far the plan reaches back, as far as earlier runs have learned it."""
+    as_of, days = run.request.as_of, utils.read_history_days(connection)
+    first = None if days is None else as_of - timedelta(days=days)
+    return Reach(as_of, today(run.context.now()), first)
+
+
+def load(
+    run: Run,
+    client: PolygonClient,
+    calls: Sequence[Call],
+    sessions: Sequence[date],
+    *,
+    deadline: Deadline,
+    force: bool = False,
+) -> bool:
     """Make the calls and commit their answers, batch by batch, until all are done or time is up.
+
+    Three kinds of calls may follow: one grouped call of the latest session if no answer shows it, which tells a stall
+    of the provider from a halt of the symbols; a repeat of what was asked before the provider was known to have it and
+    would be settled now; and one range call for each symbol whose history was restated.
 
     Parameters
     ----------
@@ -86,8 +139,11 @@ def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -
         Takes the counts and warnings.
     client : PolygonClient
     calls : sequence of Call
-    latest : datetime.date
-        The most recent session wanted.
+    sessions : sequence of datetime.date
+        What is wanted, ascending.
+    deadline : Deadline
+    force : bool
+        Whether answers in doubt are accepted.
 
     Returns
     -------
@@ -97,109 +153,216 @@ def load(run: Run, client: PolygonClient, calls: Sequence[Call], latest: date) -
     Raises
     ------
     ApiError
-        If the provider refuses or fails; what it answered before is committed.
+        If the provider refuses or fails; what it answered before is committed. For an answer that contradicts the
+        question, after all other calls.
     """
-    with transaction(run.context.engine, write=False) as connection:
-        progress = LoadState(latest, latest_seen=utils.latest_is_known(connection, latest))
+    state = _begin(run, sessions, force=force)
     remaining_calls = list(calls)
     try:
-        _fetch_and_commit(run, client, remaining_calls, progress)
-        if progress.waiting and progress.latest_seen:
-            # The provider got it between two answers, or has none of these symbols: one more call tells.
-            remaining_calls.append(GroupedCall(latest))
-            _fetch_and_commit(run, client, remaining_calls, progress)
+        _fetch_and_commit(run, client, remaining_calls, state, deadline)
+        remaining_calls = _latest_session(state, calls, sessions)
+        _fetch_and_commit(run, client, remaining_calls, state, deadline)
+        remaining_calls = _catch_up(run, state)
+        _fetch_and_commit(run, client, remaining_calls, state, deadline)
+        remaining_calls = _suspects(run, state, sessions)
+        _fetch_and_commit(run, client, remaining_calls, state, deadline)
     except TimeUpError as error:
-        run.warnings.append(
-            f"{len(remaining_calls)} of {len(calls)} calls are remaining_calls for the next run: {error}"
-        )
+        run.warnings.append(f"{len(remaining_calls)} of {len(calls)} calls are left for the next run: {error}")
         return False
     finally:
-        run.api_calls = client.calls
+        _note_reach(run, state)
     run.context.progress(len(calls), len(calls), "")
-    if progress.waiting and not progress.latest_seen:
-        run.warnings.append(
-            f"every bar of {latest} was rejected (see rejected_bars): the next run asks again"
-            if progress.latest_rejected
-            else f"the provider has no bar of {latest} yet: the next run asks again"
-        )
-        with transaction(run.context.engine) as connection:  # nor can it be trusted to know this morning's splits
-            run.save(connection, splits_until=latest)
+    _warn(run, state)
+    if state.errors:
+        raise state.errors[0]
     return True
 
 
-def _fetch_and_commit(run: Run, client: PolygonClient, remaining_calls: list[Call], progress: LoadState) -> None:
-    """Make the calls that are remaining_calls, and take each from the list once its answer is committed."""
-    context = run.context
-    with closing(
-        fetch_batches(
-            client, tuple(remaining_calls), run.request.symbols, deadline=context.deadline, progress=context.progress
-        )
-    ) as batches:
-        for batch in batches:
-            run.api_calls = client.calls
-            commit(run, client, batch, progress)
-            del remaining_calls[: len(batch)]
+def _begin(run: Run, sessions: Sequence[date], *, force: bool) -> LoadState:
+    settle = run.context.settings.settle_sessions
+    with transaction(run.context.engine, write=False) as connection:
+        state = LoadState(settle, force, read_reach(run, connection))
+        if force:
+            state.reach.first = None
+        state.seen_to = utils.read_seen_to(connection)
+        state.adopted_to = utils.read_adopted_to(connection)
+        if sessions:
+            for readings in set(utils.read_coverage(connection, run.request.symbols).values()):
+                state.settled.update(_settled_sessions(readings, sessions, settle))
+    if EVERY_SYMBOL in run.request.symbols:
+        executor = ThreadPoolExecutor(1)
+        state.market = executor.submit(_stored_symbols, run.context.engine)
+        executor.shutdown(wait=False)
+    return state
 
 
-def commit(run: Run, client: PolygonClient, batch: Sequence[Response], progress: LoadState) -> None:
-    """Take a batch of answers into the database, all of it in one transaction.
+def _stored_symbols(engine: Engine) -> list[str]:
+    with transaction(engine, write=False) as connection:
+        return utils.read_stored_symbols(connection)
 
-    Parameters
-    ----------
-    run : Run
-    client : PolygonClient
-        Asked again only where an answer leaves open whether it is restated.
-    batch : sequence of Response
-        One or more in the order of their calls, of which a later bar replaces an earlier one; a restatement is alone.
-    progress : LoadState
-        Brought up to date.
-    """
-    new = clean(pd.concat([answer.accepted for answer in batch], ignore_index=True))
-    call = batch[0].call
-    restated_symbol = call.symbol if isinstance(call, RangeCall) and is_restated(run, client, call, new) else None
-    with transaction(run.context.engine) as connection:
-        cleared = quarantine_unrestated(run, connection, restated_symbol, new) if restated_symbol else 0
-        waiting = {split.symbol for split in utils.read_pending_splits(connection)}
-        if waiting:
-            new = new[~new["symbol"].isin(waiting)]
-        rows, restated, present = add_metrics(new, utils.read_neighbours(connection, new))
-        counts = database.load_bars(connection, rows, restated, present)
-        rejected = [bar for answer in batch for bar in answer.rejected]
-        counts.rejected = database.record_rejected(connection, run.run_id, rejected) + cleared
-        _record_coverage(run, connection, batch, progress, waiting)
-        run.counts.add(counts)
-        run.save(connection)
-    run.warnings += [
-        f"the provider has no bar of any symbol on {answer.call.first}: taken as a closed exchange"
-        for answer in batch
-        if isinstance(answer.call, GroupedCall) and answer.is_empty and answer.call.session != progress.latest
+
+def _settled_sessions(readings: Readings, sessions: Sequence[date], settle: int) -> list[date]:
+    return [
+        session
+        for session in sessions
+        for reading in readings
+        if reading.first <= session <= reading.last and is_settled(session, reading.seen_to, settle)
     ]
 
 
-def _record_coverage(
-    run: Run, connection: Connection, batch: Sequence[Response], progress: LoadState, waiting: set[str]
+def _fetch_and_commit(
+    run: Run, client: PolygonClient, remaining_calls: list[Call], state: LoadState, deadline: Deadline
 ) -> None:
-    """Record the sessions of each call as fetched, but for symbols that wait to be restated.
+    """Make the calls, and remove each from the list once its answer is committed.
 
-    The latest session does not count while no bar of it has come from anywhere.
+    A grouped call of the latest session goes first while it is not known to be published, since the answer tells how
+    far the provider is. It is committed last: the metrics of its bars depend on the sessions before.
     """
-    fetched: dict[str, list[Range]] = {}
-    for answer in batch:
-        progress.latest_seen = progress.latest_seen or answer.holds(progress.latest)
-        progress.latest_rejected |= any(bar.date == progress.latest for bar in answer.rejected)
-        sessions = answer.sessions
-        asked = run.request.symbols if isinstance(answer.call, GroupedCall) else (answer.call.symbol,)
-        symbols = tuple(symbol for symbol in asked if symbol not in waiting)
-        if sessions and sessions[-1] == progress.latest and not progress.latest_seen:
-            progress.waiting.update(symbols)
-            sessions = sessions[:-1]
-        if sessions:
-            for symbol in symbols:
-                fetched.setdefault(symbol, []).append((sessions[0], sessions[-1]))
-    _add_coverage(connection, fetched)
+    latest, held = _latest_first(remaining_calls, state), list[Response]()
+    batches = fetch_batches(
+        client,
+        tuple(remaining_calls),
+        run.request.symbols,
+        reach=state.reach,
+        deadline=deadline,
+        progress=run.context.progress,
+    )
+    with closing(batches):
+        for batch in batches:
+            started = time.monotonic()
+            if latest and batch[0].call is latest and len(batch) < len(remaining_calls):
+                held = [batch.pop(0)]
+                see(state, held[0])
+                remaining_calls.append(remaining_calls.pop(0))
+                if not batch:
+                    continue
+            if len(batch) + len(held) == len(remaining_calls):
+                batch += held
+            if batch[0].call.restates:
+                commit_restatement(run, batch[0], state)
+            else:
+                commit_batch(run, batch, state)
+            rows = sum(len(response.accepted) for response in batch)
+            logger.debug("committed %d bars in %.0f ms", rows, (time.monotonic() - started) * 1000)
+            del remaining_calls[: len(batch)]
 
 
-def _add_coverage(connection: Connection, fetched: Mapping[str, Sequence[Range]]) -> None:
-    known = utils.read_coverage(connection, list(fetched))
-    merged = {symbol: merge_ranges([*known.get(symbol, []), *ranges]) for symbol, ranges in fetched.items()}
-    database.replace_coverage(connection, {s: parts for s, parts in merged.items() if parts != known.get(s)})
+def _latest_first(calls: list[Call], state: LoadState) -> Call | None:
+    """Move a grouped call of the last session to the front, unless that is known to be published."""
+    last = max((call.last for call in calls), default=None)
+    if last is None or (state.seen_to and state.seen_to >= last):
+        return None
+    latest = next((call for call in calls if isinstance(call, GroupedCall) and call.session == last), None)
+    if latest:
+        calls.remove(latest)
+        calls.insert(0, latest)
+    return latest
+
+
+def _latest_session(state: LoadState, calls: Sequence[Call], sessions: Sequence[date]) -> list[Call]:
+    """One grouped call of the latest session, if it was asked for and no answer shows it."""
+    if not sessions or not any(call.last >= sessions[-1] for call in calls):
+        return []
+    known = state.seen_to is not None and state.seen_to >= sessions[-1]
+    probe = GroupedCall(sessions[-1])
+    return [] if known or probe in calls else [probe]
+
+
+def _catch_up(run: Run, state: LoadState) -> list[Call]:
+    """Let early answers count up to where the provider is known to be now, and plan what has to be asked again.
+
+    A session without a bar in an early answer may have been published right after it. If it is provisional, it will be
+    read again anyway; if it would be settled, it is asked for once more.
+    """
+    seen_to, again = state.seen_to, dict[str, set[date]]()
+    answers = [answer for answer in state.early if seen_to and (not answer.seen_to or answer.seen_to < seen_to)]
+    if not answers or seen_to is None:
+        return []
+    with transaction(run.context.engine) as connection:
+        counted: list[Answer] = []
+        coverage = utils.read_coverage(connection, sorted({symbol for answer in answers for symbol in answer.symbols}))
+        for answer in answers:
+            published = [day for day in answer.sessions if day <= seen_to]
+            if not published:
+                continue
+            for symbol in answer.symbols:
+                gaps = unread_ranges(coverage.get(symbol, ()), published[0], published[-1])
+                unread = {day for gap in gaps for day in published if gap[0] <= day <= gap[1]}
+                settled = {day for day in unread if is_settled(day, seen_to, state.settle)}
+                again.setdefault(symbol, set()).update(settled)
+                counted += [Answer((symbol,), part, seen_to) for part in _unbroken(published, settled)]
+        if counted:
+            at = database_time(connection)
+            record_coverage(run, connection, counted, _NO_BARS, state, at)
+    symbols = [symbol for symbol in again if again[symbol]]
+    days = sorted({day for some in again.values() for day in some})
+    wanted = np.array([[day in again[symbol] for day in days] for symbol in symbols], dtype=bool)
+    return plan_calls(symbols, days, wanted) if symbols else []
+
+
+def _unbroken(sessions: Sequence[date], without: set[date]) -> list[list[date]]:
+    """Split sessions at those that are left out."""
+    parts: list[list[date]] = [[]]
+    for session in sessions:
+        if session in without:
+            parts.append([])
+        else:
+            parts[-1].append(session)
+    return [part for part in parts if part]
+
+
+def _suspects(run: Run, state: LoadState, sessions: Sequence[date]) -> list[Call]:
+    """One range call for each symbol whose history was found restated."""
+    if not state.suspects:
+        return []
+    with transaction(run.context.engine, write=False) as connection:
+        coverage = utils.read_coverage(connection, run.request.symbols)
+        return [
+            call
+            for call in plan_restatements(run, connection, sessions, coverage, state.reach.first)
+            if call.symbol in state.suspects
+        ]
+
+
+def _note_reach(run: Run, state: LoadState) -> None:
+    """Keep what refusals have shown of the plan's history, and name it once."""
+    if not state.reach.is_new or state.reach.first is None:
+        return
+    run.warnings.append(
+        f"sessions before {state.reach.first} are out of reach of the provider's plan: kept as they are, and not asked"
+        " for again"
+    )
+    with transaction(run.context.engine) as connection:
+        run.save(connection, history_days=(run.request.as_of - state.reach.first).days)
+
+
+def _warn(run: Run, state: LoadState) -> None:
+    """Warn of sessions that are not published, and of those that the provider skips for good."""
+    unpublished = sorted(
+        {day for answer in state.early for day in answer.sessions if state.seen_to is None or day > state.seen_to}
+    )
+    for session in unpublished:
+        run.warnings.append(
+            f"every bar of {session} was rejected (see rejected_bars): the next run asks again"
+            if session in state.rejected
+            else f"the provider has no bar of {session} yet: the next run asks again"
+        )
+    if unpublished:
+        with transaction(run.context.engine) as connection:  # nor can it be trusted to know this morning's splits
+            run.save(connection, splits_until=unpublished[-1])
+    skipped = _skipped_sessions(run, state)
+    if skipped:
+        named = ", ".join(map(str, skipped[:NAMED]))
+        more = f" and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
+        run.warnings.append(
+            f"the provider has no bar of any symbol on {named}{more}, although the exchange was open: taken as final"
+        )
+
+
+def _skipped_sessions(run: Run, state: LoadState) -> list[date]:
+    """The sessions that this load settled, of which no symbol has a bar although earlier and later ones have."""
+    candidates = sorted(state.newly_settled - state.shown)
+    if not candidates:
+        return []
+    with transaction(run.context.engine, write=False) as connection:
+        return utils.read_empty_sessions(connection, candidates)

@@ -1,8 +1,4 @@
-"""A run: its request, the context to carry it out, what it has done so far, its lock, and its row in ``job_runs``.
-
-What comes in: a checked request. What goes out: a record of the run that is true at every commit, also when the run
-fails. Nothing here knows what a job does.
-"""
+"""A run of a job: its request, its context, its counts and warnings, its lock, and its row in ``job_runs``."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Engine
@@ -23,14 +19,17 @@ from domain.errors import DataError, StockTrackerError
 from domain.models import Counts, ProgressFunction, Request, no_progress
 from storage.engine import redacted_url, transaction
 from storage.locks import run_lock
-from storage.schema import ensure_schema
+from storage.migration import ensure_schema
+
+if TYPE_CHECKING:
+    from api_client import PolygonClient
 
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where a sandbox runs
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a job works with, given to it so that tests can give it others."""
+    """What a job works with; an argument, so that tests can pass their own."""
 
     settings: Settings
     engine: Engine
@@ -46,44 +45,63 @@ class Run:
     request: Request
     context: RunContext
     counts: Counts = field(default_factory=Counts)
-    api_calls: int = 0
     warnings: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
+    _client: PolygonClient | None = None
 
     @property
     def run_id(self) -> str:
-        """The run's name."""
+        """The run's name in ``job_runs`` and in the log."""
         return self.request.run_id
 
+    @property
+    def api_calls(self) -> int:
+        """How many answers of the provider this run has received."""
+        return self._client.calls if self._client else 0
+
+    def client(self, deadline: Deadline) -> PolygonClient:
+        """Return the run's client of the provider, made at first use; no call of it waits past the deadline."""
+        if self._client is None:
+            from api_client import PolygonClient
+
+            settings = self.context.settings
+            self._client = PolygonClient(
+                base_url=settings.polygon_base_url,
+                api_key=settings.polygon_api_key.get_secret_value(),
+                calls_per_minute=settings.polygon_calls_per_minute,
+                deadline=deadline,
+            )
+        return self._client
+
     def save(self, connection: Connection, **columns: Any) -> None:
-        """Bring this run's row in ``job_runs`` up to date, in the caller's transaction."""
+        """Update this run's row in ``job_runs``, in the caller's transaction."""
         database.update_run(connection, self.run_id, self.counts, api_calls=self.api_calls, **columns)
 
 
 @contextmanager
-def exclusive(run: Run, sessions: Sequence[date] = ()) -> Iterator[bool]:
-    """Wait until no other run holds these sessions, or any at all, and hold them; a dry run waits for nobody.
+def exclusive(run: Run, deadline: Deadline, sessions: Sequence[date] = ()) -> Iterator[bool]:
+    """Hold the run lock, for some sessions or exclusively; a dry run needs none.
 
     Yields
     ------
     bool
-        Whether this run is alone.
+        Whether no other run works at the same time.
 
     Raises
     ------
     DataError
-        If time is up before, or the database holds bars of another kind.
+        If the lock is not free before the deadline, or the database holds prices of another provider.
     """
     if run.request.dry_run:
         yield True
         return
-    with run_lock(run.context.engine, run.context.deadline.remaining, sessions) as alone:
+    with run_lock(run.context.engine, deadline.remaining, sessions) as alone:
         _ensure_same_provider(run.context)
         yield alone
 
 
 def _ensure_same_provider(context: RunContext) -> None:
-    """Recorded prices of the sandbox and live ones must not meet in one table."""
+    """Keep recorded prices of the sandbox and live prices out of one table."""
     host = _host(context.settings)
     with transaction(context.engine, write=False) as connection:
         providers = utils.read_providers(connection)
@@ -101,11 +119,11 @@ def _host(settings: Settings) -> str:
 
 @contextmanager
 def journaled(run: Run) -> Iterator[None]:
-    """Open the run's row, and close it with the error of a run that fails."""
+    """Insert the run's row, and record the error of a run that fails."""
     request, context = run.request, run.context
     with transaction(context.engine) as connection:
         if not utils.schema_exists(connection):
-            ensure_schema(connection)
+            run.warnings += ensure_schema(connection)
         database.start_run(
             connection,
             provider=_host(context.settings),

@@ -1,9 +1,8 @@
-"""Splits: look for new ones, and restate the stored history of a symbol that split.
+"""Splits and restatements: find splits, and replace the whole history of a symbol in one transaction.
 
-The provider restates all history by a split overnight before its execution date, so bars fetched before and after it
-have different scales. What comes in: a run, its client, the wanted sessions. What goes out: calls that refetch the
-stored range of each symbol that split, and the transaction that replaces it. A symbol waits as pending from the moment
-its split is known until that transaction, and no other bar of it is stored meanwhile, so that two scales never meet.
+The provider restates all earlier history of a symbol by a split, listed or not. Prices of two adjustment bases are
+never mixed: an answer whose closes differ from the stored ones by a factor makes its symbol a suspect, and nothing of
+it is stored until one range answer has replaced its history.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import date, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -20,23 +20,26 @@ import database
 import utils
 from api_client import PolygonClient
 from domain.calendar import today
-from domain.models import EVERY_SYMBOL, RejectedBar, Split
+from domain.coverage import Coverage
+from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, RejectedBar, Split
 from domain.planner import RangeCall
-from domain.validation import validate_bars
 from pipeline.run import Run
 from storage.engine import transaction
+from transformations import clean
 
 LISTED_LATE = timedelta(days=14)
-LACKING_SHARE = 0.05  # of the stored sessions may be absent from restated history before it is doubted
 NAMED_SYMBOLS = 100  # up to here the question names the symbols; beyond, it asks for all
+SAME = 0.001  # relative difference up to which two factors are the same
+LARGE = 0.10  # relative change of a single close that is suspect
+MIN_OVERLAP = 20  # sessions from which the factor of a restatement can be measured
 
 
-def look_for_splits(run: Run, client: PolygonClient, *, alone: bool) -> None:
-    """Ask once for the splits of all symbols since the last look, and record them.
+def check_splits(run: Run, client: PolygonClient, *, alone: bool) -> bool:
+    """Ask once for the splits of all symbols since the last check, and record them.
 
-    A split of a symbol with stored rows is pending until they are restated; any other needs nothing, unless a run
-    beside this one may be about to store its first rows. The splits and the day up to which they are known commit
-    together. The first run of all has nothing to restate and asks nothing.
+    A split of a symbol with stored rows is pending until its history has been read again; any other needs nothing,
+    unless a run beside this one may be about to store its first rows. The splits and the watermark commit together. The
+    first run of all has nothing to restate and asks nothing.
 
     Parameters
     ----------
@@ -44,6 +47,11 @@ def look_for_splits(run: Run, client: PolygonClient, *, alone: bool) -> None:
     client : PolygonClient
     alone : bool
         Whether no other run loads meanwhile.
+
+    Returns
+    -------
+    bool
+        Whether any history is to be read again because of it.
 
     Raises
     ------
@@ -53,28 +61,30 @@ def look_for_splits(run: Run, client: PolygonClient, *, alone: bool) -> None:
     as_of = run.request.as_of
     with transaction(run.context.engine, write=False) as connection:
         known = utils.read_splits_until(connection)
-        # A split may be listed late. An adopted table is of unknown scale from its first row on.
+        # A split may be listed late, and the basis of an adopted table is unknown from its first row on.
         since = known - LISTED_LATE if known else utils.read_first_session(connection)
         tracked = utils.read_covered_symbols(connection, NAMED_SYMBOLS + 1)
     found: list[Split] = []
+    rejected: list[RejectedBar] = []
     if since:
         named = sorted({*tracked, *run.request.symbols})
         if len(named) > NAMED_SYMBOLS or EVERY_SYMBOL in named:
             named = []
         # Bars are as of the provider's today, whatever date stands for ours.
-        found = client.splits(since, max(as_of, today(run.context.now())), named)
-        run.api_calls = client.calls
+        found, rejected = client.splits(since, max(as_of, today(run.context.now())), named)
     with transaction(run.context.engine) as connection:
         symbols = sorted({split.symbol for split in found})
-        pending = utils.read_spans(connection, symbols).keys() if alone else symbols
-        database.record_splits(connection, found, pending=pending, now=run.context.now())
+        pending = set(utils.read_spans(connection, symbols)) if alone else set(symbols)
+        new = database.record_splits(connection, found, pending=pending, now=run.context.now())
+        run.counts.rejected += database.record_rejected(connection, run.run_id, rejected)
         run.save(connection, splits_until=max(known or as_of, as_of))
+    return any(split.symbol in pending for split in new)
 
 
-def plan_restatements(run: Run, connection: Connection, wanted: Sequence[date]) -> list[RangeCall]:
-    """One call for each wanted symbol whose split is pending, over all that is stored or fetched of it or wanted.
-
-    A session fetched for the whole market counts: no bar of the symbol was taken from it while the split was pending.
+def plan_restatements(
+    run: Run, connection: Connection, wanted: Sequence[date], coverage: Coverage, first: date | None = None
+) -> list[RangeCall]:
+    """Plan one call for each wanted symbol that split or is suspect, over all that is stored, read or wanted of it.
 
     Parameters
     ----------
@@ -82,79 +92,132 @@ def plan_restatements(run: Run, connection: Connection, wanted: Sequence[date]) 
     connection : sqlalchemy.Connection
     wanted : sequence of datetime.date
         Ascending.
+    coverage : mapping of str to tuple of Reading
+        Of the run's symbols.
+    first : datetime.date, optional
+        The plan's first day; nothing before it is asked for.
 
     Returns
     -------
     list of RangeCall
         By symbol.
     """
-    pending = utils.read_pending_splits(connection)
-    symbols = sorted({split.symbol for split in pending})
+    pending = {split.symbol for split in utils.read_pending_splits(connection)}
+    symbols = sorted(pending | set(utils.read_suspects(connection)))
     if EVERY_SYMBOL not in run.request.symbols:
         symbols = [symbol for symbol in symbols if symbol in run.request.symbols]
-    spans, fetched = utils.read_spans(connection, symbols), utils.read_coverage(connection, symbols)
+    spans = utils.read_spans(connection, symbols)
     calls = []
     for symbol in symbols:
-        ranges = [*fetched.get(symbol, []), *fetched.get(EVERY_SYMBOL, [])]
-        days = [*wanted, *spans.get(symbol, ()), *(day for part in ranges for day in part)]
+        readings = (*coverage.get(symbol, ()), *coverage.get(EVERY_SYMBOL, ()))
+        days = [*wanted, *spans.get(symbol, ()), *(day for part in readings for day in (part.first, part.last))]
+        days = [max(day, first) for day in days] if first else days
         if days:
             calls.append(RangeCall(symbol, min(days), max(days), restates=True))
     return calls
 
 
-def is_restated(run: Run, client: PolygonClient, call: RangeCall, bars: pd.DataFrame) -> bool:
-    """Whether the answer to a restatement has the scale of all the symbol's pending splits.
+def off_factors(stored: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Find the closes that are off: new bars whose close differs from the stored one by more than 0.1 %.
 
-    After the last execution date it has. On that day the provider may be late; the closes tell, against those stored,
-    or where these are the same (they may have been fetched after the provider was done) against one bar as traded.
+    Parameters
+    ----------
+    stored, new : pandas.DataFrame
+        ``symbol, date, close``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``symbol, factor``: the new close by the stored one.
+    """
+    both = stored.merge(new, on=["symbol", "date"], suffixes=("_stored", "_new"))
+    factor = (both["close_new"] / both["close_stored"]).to_numpy(dtype=np.float64)
+    off = np.isfinite(factor) & (np.abs(factor - 1) > SAME)
+    return pd.DataFrame({"symbol": both["symbol"][off].to_numpy(), "factor": factor[off]})
+
+
+def is_suspect(factors: Sequence[float]) -> bool:
+    """Whether closes are off as by a restatement: two by the same factor, or one by over 10 %."""
+    ordered = sorted(factors)
+    same = any(later / earlier - 1 <= SAME for earlier, later in pairwise(ordered))
+    return same or any(abs(factor - 1) > LARGE for factor in ordered)
+
+
+def read_history_of(connection: Connection, symbol: str) -> pd.DataFrame:
+    """Read all stored rows of a symbol, as :func:`utils.read_history` returns them."""
+    span = utils.read_spans(connection, [symbol]).get(symbol)
+    return utils.read_history(connection, [symbol], *span) if span else utils.no_history()
+
+
+def rescale_unreachable(
+    run: Run, symbol: str, stored: pd.DataFrame, restated: pd.DataFrame, first: date
+) -> tuple[pd.DataFrame, list[RejectedBar]]:
+    """Bring stored bars that the provider's plan does not reach any more to the basis of the restated history.
 
     Parameters
     ----------
     run : Run
-    client : PolygonClient
-    call : RangeCall
-        The restatement.
-    bars : pandas.DataFrame
-        The clean bars of its answer.
+        Takes the warnings.
+    symbol : str
+    stored : pandas.DataFrame
+        All stored rows of the symbol.
+    restated : pandas.DataFrame
+        The clean bars of the answer that replaces the history from `first` on.
+    first : datetime.date
+        The first session of that answer.
 
     Returns
     -------
-    bool
-        If not, the split stays pending, and what is stored stays as it is.
+    rescaled : pandas.DataFrame
+        Bars like `restated`; empty if the basis has not changed.
+    moved : list of RejectedBar
+        The bars whose factor cannot be measured: less than 20 sessions overlap.
     """
-    if not call.restates:
-        return False
-    with transaction(run.context.engine, write=False) as connection:
-        pending = [split for split in utils.read_pending_splits(connection) if split.symbol == call.symbol]
-        spans = utils.read_spans(connection, [call.symbol])
-        stored = utils.read_history(connection, [call.symbol], *spans.get(call.symbol, (call.first, call.last)))
-    if not pending:  # another run restated it
-        return False
-    named = ", ".join(str(split) for split in pending)
-    if bars.empty and not stored.empty:
-        run.warnings.append(f"{named}: the provider has no history of it now; the next run asks again")
-        return False
-    lacking = int((~stored["date"].isin(bars["date"])).sum())
-    if lacking > max(3, LACKING_SHARE * len(stored)):
-        run.warnings.append(
-            f"{named}: the provider's history lacks {lacking} of {len(stored)} stored sessions; kept as it is,"
-            " and the next run asks again"
+    kept = stored[stored["date"] < pd.Timestamp(first)]
+    none = restated.iloc[:0]
+    if kept.empty:
+        return none, []
+    both = stored.merge(restated, on="date", suffixes=("_stored", "_new"))
+    factors = (both["close_new"] / both["close_stored"]).to_numpy(dtype=np.float64)
+    factors = factors[np.isfinite(factors) & (factors > 0)]
+    factor = float(np.median(factors)) if len(factors) else math.nan
+    if abs(factor - 1) <= SAME:
+        return none, []
+    if len(factors) < MIN_OVERLAP:
+        reason = (
+            f"its adjustment basis is unknown: only {len(factors)} later sessions overlap with the restated history"
         )
-        return False
-    before = bars[bars["date"] < pd.Timestamp(pending[0].execution_date)]
-    if before.empty or run.request.as_of > pending[-1].execution_date:
-        return True
+        run.warnings.append(f"{len(kept)} bars of {symbol} before {first} moved to rejected_bars: {reason}")
+        return none, [
+            RejectedBar(symbol, row["date"].date(), reason, pd.Series(row).to_json(date_format="iso"))
+            for row in kept.to_dict("records")
+        ]
+    run.warnings.append(f"{len(kept)} bars of {symbol} before {first} are out of reach: rescaled by {factor:.6g}")
+    bars = kept[list(restated.columns)].assign(volume=kept["volume"] / factor)
+    bars[PRICE_COLUMNS] = (bars[PRICE_COLUMNS] * factor).round(6)
+    return clean(bars.dropna()), []
+
+
+def mark_restated(run: Run, connection: Connection, symbol: str, stored: pd.DataFrame, restated: pd.DataFrame) -> None:
+    """Record that a symbol's history was read again, inside the transaction that replaces it.
+
+    On the very morning of a split the provider may be late: if the closes before it are the same as before, the split
+    stays pending, and the next run reads the history again.
+    """
+    pending = [split for split in utils.read_pending_splits(connection) if split.symbol == symbol]
+    named = ", ".join(str(split) for split in pending)
+    database.clear_suspect(connection, symbol)
+    before = restated[restated["date"] < pd.Timestamp(pending[0].execution_date)] if pending else restated
     both = stored.merge(before, on="date", suffixes=("_stored", "_new"))
-    if _closes_match_splits(both["close_stored"] / both["close_new"], pending):
-        return True
-    session = before["date"].iloc[-1].date()
-    traded = client.range_bars(call.symbol, session, session, adjusted=False)
-    run.api_calls = client.calls
-    raw, _ = validate_bars(traded, [session], symbol=call.symbol)
-    if _closes_match_splits(raw["close"] / before["close"].iloc[-1], pending):
-        return True
-    run.warnings.append(f"{named}: the provider has not restated its history yet; the next run asks again")
-    return False
+    late = pending and run.request.as_of <= pending[-1].execution_date
+    if late and not _closes_match_splits(both["close_stored"] / both["close_new"], pending):
+        run.warnings.append(f"{named}: the provider has not restated its history yet; the next run asks again")
+        return
+    if pending:
+        database.mark_restated(connection, symbol, run.context.now())
+        run.splits.append(f"{named}: history restated")
+    elif len(off_factors(stored[["symbol", "date", "close"]], restated[["symbol", "date", "close"]])):
+        run.splits.append(f"{symbol}: history restated, by no listed split")
 
 
 def _closes_match_splits(ratios: pd.Series[float], pending: Sequence[Split]) -> bool:
@@ -163,43 +226,5 @@ def _closes_match_splits(ratios: pd.Series[float], pending: Sequence[Split]) -> 
     if ratios.empty:
         return False
     seen = float(np.median(np.log(ratios)))
-    expected = sum(math.log(split.split_to / split.split_from) for split in pending)
+    expected = sum(math.log(split.ratio) for split in pending)
     return abs(seen - expected) < abs(seen)
-
-
-def quarantine_unrestated(run: Run, connection: Connection, symbol: str, bars: pd.DataFrame) -> int:
-    """Clear the way for a symbol's restated history, inside the transaction that stores it.
-
-    Rows that the restated history lacks have the old scale and cannot stay beside the new one: they move to
-    ``rejected_bars``.
-
-    Parameters
-    ----------
-    run : Run
-    connection : sqlalchemy.Connection
-    symbol : str
-    bars : pandas.DataFrame
-        The clean bars of the restatement's answer.
-
-    Returns
-    -------
-    int
-        How many rows were moved.
-    """
-    pending = [split for split in utils.read_pending_splits(connection) if split.symbol == symbol]
-    named = ", ".join(str(split) for split in pending)
-    spans = utils.read_spans(connection, [symbol])
-    stored = utils.read_history(connection, [symbol], *spans[symbol]) if spans else utils.no_history()
-    absent = stored[~stored["date"].isin(bars["date"])]
-    reason = f"it was stored before the split {named}, and the restated history does not have it"
-    moved = [
-        RejectedBar(symbol, row["date"].date(), reason, pd.Series(row).to_json(date_format="iso"))
-        for row in absent.to_dict("records")
-    ]
-    if moved:
-        database.record_rejected(connection, run.run_id, moved)
-        run.warnings.append(f"{named}: {len(moved)} stored bars moved to rejected_bars: {reason}")
-        database.delete_bars(connection, symbol, [bar.date for bar in moved if bar.date])
-    database.mark_restated(connection, symbol, run.context.now())
-    run.splits.append(f"{named}: history restated")
-    return len(moved)

@@ -64,7 +64,7 @@ def send_report(run: Run, sessions: Sequence[date], shortfall: Sequence[str]) ->
     if known := already_sent(run, sessions):  # by another run, while this one loaded the week
         return known
     request, settings = run.request, run.context.settings
-    history, gaps = _read_week(run, sessions)
+    history, gaps, changes = _read_week(run, sessions)
     performance = weekly_performance(history, pd.Timestamp(sessions[0]))
     sent = _delivery_record(run, sessions)
     if performance.empty and sent and sent["status"] == "no_prices" and not (request.force or request.dry_run):
@@ -82,7 +82,7 @@ def send_report(run: Run, sessions: Sequence[date], shortfall: Sequence[str]) ->
         performance,
         week,
         charts=charts,
-        notices=[*notices.closures(sessions), *warnings],
+        notices=[*notices.closures(sessions), *warnings, *changes],
         chosen=settings.chart_symbols,
     )
     outcome: Outcome = {
@@ -118,14 +118,15 @@ def _already_sent_result(run: Run, sessions: Sequence[date], sent: Mapping[str, 
     }
 
 
-def _read_week(run: Run, sessions: Sequence[date]) -> tuple[pd.DataFrame, list[str]]:
-    """Read the rows that the report and its charts show, and describe the gaps in them."""
+def _read_week(run: Run, sessions: Sequence[date]) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """Read the rows that the report and its charts show, and describe the gaps and the changes in them."""
     first = last_sessions(CHART_SESSIONS, sessions[-1] + timedelta(days=1))[0]
     with utils.reading(run.context.engine) as stored:
         if not stored:
-            return utils.no_history(), []
+            return utils.no_history(), [], []
         history = utils.read_history(stored, run.request.symbols, first, sessions[-1])
-        return history, _data_gaps(stored, run.request.symbols, sessions, history)
+        gaps = _data_gaps(stored, run.request.symbols, sessions, history)
+        return history, gaps, _changes(stored, run.request.symbols, sessions, first)
 
 
 def _data_gaps(
@@ -145,6 +146,19 @@ def _data_gaps(
         *notices.rejections(rejected),
         *notices.splits(utils.read_splits(stored, symbols, sessions[0], sessions[-1])),
     ]
+
+
+def _changes(stored: Connection, symbols: tuple[str, ...], sessions: Sequence[date], first: date) -> list[str]:
+    """Describe the changes of the week's stored bars, and what changed this week of earlier ones that a chart shows."""
+    monday = week_start(sessions[0])
+    week = (monday, monday + timedelta(days=6))
+    changes = [
+        change
+        for change in utils.read_revisions(stored, symbols, first, sessions[-1])
+        if change.session >= sessions[0] or week[0] <= change.as_of <= week[1]
+    ]
+    split = {split.symbol for split, _ in utils.read_splits(stored, symbols, sessions[0], sessions[-1])}
+    return notices.revisions(changes, sessions, split)
 
 
 def _fetch_charts(run: Run, bars: pd.DataFrame) -> tuple[list[Chart], list[str]]:

@@ -1,4 +1,4 @@
-"""Write the report's notices: sentences on closed days, missing bars, rejected bars and splits of the week.
+"""Write the report's notices: sentences on closed days, missing, rejected and changed bars, and splits of the week.
 
 Each function returns plain-text sentences, and limits their number and length, so that a mail stays short however many
 symbols there are. `sessions` are the week's, ascending. Pure.
@@ -6,20 +6,24 @@ symbols there are. `sessions` are the week's, ascending. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from domain.calendar import week_start
+from domain.models import PRICE_COLUMNS
+from report.formatting import price
 
 if TYPE_CHECKING:
-    from domain.models import Split
+    from domain.models import Revision, Split
 
 NAMED = 8  # symbols named in one sentence; further ones are counted
-LISTED = 10  # sentences on rejected bars, and on splits; further ones are counted
+LISTED = 10  # sentences on rejected bars, on splits and on changed bars; further ones are counted
 REASON_LENGTH = 200  # characters
+RESTATED = ("restated", "rescaled")  # causes that change a symbol's whole history
 
 
 def closures(sessions: Sequence[date]) -> list[str]:
@@ -101,6 +105,62 @@ def splits(known: Sequence[tuple[Split, bool]]) -> list[str]:
     if (more := len(known) - LISTED) > 0:
         sentences.append(f"{more:,} more {'symbol' if more == 1 else 'symbols'} split this week.")
     return sentences
+
+
+def revisions(changes: Sequence[Revision], sessions: Sequence[date], split: Collection[str] = ()) -> list[str]:
+    """Report stored bars that changed: ``"IBM's close of Tuesday was corrected from 201.09 to 204.50 on Wednesday."``.
+
+    A change that no figure of a report shows is left out.
+
+    Parameters
+    ----------
+    changes : sequence of Revision
+    sessions : sequence of datetime.date
+        The week's. Days of this week are named by their weekday, others by their date.
+    split : collection of str
+        Symbols whose restatement :func:`splits` reports.
+    """
+    monday = week_start(sessions[0])
+
+    def named(day: date) -> str:
+        return _weekday(day) if monday <= day < monday + timedelta(days=7) else f"{day.day} {day:%B %Y}"
+
+    told = [
+        sentence
+        for change in changes
+        if (sentence := _revision(change, named(change.session), named(change.as_of)))
+        and not (change.cause in RESTATED and change.symbol in split)
+    ]
+    told = list(dict.fromkeys(told))  # a restatement changes many bars, and is reported once
+    if (more := len(told) - LISTED) > 0:
+        told[LISTED:] = [f"{more:,} more {'change' if more == 1 else 'changes'} of stored prices."]
+    return told
+
+
+def _revision(change: Revision, session: str, made: str) -> str | None:
+    """Report one change; None if the report's figures do not show it."""
+    if change.cause in RESTATED:
+        return f"All prices of {change.symbol} were restated on {made}."
+    *_, before = old = [_price(value) for value in change.old]
+    *_, after = new = [_price(value) for value in change.new]
+    if change.cause == "appeared":
+        return f"{change.symbol}'s bar of {session} appeared on {made}, with a close of {after}."
+    if change.cause == "withdrawn":
+        return f"{change.symbol}'s bar of {session}, with a close of {before}, was withdrawn on {made}."
+    corrected = [
+        (name, f"from {one} to {other}")
+        for name, one, other in zip(PRICE_COLUMNS, old, new, strict=True)
+        if one != other
+    ]
+    if len(corrected) == 1:
+        name, values = corrected[0]
+        return f"{change.symbol}'s {name} of {session} was corrected {values} on {made}."
+    listed = _listed([f"{name} {values}" for name, values in corrected]) if corrected else None
+    return listed and f"{change.symbol}'s bar of {session} was corrected on {made}: {listed}."
+
+
+def _price(value: float | None) -> str:
+    return price(math.nan if value is None else value)
 
 
 def _weekday(day: date) -> str:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from fractions import Fraction
+from functools import cached_property, reduce
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from domain.calendar import NEW_YORK
-from domain.models import Split
+from domain.models import EVERY_SYMBOL, Split
+from sandbox.bars import Bar
 from sandbox.history import PriceHistory, price_factor
+from sandbox.misbehavior import Misbehavior, Question, Restate
 
 RANGE = re.compile(r"/v2/aggs/ticker/([^/]+)/range/1/day/([^/]+)/([^/]+)")
 GROUPED = re.compile(r"/v2/aggs/grouped/locale/us/market/stocks/([^/]+)")
@@ -30,6 +33,10 @@ Document = dict[str, Any]
 
 class BadRequestError(ValueError):
     """The provider would answer 400 with this message."""
+
+
+class OutOfPlanError(Exception):
+    """The provider would answer 403 with this message."""
 
 
 class NoSuchPathError(LookupError):
@@ -46,11 +53,14 @@ class Market:
         The provider's current date.
     origin : str
         The scheme, host and port that ``next_url`` starts with.
+    misbehaviors : sequence of Misbehavior
+        Applied in this order while they are in effect.
     """
 
     history: PriceHistory
     today: date
     origin: str
+    misbehaviors: Sequence[Misbehavior] = ()
 
     def answer(self, target: str) -> tuple[str, Document]:
         """Answer one GET request.
@@ -71,6 +81,8 @@ class Market:
         ------
         BadRequestError
             If part of the path or the query is malformed.
+        OutOfPlanError
+            If the plan does not reach back so far.
         NoSuchPathError
             If the path is none of the three.
         """
@@ -86,6 +98,35 @@ class Market:
             return "splits", self._splits(query)
         raise NoSuchPathError(path)
 
+    @cached_property
+    def _active(self) -> list[Misbehavior]:
+        return [each for each in self.misbehaviors if each.is_active(self.today)]
+
+    @cached_property
+    def _restated(self) -> PriceHistory:
+        """The history with the splits that bars are adjusted for, listed or not."""
+        return self._with(each.split for each in self._active if isinstance(each, Restate))
+
+    @cached_property
+    def _listed(self) -> PriceHistory:
+        """The history with the splits that are listed."""
+        restatements = [each for each in self._active if isinstance(each, Restate)]
+        return self._with(each.split for each in restatements if each.listed <= self.today)
+
+    def _with(self, splits: Iterable[Split]) -> PriceHistory:
+        further = list(splits)
+        return self.history.with_splits(further) if further else self.history
+
+    def _admit(self, question: Question) -> None:
+        if any(each.refuses(question) for each in self._active):
+            raise OutOfPlanError("Your plan doesn't include this data timeframe. Please upgrade your plan.")
+
+    def _changed(self, question: Question, bars: list[Bar]) -> list[Bar]:
+        return reduce(lambda left, each: each.bars(question, left), self._active, bars)
+
+    def _enveloped(self, question: Question, document: Document) -> Document:
+        return reduce(lambda left, each: each.document(question, left), self._active, document)
+
     def _range(self, encoded: str, start: str, end: str, query: Query) -> Document:
         adjusted = _one_of(query, "adjusted", "true", "false") == "true"
         order = _one_of(query, "sort", "asc", "desc")
@@ -93,7 +134,11 @@ class Market:
         symbol, first, last = unquote(encoded), _day("from", start), _day("to", end)
         if first > last:
             raise BadRequestError(f"'from' ({start}) is after 'to' ({end})")
-        bars = self.history.range_bars(symbol, first, last, adjusted=adjusted, today=self.today)
+        question = Question(symbol, first, last)
+        self._admit(question)
+        source = reduce(lambda left, each: each.source(question._replace(symbol=left)), self._active, symbol)
+        bars = self._restated.range_bars(source, first, last, adjusted=adjusted, today=self.today)
+        bars = self._changed(question, bars)
         if order == "desc":
             bars.reverse()
         document = {"ticker": symbol, **_envelope(bars[:limit], adjusted=adjusted)}
@@ -103,23 +148,28 @@ class Market:
             cursor = _to_cursor({"adjusted": str(adjusted).lower(), "sort": order, "limit": str(limit)})
             path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/1/day/{start}/{end}"
             document["next_url"] = f"{self.origin}{path}?cursor={cursor}"
-        return document
+        return self._enveloped(question, document)
 
     def _grouped(self, day: str, query: Query) -> Document:
         adjusted = _one_of(query, "adjusted", "true", "false") == "true"
         _one_of(query, "include_otc", "false", "true")  # no recorded symbol trades over the counter
-        bars = self.history.grouped_bars(_day("date", day), adjusted=adjusted, today=self.today)
-        return _envelope(bars, adjusted=adjusted)
+        session = _day("date", day)
+        question = Question(EVERY_SYMBOL, session, session)
+        self._admit(question)
+        bars = self._restated.grouped_bars(session, adjusted=adjusted, today=self.today)
+        return self._enveloped(question, _envelope(self._changed(question, bars), adjusted=adjusted))
 
     def _splits(self, query: Query) -> Document:
         order = _one_of(query, "sort", "execution_date.desc", "execution_date.asc")
         limit = _limit(query, default=100, maximum=5_000)
         offset = _offset(query)
-        splits = self.history.splits_between(*_execution_dates(query), today=self.today, symbols=_tickers(query))
+        splits = self._listed.splits_between(*_execution_dates(query), today=self.today, symbols=_tickers(query))
         if order == "execution_date.desc":
             splits.reverse()
         page = splits[offset : offset + limit]
         document: Document = {"status": "OK", "results": [self._split(split) for split in page]}
+        for each in self._active:
+            document["results"] += each.split_records()
         if len(splits) > offset + limit:
             cursor = _to_cursor({**query, "offset": str(offset + limit)})
             document["next_url"] = f"{self.origin}/stocks/v1/splits?cursor={cursor}"
@@ -128,7 +178,7 @@ class Market:
     def _split(self, split: Split) -> Document:
         """One result; the factor adjusts a price from before this split for it and every later split."""
         factor = Fraction(1)
-        for later in self.history.splits_between(
+        for later in self._listed.splits_between(
             split.execution_date, self.today, today=self.today, symbols={split.symbol}
         ):
             factor *= price_factor(later)

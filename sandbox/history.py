@@ -112,6 +112,12 @@ class PriceHistory:
         """Add a split; from its execution date on it is listed and earlier history is restated."""
         self._splits = _in_order([*self._splits, split])
 
+    def with_splits(self, splits: Iterable[Split]) -> PriceHistory:
+        """The same bars with further splits, as an instance that shares them."""
+        other = PriceHistory(self._arrays, [*self._splits, *splits])
+        other._changes = self._changes
+        return other
+
     def splits_between(
         self, first: date, last: date, *, today: date, symbols: Collection[str] | None = None
     ) -> list[Split]:

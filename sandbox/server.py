@@ -20,9 +20,10 @@ from urllib.parse import parse_qsl, unquote_plus
 
 import orjson
 
-from sandbox.api import BadRequestError, Market, NoSuchPathError
+from sandbox.api import BadRequestError, Market, NoSuchPathError, OutOfPlanError
 from sandbox.history import PriceHistory
 from sandbox.local_http import LocalServer, Reply, Request
+from sandbox.misbehavior import Misbehavior, parse_misbehavior
 
 WINDOW = 60.0
 """Seconds of the rate limit's sliding window."""
@@ -71,6 +72,11 @@ class MarketServer:
     clock : callable, default time.monotonic
         Seconds, for the rate limit; tests pass a fake one instead of sleeping.
 
+    Attributes
+    ----------
+    misbehaviors : tuple of Misbehavior
+        What the provider does wrong; may be replaced at any time.
+
     Examples
     --------
     >>> with MarketServer(PriceHistory.recorded(), today=date(2013, 3, 2)) as market:  # doctest: +SKIP
@@ -91,6 +97,7 @@ class MarketServer:
         self.today = today
         self.key = key
         self.calls_per_minute = calls_per_minute
+        self.misbehaviors: tuple[Misbehavior, ...] = ()
         self._port = port
         self._clock = clock
         self._lock = threading.Lock()
@@ -113,7 +120,7 @@ class MarketServer:
         """The number of calls by kind, as a copy.
 
         Each call counts once: as ``range``, ``grouped`` or ``splits`` if it was answered with 200, as ``refused``
-        after a 400, 401, 404 or 429, and as ``failed`` if a fault replaced the answer.
+        after a 400, 401, 403, 404 or 429, and as ``failed`` if a fault replaced the answer.
         """
         with self._lock:
             return self._calls.copy()
@@ -171,6 +178,8 @@ class MarketServer:
             return _json(200, dict(self.calls))
         if (request.method, path) == ("POST", "/sandbox/today"):
             return self._set_today(request.body)
+        if (request.method, path) == ("POST", "/sandbox/misbehave"):
+            return self._set_misbehaviors(request.body)
         target, key = _take_key(request)
         fault = self._next_fault()
         if fault.delay and self._stopping.wait(fault.delay):
@@ -186,7 +195,10 @@ class MarketServer:
         try:
             if request.method != "GET":
                 raise NoSuchPathError(path)
-            kind, document = Market(self.history, self.today, self.url).answer(target)
+            market = Market(self.history, self.today, self.url, self.misbehaviors)
+            kind, document = market.answer(target)
+        except OutOfPlanError as error:
+            return self._refuse(target, 403, str(error))
         except NoSuchPathError:
             return self._refuse(target, 404, f"The sandbox has no {request.method} {path}")
         except BadRequestError as error:
@@ -200,6 +212,19 @@ class MarketServer:
         except (ValueError, KeyError, TypeError):
             return _error(400, 'the body is not {"today": "YYYY-MM-DD"}')
         return _json(200, {"today": self.today.isoformat()})
+
+    def _set_misbehaviors(self, body: bytes) -> Reply:
+        try:
+            forms = json.loads(body)["misbehave"]
+            if not isinstance(forms, list) or not all(isinstance(form, str) for form in forms):
+                raise TypeError
+        except (ValueError, KeyError, TypeError):
+            return _error(400, 'the body is not {"misbehave": ["KIND:VALUE…"]}')
+        try:
+            self.misbehaviors = tuple(parse_misbehavior(form, self.today) for form in forms)
+        except ValueError as error:
+            return _error(400, str(error))
+        return _json(200, {"misbehave": forms})
 
     def _next_fault(self) -> Fault:
         try:

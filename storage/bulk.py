@@ -1,13 +1,13 @@
-"""Frames into tables and out of them: temporary tables that carry a question or a load, and many rows at once.
+"""Many rows at once: frames into tables, temporary tables that carry a question or a load, and frames out of queries.
 
-What comes in: a frame and the columns that its table has, or a query. What goes out: rows, by COPY on PostgreSQL and by
-one prepared statement on SQLite; or a frame. Arrow writes and reads the text in between, an order of magnitude faster
-than Python. Nothing here knows what the rows mean.
+PostgreSQL is loaded by COPY, SQLite by one prepared statement. Arrow writes and reads the CSV in between, an order of
+magnitude faster than Python.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,20 +16,24 @@ import pandas as pd
 import pyarrow as pa
 from sqlalchemy import Column, Connection, text
 
-pa.set_memory_pool(pa.system_memory_pool())  # which gives back what is no longer needed: a function has 256 MB
+pa.set_memory_pool(pa.system_memory_pool())  # it gives back what is no longer needed: a function has 256 MB
 
 WHOLE = "()"  # GROUP BY () is one group
-COPY_ROWS = 1_024  # in one message of COPY, about 90 KB
+COPY_ROWS = 1_024  # per message of COPY, about 90 KB
 
 
-def stage(connection: Connection, name: str, columns: Mapping[str, Column[Any]], frame: pd.DataFrame) -> None:
-    """Put a frame into a temporary table.
+@contextmanager
+def temp_table(
+    connection: Connection, name: str, columns: Mapping[str, Column[Any]], frame: pd.DataFrame
+) -> Iterator[None]:
+    """Put a frame into a temporary table for the time of a block.
 
     Parameters
     ----------
     connection : sqlalchemy.Connection
+        Inside a transaction; if that fails, the table ends with it.
     name : str
-        The temporary table; it must not exist, and ends with :func:`drop_stage` or with the transaction.
+        The temporary table; it must not exist.
     columns : mapping of str to sqlalchemy.Column
         Its columns, each with the type of one that exists.
     frame : pandas.DataFrame
@@ -42,26 +46,23 @@ def stage(connection: Connection, name: str, columns: Mapping[str, Column[Any]],
             f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {types} FROM {source} WITH NO DATA"
         )
     else:
-        # Not CREATE TABLE AS, which would lose NUMERIC's affinity: 130.0 would differ from the 130 that is stored.
+        # CREATE TABLE AS would lose NUMERIC's affinity: 130.0 would differ from the 130 that is stored.
         types = ", ".join(f"{alias} {column.type.compile(connection.dialect)}" for alias, column in columns.items())
         connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {name} ({types})")
     insert_frame(connection, name, columns, frame)
-
-
-def drop_stage(connection: Connection, name: str) -> None:
-    """Remove a temporary table made by :func:`stage`."""
+    yield
     connection.exec_driver_sql(f"DROP TABLE {name}")
 
 
 def insert_frame(connection: Connection, table: str, columns: Mapping[str, Column[Any]], frame: pd.DataFrame) -> None:
-    """Insert a frame, of which no row may be there already: by COPY where the database has it.
+    """Insert a frame of rows that are not in the table yet.
 
     Parameters
     ----------
     connection : sqlalchemy.Connection
     table : str
     columns : mapping of str to sqlalchemy.Column
-        As :func:`stage` takes them.
+        As :func:`temp_table` takes them.
     frame : pandas.DataFrame
         Holds these columns; NaN is NULL.
     """
@@ -72,7 +73,8 @@ def insert_frame(connection: Connection, table: str, columns: Mapping[str, Colum
     values = [_sqlite_values(frame[alias], declared) for alias, declared in types.items()]
     places = ", ".join("?" for _ in columns)
     statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
-    connection.exec_driver_sql(statement, list(zip(*values, strict=True)))
+    if rows := list(zip(*values, strict=True)):
+        connection.exec_driver_sql(statement, rows)
 
 
 def _sqlite_values(column: pd.Series[Any], declared: str) -> list[Any]:
@@ -89,18 +91,18 @@ def _sqlite_values(column: pd.Series[Any], declared: str) -> list[Any]:
 
 
 def _copy(connection: Connection, table: str, columns: Sequence[str], frame: pd.DataFrame) -> None:
-    """COPY a frame into a PostgreSQL table; Arrow writes the CSV, an order of magnitude faster than Python."""
     driver: Any = connection.connection.dbapi_connection
     lines = csv_pieces(frame[list(columns)])
     driver.cursor().execute(f"COPY {table} ({', '.join(columns)}) FROM STDIN WITH (FORMAT csv)", stream=lines)
 
 
-def csv_pieces(frame: pd.DataFrame) -> Iterator[bytes]:
-    """A frame as CSV in pieces: the server parses one while the next is written, and no piece is large."""
+def csv_pieces(frame: pd.DataFrame, *, quoted: bool = True) -> Iterator[bytes]:
+    """Yield a frame as CSV in small pieces, so that the server parses one while the next is written."""
     from pyarrow import csv
 
     table = pa.table({name: pa.array(_dates_where_midnight(frame[name]), from_pandas=True) for name in frame.columns})
-    options = csv.WriteOptions(include_header=False, batch_size=COPY_ROWS)
+    style = "needed" if quoted else "none"
+    options = csv.WriteOptions(include_header=False, batch_size=COPY_ROWS, quoting_style=style)
     for batch in table.to_batches(COPY_ROWS):
         piece = pa.BufferOutputStream()
         csv.write_csv(batch, piece, options)
@@ -108,7 +110,7 @@ def csv_pieces(frame: pd.DataFrame) -> Iterator[bytes]:
 
 
 def _dates_where_midnight(column: pd.Series[Any]) -> pd.Series[Any] | npt.NDArray[Any]:
-    """A column as it is, but midnights as dates, which are shorter and sooner parsed."""
+    """Turn a column of midnights into dates, whose text is shorter and parsed sooner; return any other as it is."""
     if column.dtype.kind != "M":
         return column
     moments = column.to_numpy()
@@ -116,20 +118,30 @@ def _dates_where_midnight(column: pd.Series[Any]) -> pd.Series[Any] | npt.NDArra
     return days if (days == moments).all() else moments
 
 
-def read_frame(connection: Connection, query: str, names: Sequence[str], *, piece: str = WHOLE) -> pd.DataFrame:
-    """What a query of (symbol, date, numbers…) without parameters returns, each piece by symbol and date; NULL is NaN.
+def read_frame(
+    connection: Connection,
+    query: str,
+    names: Sequence[str],
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    piece: str = WHOLE,
+) -> pd.DataFrame:
+    """Read a query of (symbol, date, numbers…), each piece ordered by symbol and date; NULL is NaN.
 
-    On PostgreSQL it comes as CSV, since rows one by one cost the driver twenty times as long.
+    PostgreSQL joins the rows of a piece into one text of CSV. Row by row the driver takes twenty times as long, and
+    COPY TO, which it reads a message per row, up to three times.
 
     Parameters
     ----------
     connection : sqlalchemy.Connection
     query : str
+        With ``:name`` for each parameter.
     names : sequence of str
         Its columns: symbol, date, and any that are numbers.
+    parameters : mapping of str to object, optional
+        Values to bind.
     piece : str
-        What to GROUP BY in SQL, so that a large answer comes in pieces, of which one is held at a time; by default it
-        comes as one.
+        What to GROUP BY in SQL, so that one piece of a large answer is held at a time; by default it is one piece.
 
     Returns
     -------
@@ -137,13 +149,14 @@ def read_frame(connection: Connection, query: str, names: Sequence[str], *, piec
         ``symbol`` (str), ``date`` (datetime64[s]), and the others as float64.
     """
     if connection.dialect.name != "postgresql":
-        return frame_of(connection.execute(text(f"{query} ORDER BY 1, 2")).all(), names)
+        return frame_of(connection.execute(text(f"{query} ORDER BY 1, 2"), parameters).all(), names)
     from pyarrow import csv
 
-    numbers = [f"coalesce({name}::text, '')" for name in names[2:]]
+    numbers = [f"coalesce({name}\\:\\:text, '')" for name in names[2:]]
     line = " || ',' || ".join(["quote_ident(symbol)", "date", *numbers])
-    pieces = connection.exec_driver_sql(
-        f"SELECT string_agg({line}, E'\\n') FROM ({query}) AS asked GROUP BY {piece}",
+    pieces = connection.execute(
+        text(f"SELECT string_agg({line}, E'\\n') FROM ({query}) AS asked GROUP BY {piece}"),
+        parameters,
         execution_options={"stream_results": piece != WHOLE, "max_row_buffer": 1},
     )
     types = {names[0]: pa.string(), names[1]: pa.timestamp("s"), **dict.fromkeys(names[2:], pa.float64())}
@@ -165,7 +178,7 @@ def read_frame(connection: Connection, query: str, names: Sequence[str], *, piec
 
 
 def frame_of(rows: Sequence[Any], names: Sequence[str]) -> pd.DataFrame:
-    """Rows of (symbol, date, numbers…) as the frame that :func:`read_frame` returns."""
+    """Build the frame that :func:`read_frame` returns from rows of (symbol, date, numbers…)."""
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     frame = {names[0]: pd.Series(columns[0], dtype="str"), names[1]: stamps(columns[1])}
     frame |= {name: np.array(values, dtype=np.float64) for name, values in zip(names[2:], columns[2:], strict=True)}

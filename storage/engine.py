@@ -1,7 +1,6 @@
-"""Connections: the engine for a ``DATABASE_URL``, its TLS, and transactions.
+"""Connections: the engine for a ``DATABASE_URL``, its TLS, and transactions with one-line errors.
 
-What comes in: a URL. What goes out: transactions that commit as a whole, one writer at a time. Nothing here knows a
-table, and no message holds a password.
+Transactions commit as a whole, one writer at a time. No message holds a password.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ LOGIN_REFUSED = "28"  # class of SQLSTATE: invalid authorization specification
 
 @lru_cache(maxsize=4)
 def open_engine(url: str) -> Engine:
-    """The engine for a ``DATABASE_URL``; made once, connected at first use, alive between warm invocations.
+    """Return the engine for a ``DATABASE_URL``: made once, connected at first use, kept between warm invocations.
 
     Parameters
     ----------
@@ -37,10 +37,6 @@ def open_engine(url: str) -> Engine:
         ``sqlite:///file.db`` or ``postgresql://user:password@host:port/database``. For PostgreSQL the query may hold
         libpq's ``sslmode`` (default: ``verify-full``, but ``prefer`` on this machine), ``sslrootcert`` (a CA file) and
         ``host`` (the folder of a Unix socket).
-
-    Returns
-    -------
-    sqlalchemy.Engine
 
     Raises
     ------
@@ -135,12 +131,12 @@ def _postgresql_engine(url: URL) -> Engine:
 
 
 def _open_socket(host: str, port: int) -> socket.socket:
-    """A TCP connection that gives up on a host that is gone, at connecting and afterwards."""
+    """Open a TCP connection that gives up on an unreachable host, while connecting and afterwards."""
     connection = socket.create_connection((host, port), timeout=CONNECT_SECONDS)
     connection.settimeout(None)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small messages need not wait for each other
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # a warm container's connection may have died without a word
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small messages are sent at once
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # a warm container's connection may have been dropped silently
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, CONNECT_SECONDS * 1000)
     return connection
 
@@ -163,7 +159,7 @@ def _ssl_context(mode: str, authority: str | tuple[str, ...] | None) -> ssl.SSLC
 
 
 def redacted_url(engine: Engine) -> str:
-    """Where the database is, without user or password."""
+    """Name the place of the database, without user and password."""
     url = engine.url
     if url.get_backend_name() == "sqlite":
         return f"SQLite file {url.database}"
@@ -172,13 +168,13 @@ def redacted_url(engine: Engine) -> str:
 
 @contextmanager
 def transaction(engine: Engine, *, write: bool = True) -> Iterator[Connection]:
-    """One transaction: all of it is committed, or none.
+    """Run one transaction: all of it is committed, or none.
 
     Parameters
     ----------
     engine : sqlalchemy.Engine
     write : bool
-        Take the write lock first, so that writers follow one another and each sees all that the one before wrote.
+        Take the write lock first, so that each writer sees all that the one before wrote.
 
     Raises
     ------
@@ -197,14 +193,22 @@ def transaction(engine: Engine, *, write: bool = True) -> Iterator[Connection]:
             yield connection
 
 
+def database_time(connection: Connection) -> datetime:
+    """Return the moment by the database's clock; SQLite's is this machine's."""
+    if connection.dialect.name != "postgresql":
+        return datetime.now(UTC)
+    moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return moment
+
+
 def database_exists(engine: Engine) -> bool:
-    """Whether there is a database to connect to: connecting to a SQLite file that is not there would make it."""
+    """Return whether there is a database to connect to; connecting to a missing SQLite file would create it."""
     return engine.dialect.name != "sqlite" or Path(str(engine.url.database)).exists()
 
 
 @contextmanager
 def _one_line_errors(engine: Engine) -> Iterator[None]:
-    """Turn what the database refuses into one line; COPY goes past SQLAlchemy, so its errors are the driver's own."""
+    """Turn database errors into one line; COPY bypasses SQLAlchemy, so its errors are the driver's own."""
     try:
         yield
     except DBAPIError as error:
@@ -222,7 +226,7 @@ def _refusal(engine: Engine, error: BaseException | None) -> StockTrackerError:
 
 @contextmanager
 def connecting(engine: Engine) -> Iterator[None]:
-    """Turn what goes wrong on the way to the database into a DataError, or a CredentialsError, of one line."""
+    """Turn connection failures into a DataError or a CredentialsError of one line."""
     try:
         with _one_line_errors(engine):
             yield
@@ -231,12 +235,12 @@ def connecting(engine: Engine) -> Iterator[None]:
 
 
 def one_line_message(error: BaseException | None) -> str:
-    """The driver's message in one line; pg8000 gives the server's as a dictionary with M for the message."""
+    """Return the driver's message in one line."""
     said = error.args[0] if error and error.args else error
     return " ".join((server_error_fields(error).get("M") or str(said)).split())
 
 
 def server_error_fields(error: BaseException | None) -> dict[str, str]:
-    """The fields of PostgreSQL's error message (``C`` is the SQLSTATE, ``M`` the text); empty for other errors."""
+    """Return the fields of PostgreSQL's error (``C`` is the SQLSTATE, ``M`` the message); empty for other errors."""
     said = error.args[0] if error and error.args else None
     return said if isinstance(said, dict) else {}

@@ -1,8 +1,4 @@
-"""The six tables, and their creation beside an existing ``stock_data``.
-
-``stock_data`` is the product and fixed to the letter; the others record how it came to be. An existing ``stock_data``
-of that shape is adopted with its rows, of which only a date that carries a time of day is changed: to its session.
-"""
+"""The tables: ``stock_data`` is the product and fixed to the letter; the others record how it came to be."""
 
 from __future__ import annotations
 
@@ -12,10 +8,10 @@ from sqlalchemy import (
     TIMESTAMP,
     BigInteger,
     Column,
-    Connection,
     Date,
     DateTime,
     Float,
+    Index,
     Integer,
     MetaData,
     Numeric,
@@ -23,14 +19,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    inspect,
 )
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import TypeEngine
 
-from domain.errors import DataError
-
 METADATA = MetaData()
+ADOPTION = "adoption"  # the run_id of what was stored before any run
 
 
 class _SqliteTimestamp(sqlite.DATETIME):
@@ -64,6 +58,36 @@ COVERAGE = Table(
     Column("symbol", String(10), primary_key=True, comment="'*' is the whole market"),
     Column("first_session", Date, primary_key=True),
     Column("last_session", Date, nullable=False),
+    Column("seen_to", Date, nullable=False, comment="the last session published when the range was last read"),
+    Column("oldest_reading", Date, nullable=False, comment="the same of its part read longest ago, for the audit"),
+)
+
+BAR_REVISIONS = Table(
+    "bar_revisions",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("symbol", String(10), nullable=False),
+    Column("date", SESSION, nullable=False),
+    Column("open", Numeric, comment="prices and volume that were stored until then; all NULL: there was no bar"),
+    Column("high", Numeric),
+    Column("low", Numeric),
+    Column("close", Numeric),
+    Column("volume", BigInteger),
+    Column("cause", String(20), nullable=False, comment="corrected, withdrawn, appeared, restated, rescaled or loaded"),
+    Column("run_id", String(36), nullable=False),
+    Column("replaced_at", DateTime(timezone=True), nullable=False),
+    Index("bar_revisions_symbol_date", "symbol", "date"),
+)
+
+LOADS = Table(
+    "loads",
+    METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("run_id", String(36), nullable=False),
+    Column("loaded_at", DateTime(timezone=True), nullable=False),
+    Column(
+        "pairs", Text, nullable=False, comment="what was first read: JSON list of symbols with first and last session"
+    ),
 )
 
 REJECTED_BARS = Table(
@@ -94,6 +118,10 @@ JOB_RUNS = Table(
     Column("updated", BigInteger, nullable=False, default=0),
     Column("unchanged", BigInteger, nullable=False, default=0),
     Column("rejected", BigInteger, nullable=False, default=0),
+    Column("corrected", BigInteger, nullable=False, default=0),
+    Column("withdrawn", BigInteger, nullable=False, default=0),
+    Column("seen_to", Date, comment="the last session of which the run has seen a bar of any symbol"),
+    Column("history_days", Integer, comment="days that the plan reaches back, learned from a refusal"),
     Column("splits_until", Date, comment="splits executed up to this day are recorded"),
     Column("error", Text),
 )
@@ -105,7 +133,16 @@ SPLITS = Table(
     Column("execution_date", Date, primary_key=True),
     Column("split_from", Float, nullable=False),
     Column("split_to", Float, nullable=False),
-    Column("restated_at", DateTime(timezone=True), comment="NULL: the stored history still has the old scale"),
+    Column("restated_at", DateTime(timezone=True), comment="NULL: the history was not read again yet"),
+)
+
+SUSPECTS = Table(
+    "suspects",
+    METADATA,
+    Column("symbol", String(10), primary_key=True, comment="its whole history is to be read again"),
+    Column("reason", Text, nullable=False),
+    Column("run_id", String(36), nullable=False),
+    Column("found_at", DateTime(timezone=True), nullable=False),
 )
 
 SENT_REPORTS = Table(
@@ -121,52 +158,3 @@ SENT_REPORTS = Table(
     Column("claimed_at", DateTime(timezone=True), nullable=False),
     Column("sent_at", DateTime(timezone=True)),
 )
-
-
-# A session has one row: writers of UTC stamps have put it at 04:00 or 05:00. SQLite keeps what it is given, and the key
-# needs one spelling of midnight as well.
-_ADOPT_SQLITE_DATES = """
-UPDATE stock_data SET date = substr(date, 1, 10) || ' 00:00:00' WHERE date <> substr(date, 1, 10) || ' 00:00:00'
-"""
-_ADOPT_DATES = "UPDATE stock_data SET date = date_trunc('day', date) WHERE date <> date_trunc('day', date)"
-
-
-def ensure_schema(connection: Connection) -> None:
-    """Create the tables that are absent, and check that an existing ``stock_data`` can be adopted.
-
-    Parameters
-    ----------
-    connection : sqlalchemy.Connection
-        Inside a transaction that holds the write lock, so that two first runs do not create at once.
-
-    Raises
-    ------
-    DataError
-        If ``stock_data`` exists without one of its columns or without ``UNIQUE (symbol, date)``.
-    """
-    inspector = inspect(connection)
-    present = set(inspector.get_table_names())
-    if STOCK_DATA.name in present:
-        columns = {column["name"] for column in inspector.get_columns(STOCK_DATA.name)}
-        lacking = [column.name for column in STOCK_DATA.columns if column.name not in columns]
-        if lacking:
-            raise DataError(
-                f"the existing table stock_data has no column {', '.join(lacking)}; add it or rename the table"
-            )
-        unique: list[Any] = [
-            *inspector.get_unique_constraints(STOCK_DATA.name),
-            *inspector.get_indexes(STOCK_DATA.name),
-        ]
-        keys = [key["column_names"] for key in unique if key.get("unique", True)]
-        keys.append(inspector.get_pk_constraint(STOCK_DATA.name)["constrained_columns"])
-        if not any(sorted(map(str, key)) == ["date", "symbol"] for key in keys):
-            raise DataError(
-                "the existing table stock_data has no UNIQUE (symbol, date);"
-                " run: ALTER TABLE stock_data ADD UNIQUE (symbol, date)"
-            )
-        if COVERAGE.name not in present:
-            on_sqlite = connection.dialect.name == "sqlite"
-            connection.exec_driver_sql(_ADOPT_SQLITE_DATES if on_sqlite else _ADOPT_DATES)
-    METADATA.create_all(
-        connection, tables=[t for t in METADATA.sorted_tables if t.name not in present], checkfirst=False
-    )

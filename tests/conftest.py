@@ -14,6 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from sqlalchemy import Engine, make_url, text
 
@@ -30,6 +31,9 @@ SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 LONGEST = ["test_replay.py", "test_concurrency.py", "test_package.py", "test_convergence.py"]
 
 Job = Callable[..., Any]
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine fails no test
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

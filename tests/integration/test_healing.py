@@ -63,8 +63,8 @@ def test_a_symbol_added_to_the_list_is_backfilled_as_deep_as_the_others(
 
     job("daily_update", as_of="2013-03-02", symbols="AAPL,IBM,MSFT")
 
-    # One call fetches MSFT's whole history, and one the last session of the two others.
-    assert dict(market.calls) == {"splits": 1, "range": 1, "grouped": 1}
+    # One call fetches MSFT's whole history, and one each the last session of the two others and what settles.
+    assert dict(market.calls) == {"splits": 1, "range": 3}
     assert stock_data(engine) == expected(date(2012, 11, 16), ("AAPL", "IBM", "MSFT"))
 
 
@@ -84,19 +84,40 @@ def test_a_halted_symbol_is_covered_and_not_asked_for_again(job: Job, market: Ma
     assert scalar(engine, "SELECT count(*) FROM coverage") == len(SYMBOLS)
 
 
-def test_a_closure_that_the_calendar_does_not_know_is_covered_with_a_warning(job: Job, market: MarketServer) -> None:
+def test_a_session_that_the_provider_skips_for_good_is_warned_of_once_when_it_is_settled(
+    job: Job, market: MarketServer
+) -> None:
     closed = date(2013, 2, 26)
     for symbol in SYMBOLS:
         market.history.remove_bar(symbol, closed)
     job("initialize", as_of=str(closed))
+    warning = f"the provider has no bar of any symbol on {closed}, although the exchange was open: taken as final"
 
-    result = job("daily_update", as_of="2013-02-28")
-    market.reset_calls()
-    again = job("daily_update", as_of="2013-02-28")
+    # Two sessions after it are published on the first morning, and the third on the last.
+    mornings = [job("daily_update", as_of=day) for day in ("2013-02-28", "2013-02-28", "2013-03-01", "2013-03-02")]
+    mornings.append(job("daily_update", as_of="2013-03-02", force=True))
 
-    assert result["status"] == "ok"
-    assert f"the provider has no bar of any symbol on {closed}: taken as a closed exchange" in result["warnings"]
-    assert again["status"] == "nothing_to_do"
+    assert [each["status"] for each in mornings] == ["ok", "nothing_to_do", "ok", "ok", "ok"]
+    assert [warning in each["warnings"] for each in mornings] == [False, False, False, True, False]
+
+
+def test_a_session_that_is_late_for_all_symbols_is_loaded_whenever_it_appears(
+    job: Job, market: MarketServer, engine: Engine
+) -> None:
+    late = date(2013, 2, 26)
+    bars = [bar for bar in oracle.recorded_bars() if bar.session == late]
+    for symbol in SYMBOLS:
+        market.history.remove_bar(symbol, late)
+    job("initialize", as_of=str(late))
+    job("daily_update", as_of="2013-02-28")
+    for bar in bars:
+        values = {name: float(getattr(bar, name)) for name in ("open", "high", "low", "close", "volume")}
+        market.history.put_bar(bar.symbol, late, **values)
+
+    assert job("daily_update", as_of="2013-03-01")["rows"]["inserted"] == 10
+    assert {row[0] for row in rows(engine, "SELECT cause FROM bar_revisions")} == {"appeared"}
+    job("daily_update", as_of="2013-03-02")
+    assert stock_data(engine) == expected(last_sessions(70, late)[0])
 
 
 def test_the_hurricane_of_2012_closed_the_exchange_for_two_days(job: Job, engine: Engine) -> None:
@@ -138,22 +159,24 @@ def test_a_provider_that_is_late_on_the_morning_of_a_split_is_asked_again(
     job: Job, market: MarketServer, engine: Engine
 ) -> None:
     job("initialize", as_of="2013-03-01")
-    before = [row for row in stock_data(engine) if row.symbol == "GOOG"]
     listed = b'{"status":"OK","results":[{"ticker":"GOOG","execution_date":"2013-03-02","split_from":1,"split_to":2}]}'
     market.fail_next(Fault(status=200, body=listed))  # the split is listed, but its bars are not restated yet
 
     early = job("daily_update", as_of="2013-03-02")
 
     assert any("not restated its history yet" in warning for warning in early["warnings"])
-    assert early["rows"]["inserted"] == 4  # the other symbols' bars
-    assert [row for row in stock_data(engine) if row.symbol == "GOOG"] == before
+    assert early["splits"] == []
+    assert early["rows"]["inserted"] == 5
+    assert stock_data(engine) == expected(date(2012, 11, 16)), "GOOG's bars are all on the old basis"
+    assert scalar(engine, "SELECT count(*) FROM splits WHERE restated_at IS NULL") == 1
     split = ("GOOG", TODAY, 1, 2)
     market.history.add_split(Split(*split))
     assert job("daily_update", as_of="2013-03-02")["splits"] == ["GOOG 2:1 on 2013-03-02: history restated"]
     assert stock_data(engine) == expected(date(2012, 11, 16), splits=[split])
+    assert scalar(engine, "SELECT count(*) FROM splits WHERE restated_at IS NULL") == 0
 
 
-def test_whole_market_bars_that_waited_for_a_split_are_loaded_with_whatever_range_is_next(
+def test_whole_market_history_that_waits_for_a_split_is_restated_with_whatever_range_is_next(
     job: Job, market: MarketServer, engine: Engine
 ) -> None:
     market.today = date(2013, 2, 25)
@@ -161,7 +184,7 @@ def test_whole_market_bars_that_waited_for_a_split_are_loaded_with_whatever_rang
     listed = b'{"status":"OK","results":[{"ticker":"GOOG","execution_date":"2013-02-25","split_from":1,"split_to":2}]}'
     market.fail_next(Fault(status=200, body=listed))  # the split is listed, but its bars are not restated yet
     job("initialize", as_of="2013-02-25", symbols="*", start="2013-02-21", end="2013-02-22")
-    assert [row.session.day for row in stock_data(engine) if row.symbol == "GOOG"] == [15, 19, 20]
+    assert set(stock_data(engine)) <= set(expected(date(2013, 2, 15), today=date(2013, 2, 25))), "all on the old basis"
     split = ("GOOG", date(2013, 2, 25), 1, 2)
     market.history.add_split(Split(*split))
 
@@ -170,19 +193,26 @@ def test_whole_market_bars_that_waited_for_a_split_are_loaded_with_whatever_rang
     assert stock_data(engine) == expected(date(2013, 2, 12), today=date(2013, 2, 25), splits=[split])
 
 
-def test_a_stored_bar_that_the_restated_history_lacks_is_kept_as_rejected(
+def test_a_stored_bar_that_the_restated_history_lacks_is_withdrawn_into_bar_revisions(
     job: Job, market: MarketServer, engine: Engine
 ) -> None:
     job("initialize", as_of="2013-03-01")
+    (before,) = [row for row in stock_data(engine) if (row.symbol, row.session) == ("GOOG", date(2013, 1, 15))]
     market.history.remove_bar("GOOG", date(2013, 1, 15))
     market.history.add_split(Split("GOOG", date(2013, 3, 1), 1, 2))
 
     result = job("daily_update", as_of="2013-03-02")
 
-    assert result["rows"]["rejected"] == 1
+    assert (result["rows"]["withdrawn"], result["rows"]["rejected"]) == (1, 0)
     assert not rows(engine, "SELECT * FROM stock_data WHERE symbol = 'GOOG' AND date = '2013-01-15 00:00:00'")
-    (reason,) = rows(engine, "SELECT reason FROM rejected_bars")[0]
-    assert reason.startswith("it was stored before the split GOOG 2:1 on 2013-03-01")
+    kept = rows(
+        engine,
+        "SELECT CAST(open AS DOUBLE PRECISION), CAST(close AS DOUBLE PRECISION), volume, cause, run_id"
+        " FROM bar_revisions WHERE date = '2013-01-15 00:00:00'",
+    )
+    assert kept == [(float(before.open), float(before.close), before.volume, "withdrawn", result["run_id"])]
+    causes = rows(engine, "SELECT cause, count(*) FROM bar_revisions GROUP BY cause ORDER BY cause")
+    assert causes == [("restated", 69), ("withdrawn", 1)]
 
 
 def test_a_run_that_is_out_of_time_is_partial_and_the_next_ones_continue(market: MarketServer, engine: Engine) -> None:
@@ -210,7 +240,7 @@ def test_the_plans_limit_never_makes_a_run_wait_past_its_deadline(market: Market
 
     assert result["status"] == "partial"
     assert result["rows"]["inserted"] == 140
-    assert "limit of 2 calls a minute" in result["warnings"][0]
+    assert "limit of 2 calls per minute" in result["warnings"][0]
 
 
 def test_the_whole_market_is_covered_in_one_row_and_heals_through_a_week_of_splits(
@@ -247,7 +277,11 @@ def test_the_whole_market_is_covered_in_one_row_and_heals_through_a_week_of_spli
 
             result = run("daily_update", date(2013, 3, 1))
 
-            assert dict(market.calls) == {"splits": 1, "range": len(splits), "grouped": 5}
+            # The missed week, and the three sessions before it that were not settled.
+            assert dict(market.calls) == {"splits": 1, "range": len(splits), "grouped": 5 + 3}
+            # One row of what was read before, and one of what was read this morning.
+            read = rows(engine, "SELECT oldest_reading FROM coverage WHERE symbol = '*' ORDER BY first_session")
+            assert [str(day) for (day,) in read] == ["2013-02-21", "2013-02-28"]
             assert len(result["splits"]) == len(splits)
         first = last_sessions(20, date(2013, 2, 22))[0]
         wanted = [bar for bar in bars if bar.session >= first]
@@ -294,8 +328,19 @@ def test_restated_history_that_lacks_much_of_what_is_stored_is_doubted(
 
     result = job("daily_update", as_of="2013-03-02")
 
-    assert any("lacks 60 of 70 stored sessions; kept as it is" in warning for warning in result["warnings"])
+    assert result["warnings"] == [
+        "the answer to IBM from 2012-11-16 to 2013-03-01, whole history lacks 60 of 70 stored bars:"
+        " they are kept as they are; force accepts it"
+    ]
+    assert result["rows"]["withdrawn"] == 0
     assert [row for row in stock_data(engine) if row.symbol == "IBM"] == before
+
+    forced = job("daily_update", as_of="2013-03-02", force=True)
+
+    assert forced["rows"]["withdrawn"] == 60
+    assert forced["splits"] == ["IBM 2:1 on 2013-03-01: history restated"]
+    assert len([row for row in stock_data(engine) if row.symbol == "IBM"]) == 11
+    assert scalar(engine, "SELECT count(*) FROM bar_revisions WHERE cause = 'withdrawn'") == 60
 
 
 def test_a_copy_that_the_database_refuses_is_one_line(postgresql_url: str, market: MarketServer) -> None:

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 from sqlalchemy import Engine, text
 
-from config import Settings
+from config import Settings, settings
 from domain.clock import Deadline
 from domain.errors import ApiError, CredentialsError, DataError
 from domain.models import JobType, Request
@@ -38,21 +38,79 @@ def test_initialize_loads_70_sessions_of_5_symbols_in_5_calls(job: Job, market: 
 
     assert result["status"] == "ok"
     assert result["sessions"] == {"first": "2012-11-16", "last": "2013-02-28", "count": 70}
-    assert result["rows"] == {"inserted": 350, "updated": 0, "unchanged": 0, "rejected": 0}
+    assert result["rows"] == {
+        "inserted": 350,
+        "updated": 0,
+        "unchanged": 0,
+        "rejected": 0,
+        "corrected": 0,
+        "withdrawn": 0,
+    }
     assert result["api_calls"] == bars_calls(market) == 5
     assert stock_data(engine) == expected(FIRST, date(2013, 2, 28))
 
 
-def test_daily_update_loads_the_previous_session_in_one_call(job: Job, market: MarketServer, engine: Engine) -> None:
+def test_daily_update_loads_the_previous_session_and_reads_the_three_before_it_again(
+    job: Job, market: MarketServer, engine: Engine
+) -> None:
     job("initialize", as_of="2013-03-01")
     market.reset_calls()
 
     result = job("daily_update", as_of="2013-03-02")
 
     assert result["status"] == "ok"
-    assert result["rows"]["inserted"] == 5
-    assert bars_calls(market) == 1
+    assert result["sessions"] == {"first": "2013-03-01", "last": "2013-03-01", "count": 1}
+    assert result["rows"] == {
+        "inserted": 5,
+        "updated": 0,
+        "unchanged": 15,
+        "rejected": 0,
+        "corrected": 0,
+        "withdrawn": 0,
+    }
+    asked = [path.partition("?")[0].rpartition("/")[2] for kind, path in market.requests if kind == "grouped"]
+    assert asked == ["2013-03-01", "2013-02-26", "2013-02-27", "2013-02-28"]
+    assert dict(market.calls) == {"splits": 1, "grouped": 4}
     assert stock_data(engine) == expected(FIRST, date(2013, 3, 1))
+
+
+def test_daily_update_of_up_to_four_symbols_takes_a_call_of_each(job: Job, market: MarketServer) -> None:
+    job("initialize", as_of="2013-03-01", symbols="AAPL,IBM")
+    market.reset_calls()
+
+    result = job("daily_update", as_of="2013-03-02", symbols="AAPL,IBM")
+
+    assert result["rows"]["inserted"] == 2
+    assert dict(market.calls) == {"splits": 1, "range": 2}
+
+
+def test_with_nothing_to_settle_a_daily_update_is_one_call(
+    job: Job, market: MarketServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SETTLE_SESSIONS", "0")
+    settings.cache_clear()
+    job("initialize", as_of="2013-03-01")
+    market.reset_calls()
+
+    assert job("daily_update", as_of="2013-03-02")["rows"]["inserted"] == 5
+    assert dict(market.calls) == {"splits": 1, "grouped": 1}
+
+
+def test_a_dry_run_of_an_update_says_what_is_read_again_and_how_old_the_oldest_reading_is(
+    job: Job, market: MarketServer
+) -> None:
+    job("initialize", as_of="2013-03-01")
+    market.reset_calls()
+
+    result = job("daily_update", as_of="2013-03-02", dry_run=True)
+
+    assert result["plan"] == [
+        f"all symbols on {day}" for day in ("2013-02-26", "2013-02-27", "2013-02-28", "2013-03-01")
+    ]
+    assert result["calls"] == 4
+    assert result["read_again"] == {"first": "2013-02-26", "last": "2013-02-28", "count": 3}
+    assert result["oldest_reading"] == "2013-02-28"
+    assert not market.calls
 
 
 @pytest.mark.parametrize(("job_type", "as_of"), [("initialize", "2013-03-01"), ("daily_update", "2013-03-02")])
@@ -81,7 +139,14 @@ def test_a_forced_repeat_refetches_and_still_rewrites_no_row(job: Job, market: M
     result = job("initialize", as_of="2013-03-01", force=True)
 
     assert bars_calls(market) == 5
-    assert result["rows"] == {"inserted": 0, "updated": 0, "unchanged": 350, "rejected": 0}
+    assert result["rows"] == {
+        "inserted": 0,
+        "updated": 0,
+        "unchanged": 350,
+        "rejected": 0,
+        "corrected": 0,
+        "withdrawn": 0,
+    }
     assert rows(engine, f"SELECT {version}, * FROM stock_data ORDER BY symbol, date") == before
 
 
@@ -106,10 +171,10 @@ def test_all_recorded_history_agrees_with_the_independent_calculation(job: Job, 
 def test_both_databases_hold_the_same_rows(
     market: MarketServer, sqlite_url: str, postgresql_url: str, job_type: JobType
 ) -> None:
-    settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
+    own = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
     found = []
     for url in (sqlite_url, postgresql_url):
-        context = RunContext(settings=settings, engine=open_engine(url), deadline=Deadline(None, FrozenClock()))
+        context = RunContext(settings=own, engine=open_engine(url), deadline=Deadline(None, FrozenClock()))
         jobs.run_job(Request(job_type, SYMBOLS, date(2013, 3, 1)), context)
         found.append(stock_data(context.engine))
 
@@ -128,7 +193,17 @@ def test_a_late_bar_recomputes_the_metrics_after_it(job: Job, market: MarketServ
     result = job("initialize", as_of="2013-01-16", sessions=1, symbols="GOOG", force=True)
 
     # The bar itself, the change and average of its successor, and the averages of the three after that.
-    assert result["rows"] == {"inserted": 1, "updated": 4, "unchanged": 0, "rejected": 0}
+    assert result["rows"] == {
+        "inserted": 1,
+        "updated": 4,
+        "unchanged": 0,
+        "rejected": 0,
+        "corrected": 0,
+        "withdrawn": 0,
+    }
+    assert rows(engine, "SELECT symbol, close, cause, run_id FROM bar_revisions") == [
+        ("GOOG", None, "appeared", result["run_id"])
+    ]
     assert stock_data(engine) == expected(FIRST, date(2013, 2, 28))
 
 

@@ -21,8 +21,8 @@ from pipeline import jobs
 from pipeline.run import RunContext
 from sandbox.history import PriceHistory
 from sandbox.server import Fault, MarketServer
-from storage.engine import open_engine, transaction
-from storage.schema import ensure_schema
+from storage.engine import database_time, open_engine, transaction
+from storage.migration import ensure_schema
 from tests.conftest import SYMBOLS, Job
 from tests.support.clocks import FrozenClock
 from tests.support.tables import scalar, stock_data
@@ -45,7 +45,7 @@ def bars(symbol: str, sessions: list[date]) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_neighbours_of_new_bars_are_read_across_any_gap(engine: Engine, seed: int) -> None:
+def test_the_neighbors_of_new_bars_are_read_across_any_gap(engine: Engine, seed: int) -> None:
     chance = random.Random(seed)
     with transaction(engine) as connection:
         ensure_schema(connection)
@@ -56,13 +56,14 @@ def test_the_neighbours_of_new_bars_are_read_across_any_gap(engine: Engine, seed
             kept = [day for day in kept if not date(2001, 8, 1) <= day <= date(2002, 2, 1)]
         stored[symbol] = kept
         with transaction(engine) as connection:
-            rows, restated, present = add_metrics(bars(symbol, kept), utils.no_history())
-            database.load_bars(connection, rows, restated, present)
+            metrics = add_metrics(bars(symbol, kept), utils.no_history())
+            database.load_bars(connection, metrics, run_id="test", at=database_time(connection))
     spans = {symbol: sorted(chance.sample(SESSIONS, chance.choice([1, 1, 2, 6]))) for symbol in stored}
     new = pd.concat([bars(symbol, days) for symbol, days in spans.items()], ignore_index=True)
 
     with transaction(engine) as connection:
-        read = utils.read_neighbours(connection, new)
+        ends = new.groupby("symbol", as_index=False).agg(earliest=("date", "min"), latest=("date", "max"))
+        read = utils.read_neighbors(connection, ends)
 
     assert not read.duplicated(["symbol", "date"]).any()
     for symbol, days in spans.items():
@@ -82,7 +83,14 @@ def test_a_forced_repeat_neither_rewrites_nor_locks_a_row(job: Job, engine: Engi
 
     result = job("initialize", as_of="2013-03-01", force=True)
 
-    assert result["rows"] == {"inserted": 0, "updated": 0, "unchanged": 350, "rejected": 0}
+    assert result["rows"] == {
+        "inserted": 0,
+        "updated": 0,
+        "unchanged": 350,
+        "rejected": 0,
+        "corrected": 0,
+        "withdrawn": 0,
+    }
     assert scalar(engine, "SELECT string_agg(xmin::text, ',' ORDER BY symbol, date) FROM stock_data") == before
     assert scalar(engine, "SELECT count(*) FROM stock_data WHERE xmax <> 0") == 0
 
@@ -111,11 +119,18 @@ def test_a_number_beyond_float64_costs_only_its_own_bar(job: Job, market: Market
 
     result = job("initialize", symbols="IBM", as_of="2013-03-01", sessions=2)
 
-    assert result["rows"] == {"inserted": 1, "updated": 0, "unchanged": 0, "rejected": 1}
+    assert result["rows"] == {
+        "inserted": 1,
+        "updated": 0,
+        "unchanged": 0,
+        "rejected": 1,
+        "corrected": 0,
+        "withdrawn": 0,
+    }
     assert scalar(engine, "SELECT reason FROM rejected_bars") == "its volume inf is not a count of shares"
 
 
-def test_a_bar_that_is_published_between_two_answers_is_not_recorded_as_absent(
+def test_a_bar_that_is_published_between_two_answers_is_loaded_the_next_morning(
     job: Job, market: MarketServer, engine: Engine
 ) -> None:
     latest = date(2013, 3, 1)
@@ -123,7 +138,7 @@ def test_a_bar_that_is_published_between_two_answers_is_not_recorded_as_absent(
 
     def answer(symbol: str) -> bytes:
         bars = market.history.range_bars(
-            symbol, date(2013, 2, 15), date(2013, 2, 28), adjusted=True, today=market.today
+            symbol, date(2013, 2, 12), date(2013, 2, 28), adjusted=True, today=market.today
         )
         return json.dumps({"status": "OK", "results": bars}).encode()
 
@@ -132,15 +147,30 @@ def test_a_bar_that_is_published_between_two_answers_is_not_recorded_as_absent(
     job("daily_update", as_of="2013-03-02")
 
     last = {row.symbol: row.session for row in stock_data(engine)}
+    assert last == {**dict.fromkeys(SYMBOLS, latest), **dict.fromkeys(["AAPL", "FB"], date(2013, 2, 28))}
+    market.today = date(2013, 3, 5)
+    assert job("daily_update", as_of="2013-03-05")["rows"]["inserted"] == 2
+    last = {row.symbol: row.session for row in stock_data(engine)}
     assert last == dict.fromkeys(SYMBOLS, latest)
 
 
-def test_a_latest_session_whose_bars_are_all_rejected_is_reported_as_such(job: Job, market: MarketServer) -> None:
-    bar = market.history.range_bars("IBM", date(2013, 3, 1), date(2013, 3, 1), adjusted=True, today=market.today)[0]
-    odd = json.dumps({"status": "OK", "results": [{**bar, "v": None}]}).encode()
+def test_a_latest_session_whose_bars_are_all_rejected_is_read_again_the_next_morning(
+    job: Job, market: MarketServer, engine: Engine
+) -> None:
+    *settled, bar = market.history.range_bars(
+        "IBM", date(2013, 2, 26), date(2013, 3, 1), adjusted=True, today=market.today
+    )
+    odd = json.dumps({"status": "OK", "results": [*settled, {**bar, "v": None}]}).encode()
     job("initialize", symbols="IBM", as_of="2013-03-01")
     market.fail_next(Fault(delay=0.0), Fault(body=odd))
 
     result = job("daily_update", symbols="IBM", as_of="2013-03-02")
 
-    assert result["warnings"] == ["every bar of 2013-03-01 was rejected (see rejected_bars): the next run asks again"]
+    assert (result["rows"]["inserted"], result["rows"]["rejected"]) == (0, 1)
+    assert scalar(engine, "SELECT reason FROM rejected_bars") == "its volume is missing or not a number"
+    assert job("daily_update", symbols="IBM", as_of="2013-03-02")["status"] == "nothing_to_do"
+
+    market.today = date(2013, 3, 5)
+    assert job("daily_update", symbols="IBM", as_of="2013-03-05")["rows"]["inserted"] == 1
+    assert stock_data(engine)[-1].session == date(2013, 3, 1)
+    assert scalar(engine, "SELECT cause FROM bar_revisions") == "appeared"

@@ -63,11 +63,15 @@ def update_each_morning(job: Job, market: MarketServer, engine: Engine, first: d
 
     chosen = [bar for bar in oracle.recorded_bars() if bar.symbol in SYMBOLS and first <= bar.session <= last]
     assert stock_data(engine) == oracle.table(oracle.adjusted(chosen, market.today))
-    # Each morning makes one call for splits and one for the bars of both symbols. On the morning after a split, one
-    # range call restates the symbol that split and includes its missing session; the other symbol takes a range call.
+    # Each morning makes one call for splits and a range call per symbol: two symbols, and up to four sessions, the new
+    # one and those that are not settled yet. On the morning after a split one of them restates a history.
     mornings = len(sessions) - 1
-    assert dict(market.calls) == {"splits": mornings, "grouped": mornings - len(splits), "range": 2 * len(splits)}
+    assert dict(market.calls) == {"splits": mornings, "range": 2 * mornings}
     assert [line.partition(":")[0][:4] for line in restated] == [split[0] for split in splits]
-    assert rows(engine, "SELECT symbol, first_session, last_session FROM coverage ORDER BY symbol") == [
-        (symbol, *(str(day) if engine.dialect.name == "sqlite" else day for day in (first, last))) for symbol in SYMBOLS
-    ]
+    covered = (
+        "SELECT symbol, min(first_session), max(last_session), count(*) FROM coverage GROUP BY symbol ORDER BY symbol"
+    )
+    for (symbol, begin, end, ranges), expected in zip(rows(engine, covered), SYMBOLS, strict=True):
+        assert (symbol, str(begin), str(end)) == (expected, str(first), str(last))
+        assert ranges <= 3 + (last - first).days / 90  # a handful per year
+    assert not rows(engine, "SELECT * FROM bar_revisions WHERE cause <> 'restated'")

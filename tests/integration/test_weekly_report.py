@@ -225,8 +225,8 @@ class TestFresh:
         result = job("weekly_report", as_of="2013-03-02")
 
         assert result["subject"] == SUBJECT
-        assert (result["api_calls"], result["rows"]["inserted"]) == (6, 25)
-        assert dict(market.calls) == {"splits": 1, "range": 5}
+        assert (result["api_calls"], result["rows"]["inserted"]) == (11, 25)
+        assert dict(market.calls) == {"splits": 1, "range": 5 + 5}, "the week, and the audit of what was settled before"
 
     def test_a_complete_week_needs_no_call_even_when_forced(self, loaded: Job, market: MarketServer) -> None:
         loaded("weekly_report", as_of="2013-03-02")
@@ -282,6 +282,72 @@ class TestFresh:
         assert result["status"] == "sent"
         assert "could not be loaded in the time that there was" in report_text(result)
         assert not market.calls["grouped"]
+
+
+class TestChanges:
+    """What the provider says otherwise than before is named in the report."""
+
+    def test_corrected_withdrawn_and_late_bars_of_the_week_are_named(self, job: Job, market: MarketServer) -> None:
+        tuesday, wednesday = date(2013, 2, 26), date(2013, 2, 27)
+        late = bar(market, "IBM", wednesday)
+        market.today = date(2013, 2, 27)
+        job("initialize", as_of="2013-02-27")
+        correct(market, "IBM", tuesday, close=199.5)
+        correct(market, "FB", tuesday, volume=1)
+        market.history.remove_bar("IBM", wednesday)
+        market.today = date(2013, 2, 28)
+        job("daily_update", as_of="2013-02-28")
+        market.history.put_bar("IBM", wednesday, **late)
+        market.history.remove_bar("AAPL", tuesday)
+        market.today = date(2013, 3, 1)
+        job("daily_update", as_of="2013-03-01")
+        market.today = date(2013, 3, 2)
+        job("daily_update", as_of="2013-03-02")
+
+        result = job("weekly_report", as_of="2013-03-02")
+
+        text = report_text(result)
+        assert "IBM's close of Tuesday was corrected from 199.14 to 199.50 on Thursday." in text
+        assert "AAPL's bar of Tuesday, with a close of 448.97, was withdrawn on Friday." in text
+        assert "AAPL has no bar for Tuesday." in text
+        assert "IBM's bar of Wednesday appeared on Friday, with a close of 202.33." in text
+        assert "FB's" not in text
+        assert not any("corrected" in warning for warning in result["warnings"])
+
+    def test_what_changed_after_the_last_report_is_named_in_this_one(self, job: Job, market: MarketServer) -> None:
+        friday = date(2013, 2, 22)
+        market.today = date(2013, 2, 23)
+        job("initialize", as_of="2013-02-23")
+        correct(market, "IBM", friday, close=200.5)
+        market.today = date(2013, 2, 26)
+        job("daily_update", as_of="2013-02-26")
+        market.today = date(2013, 3, 2)
+
+        text = report_text(job("weekly_report", as_of="2013-03-02"))
+
+        assert "IBM's close of 22 February 2013 was corrected from 201.09 to 200.50 on Tuesday." in text
+
+    def test_a_restatement_is_one_sentence(self, job: Job, market: MarketServer) -> None:
+        job("initialize", as_of="2013-03-01")
+        market.history.add_split(Split("IBM", date(2013, 2, 28), 1, 2))
+        job("daily_update", as_of="2013-03-02")
+
+        text = report_text(job("weekly_report", as_of="2013-03-02"))
+
+        assert "IBM split 2 for 1 on Thursday; all its prices are adjusted for the split." in text
+        assert "restated" not in text
+
+
+def bar(market: MarketServer, symbol: str, session: date) -> dict[str, float]:
+    """A bar of the recorded market, as :meth:`PriceHistory.put_bar` takes it."""
+    found = market.history.range_bars(symbol, session, session, adjusted=True, today=date(2013, 3, 2))[0]
+    names = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
+    return {name: found[key] for name, key in names.items()}
+
+
+def correct(market: MarketServer, symbol: str, session: date, **values: float) -> None:
+    """Change what the provider says of a bar."""
+    market.history.put_bar(symbol, session, **{**bar(market, symbol, session), **values})
 
 
 class TestNoPrices:

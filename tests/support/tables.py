@@ -6,7 +6,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, inspect, text
 
 from tests.support.oracle import Row
 
@@ -29,6 +29,11 @@ def rows(engine: Engine, query: str) -> list[tuple[Any, ...]]:
     """All rows that a query returns."""
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(text(query))]
+
+
+def has_tables(engine: Engine) -> bool:
+    """Whether a run has made the tables."""
+    return bool(inspect(engine).has_table("stock_data"))
 
 
 def clear(engine: Engine) -> None:

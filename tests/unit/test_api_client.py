@@ -3,16 +3,18 @@
 import json
 import socket
 import threading
+from collections import deque
 from contextlib import contextmanager
 from datetime import date, timedelta
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 
-from api_client import ATTEMPTS, BACKOFF_MAX, LONGEST_PAUSE, PolygonClient, RateLimiter
+from api_client import ATTEMPTS, BACKOFF_MAX, LONGEST_PAUSE, PolygonClient, RateLimiter, parse_splits
 from domain.calendar import session_dates
 from domain.clock import Deadline
-from domain.errors import ApiError, CredentialsError, TimeUpError
+from domain.errors import ApiError, CredentialsError, EnvelopeError, OutOfPlanError, TimeUpError
 from domain.models import Split
 from sandbox.history import PriceHistory
 from sandbox.local_http import LocalServer, Reply
@@ -95,11 +97,13 @@ class TestBars:
         assert len(client.range_bars("IBM", date(2000, 3, 1), FRIDAY)) == 3270
         assert market.calls == {"range": 1}
 
-    def test_range_bars_can_be_fetched_unadjusted(self, client):
+    def test_bars_are_adjusted_for_the_splits_up_to_the_providers_today(self, client, market):
         day = date(2005, 2, 25)  # the session before Apple's split
-        (raw,) = client.range_bars("AAPL", day, day, adjusted=False)
         (adjusted,) = client.range_bars("AAPL", day, day)
+        market.today = day + timedelta(days=1)
+        (raw,) = client.range_bars("AAPL", day, day)
         assert raw["c"] == 2 * adjusted["c"]
+        assert client.grouped_bars(day)[0]["c"] == raw["c"]
 
     def test_grouped_bars_are_those_of_every_symbol_in_a_session(self, client, market):
         bars = client.grouped_bars(FRIDAY)
@@ -139,52 +143,89 @@ class TestBars:
 
 
 class TestSplits:
+    ITEM: ClassVar = {"ticker": "X", "execution_date": "2013-03-01", "split_from": 1, "split_to": 2}
+
     def test_splits_are_those_of_all_symbols_oldest_first(self, client, market):
-        assert client.splits(date(2000, 1, 1), FRIDAY) == [
+        splits, rejected = client.splits(date(2000, 1, 1), FRIDAY)
+        assert splits == [
             Split("AAPL", date(2000, 6, 21), 1, 2),
             Split("MSFT", date(2003, 2, 18), 1, 2),
             Split("AAPL", date(2005, 2, 28), 1, 2),
         ]
+        assert rejected == []
         assert market.calls == {"splits": 1}
         assert "ticker" not in market.requests[0][1]
 
     def test_splits_can_be_limited_to_some_symbols(self, client):
-        assert [split.symbol for split in client.splits(date(2000, 1, 1), FRIDAY, ["MSFT", "GOOG"])] == ["MSFT"]
+        splits, _ = client.splits(date(2000, 1, 1), FRIDAY, ["MSFT", "GOOG"])
+        assert [split.symbol for split in splits] == ["MSFT"]
 
     def test_both_ends_are_included(self, client):
-        assert len(client.splits(date(2003, 2, 18), date(2003, 2, 18))) == 1
-        assert client.splits(date(2003, 2, 19), date(2005, 2, 27)) == []
+        assert len(client.splits(date(2003, 2, 18), date(2003, 2, 18))[0]) == 1
+        assert client.splits(date(2003, 2, 19), date(2005, 2, 27)) == ([], [])
 
-    def test_fractions_are_kept(self, client_of):
-        item = {"ticker": "X", "execution_date": "2013-03-01", "split_from": 2.5, "split_to": "1"}
-        with provider({"status": "OK", "results": [item]}) as (url, _):
-            assert client_of(url).splits(MONDAY, FRIDAY) == [Split("X", FRIDAY, 2.5, 1.0)]
+    def test_fractions_are_kept(self):
+        assert parse_splits([{**self.ITEM, "split_from": 2.5}]) == ([Split("X", FRIDAY, 2.5, 2.0)], [])
 
     @pytest.mark.parametrize(
-        "item",
+        ("item", "reason"),
         [
-            {},
-            None,
-            "AAPL",
-            [],
-            {"ticker": "X", "execution_date": "soon", "split_from": 1, "split_to": 2},
-            {"ticker": "X", "execution_date": None, "split_from": 1, "split_to": 2},
-            {"ticker": "X", "execution_date": "2013-03-01", "split_from": None, "split_to": 2},
-            {"ticker": "X", "execution_date": "2013-03-01", "split_from": "one", "split_to": 2},
+            ({}, "it has no 'ticker'"),
+            (None, "it is not an object"),
+            ("AAPL", "it is not an object"),
+            ([], "it is not an object"),
+            ({**ITEM, "ticker": None}, "its ticker is not text of 1 to 10 ASCII characters"),
+            ({**ITEM, "ticker": 5}, "its ticker is not text of 1 to 10 ASCII characters"),
+            ({**ITEM, "ticker": ""}, "its ticker is not text of 1 to 10 ASCII characters"),
+            ({**ITEM, "ticker": "ELEVENCHARS"}, "its ticker is not text of 1 to 10 ASCII characters"),
+            ({**ITEM, "ticker": ["X"]}, "its ticker is not text of 1 to 10 ASCII characters"),
+            ({**ITEM, "execution_date": "soon"}, "Invalid isoformat string: 'soon'"),
+            ({**ITEM, "execution_date": ""}, "Invalid isoformat string: ''"),
+            ({**ITEM, "execution_date": None}, "its execution date is not text"),
+            ({**ITEM, "execution_date": 20130301}, "its execution date is not text"),
+            ({**ITEM, "split_from": None}, "its ratio is not two numbers"),
+            ({**ITEM, "split_from": "1"}, "its ratio is not two numbers"),
+            ({**ITEM, "split_to": True}, "its ratio is not two numbers"),
+            ({**ITEM, "split_from": 0}, "a split of 0.0 into 2.0: both must be positive"),
+            ({**ITEM, "split_to": 0}, "a split of 1.0 into 0.0: both must be positive"),
+            ({**ITEM, "split_to": -2}, "a split of 1.0 into -2.0: both must be positive"),
+            ({**ITEM, "split_from": 5e-324, "split_to": 1e308}, "a split of 5e-324 into 1e+308: both must be positive"),
+            ({**ITEM, "split_from": 1e308, "split_to": 5e-324}, "a split of 1e+308 into 5e-324: both must be positive"),
+            ({**ITEM, "split_to": 10**400}, "int too large to convert to float"),
+            ({"ticker": "X", "execution_date": "2013-03-01", "split_from": 1}, "it has no 'split_to'"),
         ],
     )
-    def test_a_split_that_cannot_be_read_is_an_error(self, client_of, item):
-        with provider({"status": "OK", "results": [item]}) as (url, _):
-            with pytest.raises(ApiError, match="a split that cannot be read") as caught:
-                client_of(url).splits(MONDAY, FRIDAY)
-        assert str(caught.value).isprintable()
+    def test_a_split_that_cannot_be_read_is_rejected_with_the_reason(self, item, reason):
+        splits, (rejected,) = parse_splits([item, self.ITEM])
+        assert splits == [Split("X", FRIDAY, 1, 2)]
+        assert (rejected.reason, rejected.date) == (f"a split that cannot be read: {reason}", None)
+        assert json.loads(rejected.bar) == item
+
+    @pytest.mark.parametrize(
+        ("ticker", "shown"), [("MSFT", "MSFT"), ("ELEVENCHARS", '"ELEVENCHARS"'), (None, "null"), ("A B", '"A B"')]
+    )
+    def test_a_rejected_split_is_kept_under_its_ticker_or_what_stood_for_it(self, ticker, shown):
+        _, (rejected,) = parse_splits([{**self.ITEM, "ticker": ticker, "split_to": 0}])
+        assert rejected.symbol == shown
+
+    def test_a_long_value_does_not_make_a_long_reason(self):
+        _, (rejected,) = parse_splits([{**self.ITEM, "execution_date": "x" * 5_000}])
+        assert len(rejected.reason) == 200
+
+    def test_a_bad_record_stops_no_other(self, client_of):
+        items = [{**self.ITEM, "split_from": 0}, self.ITEM, None]
+        with provider({"status": "OK", "results": items}) as (url, requests):
+            splits, rejected = client_of(url).splits(MONDAY, FRIDAY)
+        assert splits == [Split("X", FRIDAY, 1, 2)]
+        assert [bar.symbol for bar in rejected] == ["X", "null"]
+        assert len(requests) == 1
 
     def test_more_splits_than_a_page_holds_are_all_read(self, client_of):
-        item = {"execution_date": "2013-03-01", "split_from": 1, "split_to": 2}
-        first, second = {**item, "ticker": "B"}, {**item, "ticker": "A"}
+        first, second = {**self.ITEM, "ticker": "B"}, {**self.ITEM, "ticker": "A"}
         pages = [lambda url: {"status": "OK", "results": [first], "next_url": f"{url}/next"}]
         with provider(*pages, {"status": "OK", "results": [second]}) as (url, requests):
-            assert [split.symbol for split in client_of(url).splits(MONDAY, FRIDAY)] == ["A", "B"]
+            splits, _ = client_of(url).splits(MONDAY, FRIDAY)
+        assert [split.symbol for split in splits] == ["A", "B"]
         assert "limit=5000" in requests[0].target
         assert len(requests) == 2
 
@@ -211,18 +252,142 @@ class TestPaging:
 
     @pytest.mark.parametrize(
         "elsewhere",
-        ["http://127.0.0.1:9/next", "https://example.com/next", "//example.com/next", "/next", "file:///etc/hosts", 5],
+        [
+            "http://127.0.0.1:9/next",
+            "https://example.com/next",
+            "https://example.com/api.massive.com/next",
+            "https://api.massive.com@example.com/next",
+            "https://api.massive.com.example.com/next",
+            "https://example.com#api.massive.com/next",
+            "//example.com/next",
+            "/next",
+            "file:///etc/hosts",
+            "http://[next",
+            5,
+        ],
     )
     def test_a_page_at_another_host_is_not_fetched(self, client_of, elsewhere):
         with provider({"status": "OK", "results": [], "next_url": elsewhere}) as (url, requests):
             assert "goes on at another host" in refusal(client_of(url, key=KEY))
         assert len(requests) == 1
 
-    def test_a_page_on_the_same_host_by_another_scheme_is_not_fetched(self, client_of):
-        answer = lambda url: {"status": "OK", "next_url": url.replace("http:", "https:")}  # noqa: E731
+    @pytest.mark.parametrize(
+        "named",
+        [
+            "{url}/next?cursor=a%26b",
+            "https://api.massive.com/next?cursor=a%26b",
+            "https://api.polygon.io/next?cursor=a%26b",
+            "http://api.polygon.io/next?cursor=a%26b#part",
+            "//api.massive.com/next?cursor=a%26b",
+        ],
+    )
+    def test_a_page_at_either_host_of_the_provider_is_fetched_from_the_host_that_was_asked(self, client_of, named):
+        first = lambda url: {"status": "OK", "results": [{"t": 1}], "next_url": named.format(url=url)}  # noqa: E731
+        with provider(first, {"status": "OK", "results": [{"t": 2}]}) as (url, requests):
+            assert client_of(url, key=KEY).range_bars("GOOG", MONDAY, FRIDAY) == [{"t": 1}, {"t": 2}]
+        assert [request.target for request in requests[1:]] == ["/next?cursor=a%26b"]
+        assert requests[1].headers["Authorization"] == f"Bearer {KEY}"
+
+    def test_the_scheme_of_the_host_that_was_asked_is_kept(self, client_of):
+        first = lambda url: {"status": "OK", "next_url": f"{url.replace('http:', 'https:')}/next"}  # noqa: E731
+        with provider(first, {"status": "OK", "results": [{"t": 1}]}) as (url, requests):
+            assert client_of(url).range_bars("GOOG", MONDAY, FRIDAY) == [{"t": 1}]
+        assert len(requests) == 2
+
+    def test_an_answer_that_never_ends_is_an_error(self, client_of, monkeypatch):
+        monkeypatch.setattr("api_client.MAX_PAGES", 4)
+        with provider(lambda url: {"status": "OK", "results": [], "next_url": f"{url}/next"}) as (url, requests):
+            assert "does not end after 4 pages" in refusal(client_of(url))
+        assert len(requests) == 4
+
+
+class TestEnvelope:
+    """An answer counts only if it agrees with the question and with itself."""
+
+    BAR: ClassVar = {"c": 1}
+
+    @pytest.mark.parametrize(
+        ("envelope", "said"),
+        [
+            ({"ticker": "MSFT"}, "has ticker 'MSFT', not 'GOOG'"),
+            ({"ticker": "goog"}, "has ticker 'goog', not 'GOOG'"),
+            ({"ticker": 5}, "has ticker '5', not 'GOOG'"),
+            ({"adjusted": False}, "has adjusted 'False', not True"),
+            ({"adjusted": "true"}, "has adjusted 'true', not True"),
+            ({"resultsCount": 2}, "has 1 results and says 2"),
+            ({"resultsCount": 0}, "has 1 results and says 0"),
+            ({"resultsCount": "1"}, "has 1 results and says 1"),
+            ({"results": []}, "has 0 results and says 1"),
+            ({"results": None}, "has 0 results and says 1"),
+            ({"results": {"c": 1}}, "has results that are not a list"),
+            ({"results": "none"}, "has results that are not a list"),
+        ],
+    )
+    def test_a_contradiction_is_asked_again_once_and_is_then_an_error(self, client_of, envelope, said):
+        answer = {"status": "OK", "resultsCount": 1, "results": [self.BAR], **envelope}
         with provider(answer) as (url, requests):
-            assert "goes on at another host" in refusal(client_of(url, key=KEY))
+            client = client_of(url, key=KEY)
+            message = refusal(client, EnvelopeError)
+        assert said in message
+        assert "/v2/aggs/ticker/GOOG/range/1/day/2013-02-25/2013-03-01" in message
+        assert (len(requests), client.calls) == (2, 2)
+        assert requests[0].target == requests[1].target
+
+    @pytest.mark.parametrize(
+        "envelope", [{"ticker": "MSFT"}, {"adjusted": False}, {"resultsCount": 7}, {"results": {}}]
+    )
+    def test_a_contradiction_that_is_gone_the_second_time_costs_one_call(self, client_of, envelope):
+        good = {"status": "OK", "results": [self.BAR]}
+        with provider({**good, **envelope}, good) as (url, requests):
+            assert client_of(url).range_bars("GOOG", MONDAY, FRIDAY) == [self.BAR]
+        assert len(requests) == 2
+
+    @pytest.mark.parametrize(
+        "envelope",
+        [
+            {},
+            {"ticker": None, "adjusted": None, "resultsCount": None},
+            {"ticker": "GOOG", "adjusted": True, "resultsCount": 1},
+            {"queryCount": 99, "count": 99},
+        ],
+    )
+    def test_an_absent_field_is_no_contradiction(self, client_of, envelope):
+        with provider({"status": "OK", "results": [self.BAR], **envelope}) as (url, requests):
+            assert client_of(url).range_bars("GOOG", MONDAY, FRIDAY) == [self.BAR]
         assert len(requests) == 1
+
+    def test_a_grouped_answer_is_of_no_one_ticker(self, client_of):
+        with provider({"status": "OK", "ticker": "MSFT", "results": [self.BAR]}) as (url, requests):
+            assert client_of(url).grouped_bars(FRIDAY) == [self.BAR]
+        assert len(requests) == 1
+
+    def test_a_grouped_answer_that_is_not_adjusted_does_not_count(self, client_of):
+        with provider({"status": "OK", "adjusted": False, "results": [self.BAR]}) as (url, requests):
+            with pytest.raises(EnvelopeError, match="has adjusted 'False', not True"):
+                client_of(url).grouped_bars(FRIDAY)
+        assert len(requests) == 2
+
+    @pytest.mark.parametrize("counts", [(1, 1), (1, 2), (2, 2)])
+    def test_the_last_page_may_count_itself_or_all_pages(self, client_of, counts):
+        pages = [
+            lambda url: {"status": "OK", "resultsCount": counts[0], "results": [1], "next_url": f"{url}/next"},
+            {"status": "OK", "resultsCount": counts[1], "results": [2]},
+        ]
+        with provider(*pages) as (url, _):
+            assert client_of(url).range_bars("GOOG", MONDAY, FRIDAY) == [1, 2]
+
+    def test_a_contradiction_on_a_later_page_repeats_all_pages(self, client_of):
+        first = lambda url: {"status": "OK", "results": [1], "next_url": f"{url}/next"}  # noqa: E731
+        wrong, right = ({"status": "OK", "ticker": ticker, "results": [2]} for ticker in ("MSFT", "GOOG"))
+        with provider(first, wrong, first, right) as (url, requests):
+            assert client_of(url).range_bars("GOOG", MONDAY, FRIDAY) == [1, 2]
+        assert len(requests) == 4
+
+    def test_a_short_list_of_splits_does_not_count(self, client_of):
+        with provider({"status": "OK", "resultsCount": 1, "results": []}) as (url, requests):
+            with pytest.raises(EnvelopeError, match="has 0 results and says 1"):
+                client_of(url).splits(MONDAY, FRIDAY)
+        assert len(requests) == 2
 
 
 class TestAnswers:
@@ -256,8 +421,6 @@ class TestAnswers:
             (b"\xff\xfe", "is not a JSON object"),
             (b"x" * 10_000, "is not a JSON object"),
             (b"[" * 200_000, "is not a JSON object"),
-            (b'{"status": "OK", "results": {"c": 1}}', "has results that are not a list"),
-            (b'{"status": "OK", "results": "none"}', "has results that are not a list"),
             (b'{"status": "ERROR", "error": "broken\\nfor now"}', "with ERROR: broken for now"),
             (b'{"status": "NOT_AUTHORIZED", "message": "buy more"}', "with NOT_AUTHORIZED: buy more"),
             (b'{"results": []}', "with None: no explanation"),
@@ -285,7 +448,9 @@ class TestAnswers:
     def test_a_refusal_is_raised_at_once_with_what_to_do(self, client_of, clock, status, said):
         body = json.dumps({"status": "ERROR", "error": "so\nit is"}).encode()
         with provider(Reply(status, body, {"Content-Type": "application/json"})) as (url, requests):
-            message = refusal(client_of(url, key=KEY), CredentialsError if status == 401 else ApiError)
+            message = refusal(
+                client_of(url, key=KEY), {401: CredentialsError, 403: OutOfPlanError}.get(status, ApiError)
+            )
         assert said in message
         assert "ERROR: so it is" in message
         assert (len(requests), clock.slept) == (1, [])
@@ -352,7 +517,7 @@ class TestRetries:
     @pytest.mark.parametrize(
         ("status", "said"),
         [
-            (429, "the provider's limit of calls a minute is used up, 5 attempts in a row (429, "),
+            (429, "the provider's limit of calls per minute is used up, 5 attempts in a row (429, "),
             (500, "the provider failed on /v2/aggs/ticker/GOOG"),
             (503, "(503, ERROR: injected fault)"),
         ],
@@ -460,7 +625,7 @@ class TestDeadline:
         client = client_of(market.url, calls_per_minute=5, seconds=59)
         for _ in range(5):
             client.grouped_bars(FRIDAY)
-        with pytest.raises(TimeUpError, match="the plan's limit of 5 calls a minute needs 60 s, and 59 s are left"):
+        with pytest.raises(TimeUpError, match="the plan's limit of 5 calls per minute needs 60 s, and 59 s are left"):
             client.grouped_bars(FRIDAY)
         assert clock.slept == []
         assert market.calls == {"grouped": 5}
@@ -483,7 +648,7 @@ class TestDeadline:
 class TestRateLimiter:
     def taken(self, clock, calls, calls_per_minute, *, between=0.0):
         """The times at which calls are admitted."""
-        limiter = RateLimiter(calls_per_minute, Deadline(None, clock))
+        limiter = RateLimiter(deque(maxlen=calls_per_minute), Deadline(None, clock))
         moments = []
         for _ in range(calls):
             limiter.take()
@@ -511,3 +676,26 @@ class TestRateLimiter:
     def test_calls_slower_than_the_plan_never_wait(self, clock):
         self.taken(clock, 50, 5, between=12.5)
         assert clock.slept == []
+
+    def test_all_clients_of_a_process_share_the_plans_limit(self, market, client_of, clock):
+        for calls in range(1, 8):
+            client_of(market.url, calls_per_minute=5).grouped_bars(FRIDAY)
+            assert sum(clock.slept) == (60 if calls > 5 else 0)
+
+    @pytest.mark.parametrize("other", [{"key": "another"}, {"calls_per_minute": 6}])
+    def test_another_plan_has_a_limit_of_its_own(self, market, client_of, clock, other):
+        for _ in range(5):
+            client_of(market.url, calls_per_minute=5).grouped_bars(FRIDAY)
+        market.key = other.get("key", market.key)
+        client_of(market.url, **{"calls_per_minute": 5, **other}).grouped_bars(FRIDAY)
+        assert clock.slept == []
+
+    def test_a_client_is_ready_while_a_call_needs_no_wait(self, market, client_of, clock):
+        client = client_of(market.url, calls_per_minute=2)
+        found = []
+        for _ in range(2):
+            found.append(client.is_ready)
+            client.grouped_bars(FRIDAY)
+        found.append(client.is_ready)
+        clock.now += 60
+        assert [*found, client.is_ready] == [True, True, False, True]

@@ -207,6 +207,34 @@ def test_an_unreachable_provider_is_one_line_without_the_key(run: Run, monkeypat
     assert len(pauses) == 4, "between 5 attempts"
 
 
+def test_the_sandbox_misbehaves_as_it_is_told(run: Run) -> None:
+    load = ("daily_update", "--sandbox", "--json", "--symbols", "IBM")
+    run(*load)
+
+    result = run(*load, "--force", "--misbehave", "correct:IBM:2013-02-26", "--misbehave", "withdraw:IBM:2013-02-27")
+
+    rows = json.loads(result.stdout)["rows"]
+    assert (rows["corrected"], rows["withdrawn"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (
+            ("daily_update", "--sandbox", "--misbehave", "stall:x"),
+            "--misbehave 'stall:x' is not stall:MORNINGS: 'x' is",
+        ),
+        (("sandbox", "--misbehave", "sulk"), "--misbehave 'sulk' is no misbehavior; valid is stall:MORNINGS, "),
+        (("daily_update", "--misbehave", "stall:1"), "--misbehave is for the sandbox: add --sandbox"),
+    ],
+)
+def test_a_malformed_misbehavior_is_one_line(run: Run, arguments: tuple[str, ...], error: str) -> None:
+    result = run(*arguments)
+
+    assert result.stderr.startswith(f"error: {error}")
+    assert result.stderr.count("\n") == 1
+
+
 def test_recorded_and_live_prices_do_not_mix_in_one_database(run: Run, tmp_path: Path) -> None:
     run("initialize", "--sandbox", "--symbols", "IBM", "--as-of", "2013-03-02")
 

@@ -27,6 +27,8 @@ METRICS = {
     "SessionsLoaded",
     "RowsInserted",
     "RowsUpdated",
+    "RowsCorrected",
+    "RowsWithdrawn",
     "RowsRejected",
     "ApiCalls",
     "DurationSeconds",

@@ -63,12 +63,12 @@ def test_metrics_equal_exact_decimals_in_any_order(histories: dict[str, Any], ra
     expected = oracle.table(bars)
     random.shuffle(bars)
 
-    rows, restated, present = add_metrics(clean(frame(bars)), EMPTY)
+    rows, dependents, is_stored = add_metrics(clean(frame(bars)), EMPTY)
 
     for name in ("volatility", "rolling_avg", "daily_pct_change"):
         assert values(rows, name) == [getattr(row, name) for row in expected]
-    assert restated.empty
-    assert present == 0
+    assert dependents.empty
+    assert not is_stored.any()
 
 
 @settings(max_examples=100, deadline=None)
@@ -78,26 +78,26 @@ def test_a_late_bar_restates_exactly_what_depends_on_it(history: list[Any], data
     late = data.draw(st.integers(0, len(bars) - 1))
     stored = bars[max(late - 4, 0) : late] + bars[late + 1 : late + 5]
 
-    rows, restated, present = add_metrics(clean(frame([bars[late]])), frame(stored)[["symbol", "date", "close"]])
+    rows, dependents, is_stored = add_metrics(clean(frame([bars[late]])), frame(stored)[["symbol", "date", "close"]])
 
     expected = oracle.table(bars)
     assert values(rows, "rolling_avg") == [expected[late].rolling_avg]
     assert values(rows, "daily_pct_change") == [expected[late].daily_pct_change]
     after = expected[late + 1 : late + 5]
-    assert [stamp.date() for stamp in restated["date"]] == [row.session for row in after]
-    assert values(restated, "rolling_avg") == [row.rolling_avg for row in after]
-    assert values(restated, "daily_pct_change") == [row.daily_pct_change for row in after]
-    assert present == 0
+    assert [stamp.date() for stamp in dependents["date"]] == [row.session for row in after]
+    assert values(dependents, "rolling_avg") == [row.rolling_avg for row in after]
+    assert values(dependents, "daily_pct_change") == [row.daily_pct_change for row in after]
+    assert not is_stored.any()
 
 
 def test_a_bar_that_is_stored_already_is_counted_and_replaced() -> None:
     bars = bars_of({"A": [(Decimal(n), Decimal(1)) for n in (10, 11, 12)]})
 
-    rows, restated, present = add_metrics(clean(frame(bars[1:])), frame(bars[:2])[["symbol", "date", "close"]])
+    rows, dependents, is_stored = add_metrics(clean(frame(bars[1:])), frame(bars[:2])[["symbol", "date", "close"]])
 
-    assert present == 1
+    assert is_stored.tolist() == [True, False]
     assert values(rows, "daily_pct_change") == [Decimal(10), Decimal("9.090909")]
-    assert restated.empty
+    assert dependents.empty
 
 
 def test_metrics_are_right_across_the_blocks_they_are_computed_in() -> None:
@@ -187,12 +187,12 @@ def test_metrics_of_the_recorded_prices_equal_decimal_arithmetic() -> None:
     bars = oracle.adjusted(oracle.recorded_bars(), date(2013, 3, 2))
     expected = oracle.table(bars)
 
-    rows, restated, present = add_metrics(clean(frame(bars)), EMPTY)
+    rows, dependents, is_stored = add_metrics(clean(frame(bars)), EMPTY)
 
     for name in ("volatility", "rolling_avg", "daily_pct_change"):
         wanted = [np.nan if getattr(row, name) is None else float(getattr(row, name)) for row in expected]
         np.testing.assert_array_equal(rows[name].to_numpy(), wanted)
-    assert (len(restated), present) == (0, 0)
+    assert (len(dependents), is_stored.any()) == (0, False)
 
 
 @pytest.mark.parametrize(
@@ -220,36 +220,36 @@ def test_a_change_is_rounded_half_to_even(previous: str, close: str, change: str
     assert repr(float(rows["daily_pct_change"].iloc[1])) == change
 
 
-def test_only_stored_bars_after_a_new_one_of_their_symbol_are_restated() -> None:
+def test_only_stored_bars_after_a_new_one_of_their_symbol_are_dependents() -> None:
     bars = bars_of({symbol: [(Decimal(n), Decimal(1)) for n in range(10, 20)] for symbol in "CAB"})
     new = [bar for bar in bars if bar.symbol == "A" and bar.close in (12, 15)]
     stored = frame([bar for bar in bars if bar not in new])[["symbol", "date", "close"]]
 
-    _, restated, present = add_metrics(clean(frame(new)), stored.sample(frac=1, random_state=1))
+    _, dependents, is_stored = add_metrics(clean(frame(new)), stored.sample(frac=1, random_state=1))
 
     expected = [row for row in oracle.table(bars) if row.symbol == "A" and row.close in (13, 14, 16, 17, 18, 19)]
-    assert set(restated["symbol"]) == {"A"}
-    assert [stamp.date() for stamp in restated["date"]] == [row.session for row in expected]
-    assert values(restated, "rolling_avg") == [row.rolling_avg for row in expected]
-    assert values(restated, "daily_pct_change") == [row.daily_pct_change for row in expected]
-    assert present == 0
+    assert set(dependents["symbol"]) == {"A"}
+    assert [stamp.date() for stamp in dependents["date"]] == [row.session for row in expected]
+    assert values(dependents, "rolling_avg") == [row.rolling_avg for row in expected]
+    assert values(dependents, "daily_pct_change") == [row.daily_pct_change for row in expected]
+    assert not is_stored.any()
 
 
 def test_a_bar_before_all_others_moves_the_nulls_back() -> None:
     bars = bars_of({"A": [(Decimal(n), Decimal(1)) for n in range(10, 17)]})
 
-    rows, restated, _ = add_metrics(clean(frame(bars[:1])), frame(bars[1:])[["symbol", "date", "close"]])
+    rows, dependents, _ = add_metrics(clean(frame(bars[:1])), frame(bars[1:])[["symbol", "date", "close"]])
 
     assert values(rows, "daily_pct_change") == values(rows, "rolling_avg") == [None]
-    assert values(restated, "rolling_avg") == [None, None, None, 12, 13, 14]
+    assert values(dependents, "rolling_avg") == [None, None, None, 12, 13, 14]
 
 
 def test_no_bars_have_no_metrics_and_restate_nothing() -> None:
     stored = frame(bars_of({"A": [(Decimal(1), Decimal(0))] * 9}))[["symbol", "date", "close"]]
 
     for neighbours in (EMPTY, stored):
-        rows, restated, present = add_metrics(clean(frame([])), neighbours)
-        assert (len(rows), len(restated), present) == (0, 0, 0)
+        rows, dependents, is_stored = add_metrics(clean(frame([])), neighbours)
+        assert (len(rows), len(dependents), len(is_stored)) == (0, 0, 0)
         assert {"volatility", "rolling_avg", "daily_pct_change"} <= set(rows.columns)
 
 
@@ -288,3 +288,16 @@ def test_equal_returns_are_ordered_by_symbol_and_no_volume_has_no_ratio() -> Non
 
     assert performance["symbol"].tolist() == ["A", "B"]
     assert performance["volume_ratio"].isna().all()
+
+
+def test_bars_after_a_withdrawn_one_get_the_metrics_of_a_history_without_it() -> None:
+    bars = bars_of({"A": [(Decimal(n), Decimal(1)) for n in (10, 11, 12, 14, 15, 17)]})
+    stored = frame(bars)[["symbol", "date", "close"]]
+    withdrawn = np.array([False, True, False, False, False, False])
+
+    rows, dependents, _ = add_metrics(clean(frame([])), stored, withdrawn)
+
+    assert len(rows) == 0
+    expected = [row for row in oracle.table(bars[:1] + bars[2:]) if row.session > bars[1].session]
+    assert dependents["daily_pct_change"].tolist() == [float(row.daily_pct_change or 0) for row in expected]
+    assert dependents["date"].dt.date.tolist() == [row.session for row in expected]

@@ -19,6 +19,6 @@ def test_a_split_without_a_positive_ratio_is_refused(split_from, split_to):
 
 
 def test_the_counts_of_two_loads_add_up():
-    counts = Counts(inserted=1, updated=2)
-    counts.add(Counts(inserted=10, unchanged=20, rejected=30))
-    assert counts == Counts(inserted=11, updated=2, unchanged=20, rejected=30)
+    counts = Counts(inserted=1, updated=2, corrected=2)
+    counts.add(Counts(inserted=10, updated=3, unchanged=20, rejected=30, corrected=1, withdrawn=4))
+    assert counts == Counts(inserted=11, updated=5, unchanged=20, rejected=30, corrected=3, withdrawn=4)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from domain.calendar import last_sessions, sessions_between
-from domain.planner import GroupedCall, RangeCall, merge_ranges, minimum_cover, missing_pairs, plan_calls
+from domain.calendar import last_sessions
+from domain.planner import GroupedCall, RangeCall, minimum_cover, plan_audit, plan_calls
 
 AS_OF = date(2013, 3, 2)
 SYMBOLS = [f"S{number:05d}" for number in range(11_000)]
@@ -201,6 +201,20 @@ class TestPlan:
             calls = plan_calls(SYMBOLS[: len(missing)], SESSIONS[: missing.shape[1]], missing)
             assert [call.first for call in calls] == sorted(call.first for call in calls)
 
+    def test_an_ordinary_morning_of_five_symbols_is_four_grouped_calls(self):
+        symbols, sessions = SYMBOLS[:5], SESSIONS[-70:]
+        wanted = np.zeros((5, 70), dtype=bool)
+        wanted[:, -4:] = True
+        assert plan_calls(symbols, sessions, wanted) == [GroupedCall(sessions[n]) for n in (-4, -3, -2, -1)]
+
+    def test_an_ordinary_morning_of_up_to_four_symbols_is_a_range_of_each(self):
+        symbols, sessions = SYMBOLS[:4], SESSIONS[-70:]
+        wanted = np.zeros((4, 70), dtype=bool)
+        wanted[:, -4:] = True
+        assert plan_calls(symbols, sessions, wanted) == [
+            RangeCall(each, sessions[-4], sessions[-1]) for each in symbols
+        ]
+
     def test_the_plan_is_the_same_each_time(self):
         missing = np.random.default_rng(5).random((40, 40)) < 0.1
         plan = plan_calls(SYMBOLS[:40], SESSIONS[:40], missing)
@@ -225,6 +239,75 @@ class TestPlan:
     def test_a_call_prints_what_it_fetches(self):
         assert str(RangeCall("GOOG", day("2013-02-25"), day("2013-03-01"))) == "GOOG from 2013-02-25 to 2013-03-01"
         assert str(GroupedCall(day("2013-03-01"))) == "all symbols on 2013-03-01"
+
+
+class TestAudit:
+    """An audit repeats the readings that are oldest, by as many calls as it may."""
+
+    DAYS = SESSIONS[-70:]
+
+    def ages(self, *rows):
+        """One age per symbol for all its sessions."""
+        return np.repeat(np.array(rows, dtype=np.int32)[:, None], 70, axis=1)
+
+    def test_a_short_list_is_audited_whole(self):
+        assert plan_audit(SYMBOLS[:5], self.DAYS, self.ages(3, 1, 2, 5, 4), 5) == [
+            RangeCall(symbol, self.DAYS[0], self.DAYS[-1]) for symbol in SYMBOLS[:5]
+        ]
+
+    def test_of_a_longer_list_the_symbols_read_longest_ago_come_first(self):
+        calls = plan_audit(SYMBOLS[:5], self.DAYS, self.ages(3, 1, 2, 5, 4), 2)
+        assert [call.symbol for call in calls] == [SYMBOLS[1], SYMBOLS[2]]
+
+    def test_of_the_whole_market_the_sessions_read_longest_ago_come_first(self):
+        ages = np.full((1, 70), 9, dtype=np.int32)
+        ages[0, [7, 3, 60]] = [1, 3, 2]
+        calls = plan_audit(["*"], self.DAYS, ages, 3)
+        assert calls == [GroupedCall(self.DAYS[n]) for n in (7, 60, 3)]
+
+    def test_a_call_is_as_old_as_the_oldest_of_its_readings(self):
+        ages = self.ages(5, 5, 5)
+        ages[2, 40] = 1
+        assert [call.symbol for call in plan_audit(SYMBOLS[:3], self.DAYS, ages, 1)] == [SYMBOLS[2]]
+
+    def test_what_is_not_to_be_read_makes_no_call_and_no_call_older(self):
+        ages = self.ages(0, 4, 3)
+        ages[1, :10] = 0
+        assert plan_audit(SYMBOLS[:3], self.DAYS, ages, 1) == [RangeCall(SYMBOLS[2], self.DAYS[0], self.DAYS[-1])]
+        assert plan_audit(SYMBOLS[:3], self.DAYS, ages, 9) == [
+            RangeCall(SYMBOLS[2], self.DAYS[0], self.DAYS[-1]),
+            RangeCall(SYMBOLS[1], self.DAYS[10], self.DAYS[-1]),
+        ]
+
+    @pytest.mark.parametrize("most", [0, 5])
+    def test_nothing_settled_is_nothing_to_audit(self, most):
+        assert plan_audit(SYMBOLS[:5], self.DAYS, self.ages(0, 0, 0, 0, 0), most) == []
+
+    def test_without_calls_nothing_is_audited(self):
+        assert plan_audit(SYMBOLS[:5], self.DAYS, self.ages(1, 1, 1, 1, 1), 0) == []
+
+    @settings(max_examples=100)
+    @given(
+        ages=npst.arrays(np.int32, npst.array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.integers(0, 9)),
+        most=st.integers(0, 6),
+    )
+    def test_no_call_that_is_left_out_is_older_than_one_that_is_made(self, ages, most):
+        symbols, sessions = SYMBOLS[: len(ages)], SESSIONS[: ages.shape[1]]
+        everything = plan_calls(symbols, sessions, ages > 0)
+        calls = plan_audit(symbols, sessions, ages, most)
+        assert len(calls) == min(most, len(everything))
+        assert set(calls) <= set(everything)
+
+        def oldest(call):
+            line = (
+                ages[:, sessions.index(call.first)]
+                if isinstance(call, GroupedCall)
+                else ages[symbols.index(call.symbol)]
+            )
+            return line[line > 0].min()
+
+        left = [oldest(call) for call in everything if call not in calls]
+        assert max(map(oldest, calls), default=0) <= min(left, default=10)
 
 
 def weighted_matching_size(missing):
@@ -276,95 +359,3 @@ class TestWholeMarket:
         missing = np.zeros((11_000, 500), dtype=bool)
         missing[random.choice(11_000, 400, replace=False)] = random.random((400, 500)) < 0.003
         assert self.planned(missing) == weighted_matching_size(missing)
-
-
-class TestMissingPairs:
-    days = sessions_between(day("2013-02-25"), day("2013-03-08"))
-
-    def shown(self, symbols, coverage, sessions=None):
-        grid = missing_pairs(symbols, self.days if sessions is None else sessions, coverage)
-        assert grid.dtype == bool
-        return ["".join("x" if cell else "." for cell in row) for row in grid]
-
-    def test_without_coverage_everything_is_missing(self):
-        assert self.shown(["GOOG", "MSFT"], {}) == ["xxxxxxxxxx", "xxxxxxxxxx"]
-
-    def test_both_ends_of_a_range_are_covered(self):
-        coverage = {"GOOG": [(day("2013-02-26"), day("2013-02-28"))]}
-        assert self.shown(["GOOG", "MSFT"], coverage) == ["x...xxxxxx", "xxxxxxxxxx"]
-
-    def test_ranges_may_be_many_and_reach_beyond(self):
-        coverage = {
-            "GOOG": [
-                (day("2012-01-03"), day("2013-02-25")),
-                (day("2013-03-01"), day("2013-03-01")),
-                (day("2013-03-07"), day("2013-12-31")),
-            ]
-        }
-        assert self.shown(["GOOG"], coverage) == [".xxx.xxx.."]
-
-    def test_ranges_elsewhere_cover_nothing(self):
-        coverage = {"GOOG": [(day("2012-01-03"), day("2013-02-22")), (day("2013-03-11"), day("2013-03-28"))]}
-        assert self.shown(["GOOG"], coverage) == ["xxxxxxxxxx"]
-
-    def test_a_range_may_end_between_sessions(self):
-        coverage = {"GOOG": [(day("2013-02-24"), day("2013-03-03"))]}
-        assert self.shown(["GOOG"], coverage) == [".....xxxxx"]
-
-    def test_what_the_whole_market_covers_is_covered_for_every_symbol(self):
-        coverage = {
-            "*": [(day("2013-02-27"), day("2013-02-28"))],
-            "GOOG": [(day("2013-03-08"), day("2013-03-08"))],
-        }
-        assert self.shown(["GOOG", "MSFT", "*"], coverage) == ["xx..xxxxx.", "xx..xxxxxx", "xx..xxxxxx"]
-
-    def test_what_a_symbol_covers_is_not_covered_for_the_whole_market(self):
-        coverage = {"GOOG": [(day("2013-01-02"), day("2013-12-31"))]}
-        assert self.shown(["*", "GOOG"], coverage) == ["xxxxxxxxxx", ".........."]
-
-    def test_symbols_differ_by_case(self):
-        assert self.shown(["KIMpL"], {"KIMPL": [(self.days[0], self.days[-1])]}) == ["xxxxxxxxxx"]
-
-    @pytest.mark.parametrize(("symbols", "sessions"), [([], 3), (["GOOG"], 0), ([], 0)])
-    def test_nothing_wanted_is_nothing_missing(self, symbols, sessions):
-        coverage = {"GOOG": [(self.days[0], self.days[-1])], "*": [(self.days[0], self.days[-1])]}
-        assert missing_pairs(symbols, self.days[:sessions], coverage).shape == (len(symbols), sessions)
-
-
-class TestMergeRanges:
-    @pytest.mark.parametrize(
-        ("ranges", "merged"),
-        [
-            ("", ""),
-            ("2013-02-25:2013-02-26", "2013-02-25:2013-02-26"),
-            ("2013-02-25:2013-02-26 2013-02-27:2013-02-28", "2013-02-25:2013-02-28"),  # next to each other
-            ("2013-02-25:2013-02-27 2013-02-26:2013-02-28", "2013-02-25:2013-02-28"),  # overlapping
-            ("2013-02-25:2013-03-08 2013-02-26:2013-02-28", "2013-02-25:2013-03-08"),  # one inside the other
-            ("2013-02-25:2013-02-25 2013-02-25:2013-02-25", "2013-02-25:2013-02-25"),  # the same
-            ("2013-03-04:2013-03-08 2013-02-25:2013-03-01", "2013-02-25:2013-03-08"),  # over a weekend, unsorted
-            ("2013-02-11:2013-02-15 2013-02-19:2013-02-22", "2013-02-11:2013-02-22"),  # over Presidents' Day
-            ("2012-10-22:2012-10-26 2012-10-31:2012-11-02", "2012-10-22:2012-11-02"),  # over Hurricane Sandy
-            ("2009-12-31:2009-12-31 2010-01-04:2010-01-05", "2009-12-31:2010-01-05"),  # over a decade's end
-            ("2013-02-25:2013-02-25 2013-02-27:2013-02-27", "2013-02-25:2013-02-25 2013-02-27:2013-02-27"),
-            ("2013-03-01:2013-03-01 2013-03-05:2013-03-05", "2013-03-01:2013-03-01 2013-03-05:2013-03-05"),
-            (
-                "2013-02-25:2013-02-25 2013-02-26:2013-02-26 2013-02-27:2013-02-27 2013-03-04:2013-03-04",
-                "2013-02-25:2013-02-27 2013-03-04:2013-03-04",
-            ),
-        ],
-    )
-    def test_ranges_merge_when_no_session_lies_between_them(self, ranges, merged):
-        def parsed(text):
-            return [tuple(day(end) for end in part.split(":")) for part in text.split()]
-
-        assert merge_ranges(parsed(ranges)) == parsed(merged)
-
-    @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12)), max_size=8))
-    def test_merged_ranges_hold_the_same_sessions_and_a_session_lies_between_any_two(self, spans):
-        ranges = [(SESSIONS[start], SESSIONS[start + length]) for start, length in spans]
-        merged = merge_ranges(iter(ranges))
-        held = [session for first, last in merged for session in sessions_between(first, last)]
-        assert held == sorted({session for first, last in ranges for session in sessions_between(first, last)})
-        assert merge_ranges(merged) == merged
-        for (_, last), (first, _) in zip(merged, merged[1:], strict=False):
-            assert set(sessions_between(last, first)) - set(held), f"{last} and {first} are apart"

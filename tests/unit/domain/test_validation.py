@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from domain.calendar import sessions_between
-from domain.models import RejectedBar
-from domain.validation import COLUMNS, validate_bars
+from domain.models import BAR_COLUMNS, RejectedBar
+from domain.validation import validate_bars
 from transformations import add_metrics, clean
 
 SESSIONS = sessions_between(date(2013, 2, 25), date(2013, 3, 1))
@@ -46,13 +46,13 @@ class TestAccepted:
     def test_good_bars_become_a_frame_in_the_order_received(self):
         accepted, rejected = validate_bars([bar(), bar(T="AAPL", o=798, v=2.5)], SESSIONS)
         assert rejected == []
-        assert list(accepted.columns) == COLUMNS
+        assert list(accepted.columns) == BAR_COLUMNS
         assert accepted["symbol"].tolist() == ["GOOG", "AAPL"]
         assert accepted["date"].tolist() == [pd.Timestamp(FRIDAY)] * 2
         assert accepted["date"].dtype == "datetime64[s]"
         assert accepted["open"].tolist() == [797.8, 798.0]
         assert accepted["volume"].tolist() == [2175400.0, 2.5]
-        assert set(accepted[COLUMNS[2:]].dtypes) == {np.dtype("float64")}
+        assert set(accepted[BAR_COLUMNS[2:]].dtypes) == {np.dtype("float64")}
 
     def test_range_bars_are_stamped_with_the_start_of_their_session(self):
         bars = [bar(T=..., t=START[session]) for session in SESSIONS]
@@ -62,8 +62,11 @@ class TestAccepted:
         assert set(accepted["symbol"]) == {"GOOG"}
 
     def test_no_bars_are_an_empty_frame(self):
-        accepted, rejected = validate_bars([], SESSIONS, symbol="GOOG")
-        assert (len(accepted), list(accepted.columns), rejected) == (0, COLUMNS, [])
+        some, _ = validate_bars([bar()], SESSIONS)
+        for wanted in (SESSIONS, []):
+            accepted, rejected = validate_bars([], wanted, symbol="GOOG")
+            assert (len(accepted), list(accepted.columns), rejected) == (0, BAR_COLUMNS, [])
+            assert (accepted.dtypes == some.dtypes).all()
 
     @pytest.mark.parametrize(
         "changes",

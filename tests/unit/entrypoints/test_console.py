@@ -8,7 +8,7 @@ import logging
 import pytest
 from rich.console import Console
 
-from domain.models import JobResult
+from domain.models import JobResult, SessionSpan
 from entrypoints.console import progress_bar, show_debug_lines, show_result
 
 RESULT: JobResult = {
@@ -48,6 +48,22 @@ def test_a_plan_and_warnings_follow_it(console: Console) -> None:
     assert others == ["  would ask for [GOOG]", "  would ask for IBM", "  warning: [late]"], (
         "no markup is read from data"
     )
+
+
+def test_corrected_rows_are_shown_as_a_part_of_those_updated(console: Console) -> None:
+    rows = {"inserted": 5, "updated": 1_004, "unchanged": 15, "rejected": 0, "corrected": 2, "withdrawn": 1}
+    show_result(console, {**RESULT, "rows": rows})
+    assert "rows: 5 inserted, 1,004 updated (2 corrected), 15 unchanged, 1 withdrawn" in printed(console)
+
+
+def test_a_plan_says_what_is_read_again_and_how_old_the_oldest_reading_is(console: Console) -> None:
+    again: SessionSpan = {"first": "2013-02-26", "last": "2013-02-28", "count": 3}
+    show_result(console, {**RESULT, "calls": 1, "plan": ["IBM"], "read_again": again, "oldest_reading": "2013-02-28"})
+    assert printed(console).splitlines()[1:] == [
+        "  would ask for IBM",
+        "  of this, read again: 3 sessions, 2013-02-26 to 2013-02-28",
+        "  the oldest reading is from when 2013-02-28 was the latest session",
+    ]
 
 
 def test_progress_is_not_shown_where_there_is_no_terminal(console: Console) -> None:

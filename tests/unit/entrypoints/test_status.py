@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from datetime import date
 
 import pytest
+from rich.console import Console
 
+from entrypoints.console import show_status
 from entrypoints.status import SHOWN_SYMBOLS, read_status
 from lambda_main import run_context
 from pipeline.run import RunContext
@@ -63,3 +66,34 @@ def test_it_plans_the_next_update_and_lists_the_last_runs_without_a_call(
     assert state["next_run"]["calls"] == len(state["next_run"]["plan"]) == 1
     assert [(run["job_type"], run["status"], run["inserted"]) for run in state["runs"]] == [("initialize", "ok", 5)]
     assert market.calls == {}
+
+
+def test_it_counts_what_is_read_again_and_shows_the_last_changes(
+    context: RunContext, job: Job, market: MarketServer
+) -> None:
+    before = read_status(context, ["GOOG"], AS_OF)
+    day = date(2013, 2, 28)
+    market.history.put_bar("GOOG", day, open=800, high=810, low=790, close=805, volume=1)
+    market.history.put_bar("GOOG", date(2013, 3, 1), open=800, high=1, low=790, close=805, volume=1)
+    market.history.remove_bar("GOOG", date(2013, 2, 27))
+    job("daily_update", symbols="GOOG", as_of="2013-03-02")
+
+    after = read_status(context, ["GOOG"], AS_OF)
+
+    assert before["symbols"][0]["read_again"] == before["next_run"]["read_again"]["count"] == 3
+    assert (before["symbols"][0]["oldest_reading"], before["changes"]) == ("2013-02-28", [])
+    (symbol,) = after["symbols"]
+    assert (symbol["read_again"], symbol["rejected"]) == (0, 1)
+    assert {(change["session"], change["cause"]) for change in after["changes"]} == {
+        ("2013-02-27", "withdrawn"),
+        ("2013-02-28", "corrected"),
+    }
+    corrected = next(change for change in after["changes"] if change["cause"] == "corrected")
+    assert corrected["as_of"] == "2013-03-02"
+    assert (corrected["old"]["close"], corrected["new"]["close"]) == (801.2, 805)
+    assert json.loads(json.dumps(after)) == after
+    screen = Console(file=io.StringIO(), width=80, highlight=False)
+    show_status(screen, after)
+    assert isinstance(screen.file, io.StringIO)
+    assert "GOOG 2013-02-27 withdrawn as of 2013-03-02: close 799.78 → –" in screen.file.getvalue()
+    assert "1 rejected bar of these symbols in rejected_bars." in screen.file.getvalue()

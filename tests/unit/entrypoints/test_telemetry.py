@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,13 +17,15 @@ from sqlalchemy import make_url
 
 from config import settings
 from database import replace_coverage
+from domain.coverage import Reading, Readings
 from domain.errors import StockTrackerError
 from entrypoints.telemetry import SERVICE, SESSIONS_PER_YEAR, sessions_behind
 from lambda_main import handler
 from sandbox.server import MarketServer
 from storage.engine import open_engine, transaction
-from storage.schema import ensure_schema
+from storage.migration import ensure_schema
 from tests.support import cloudwatch
+from tests.unit.test_template_alarms import STALE, DailyUpdate, Simulation
 
 ROOT = Path(__file__).parents[3]
 KEY = "hunter2-key"
@@ -137,6 +139,8 @@ def test_a_run_logs_its_start_its_metrics_and_last_its_result(environment: dict[
         "RowsInserted": 350,
         "RowsUpdated": 0,
         "RowsRejected": 0,
+        "RowsCorrected": 0,
+        "RowsWithdrawn": 0,
         "ApiCalls": 5,
     }
     last = json.loads(result)
@@ -149,6 +153,47 @@ def test_a_daily_update_measures_how_fresh_the_table_is(lines: Lines) -> None:
     *_, blob, result = lines(INITIALIZE, UPDATE)
     assert by_job(blob, "daily_update")["FreshnessSessions"] == 0
     assert json.loads(result)["message"] == "daily_update ok"
+
+
+def test_the_table_grows_stale_while_the_provider_is_silent(lines: Lines, market: MarketServer) -> None:
+    """Runs that got nothing succeed, but their freshness says how many sessions they lack."""
+    market.today = date(2013, 2, 23)
+    lines({**INITIALIZE, "as_of": "2013-02-23"})
+    mornings = [f"2013-02-{day}" for day in range(26, 29)] + ["2013-03-01", "2013-03-02"]
+
+    measured = [by_job(lines({**UPDATE, "as_of": morning})[-2], "daily_update") for morning in mornings]
+    market.today = date(2013, 3, 2)
+    healed = by_job(lines(UPDATE)[-2], "daily_update")
+
+    assert [run["FreshnessSessions"] for run in measured] == [1, 2, 3, 4, 5]
+    assert all(run["RunSucceeded"] == 1 and run["RowsInserted"] == 0 for run in measured)
+    assert (healed["FreshnessSessions"], healed["RowsInserted"]) == (0, 25)
+
+    tuesday = datetime(2013, 2, 26, 13, tzinfo=UTC)
+    updates = [
+        (tuesday - timedelta(days=3), 0),  # initialize emits none; Saturday's daily_update left the prices up to date
+        *((tuesday + timedelta(days=n), int(run["FreshnessSessions"])) for n, run in enumerate(measured)),
+    ]
+    runs = [DailyUpdate(ended, behind) for ended, behind in updates]
+    stale = Simulation(STALE, runs, datetime(2013, 2, 23, tzinfo=UTC), datetime(2013, 3, 3, tzinfo=UTC))
+    assert stale.on[0] == datetime(2013, 2, 26, 18, tzinfo=UTC), "76 hours after the last fresh prices"
+    assert stale.on[-1] == stale.end
+
+
+def test_corrected_and_withdrawn_rows_are_counted(lines: Lines, market: MarketServer) -> None:
+    lines(INITIALIZE)
+    day = date(2013, 2, 28)
+    market.history.put_bar("IBM", day, open=200, high=202, low=200, close=201, volume=1)
+    market.history.remove_bar("FB", day)
+
+    measured = by_job(lines(UPDATE)[-2], "daily_update")
+
+    assert {name: measured[name] for name in ("RowsInserted", "RowsUpdated", "RowsCorrected", "RowsWithdrawn")} == {
+        "RowsInserted": 5,
+        "RowsUpdated": 1,
+        "RowsCorrected": 1,
+        "RowsWithdrawn": 1,
+    }
 
 
 def test_a_failed_daily_update_measures_how_stale_the_table_is(lines: Lines, market: MarketServer) -> None:
@@ -256,6 +301,11 @@ class TestLevels:
         assert not {"run_id", "job", "as_of", "symbols"} & json.loads(result).keys()
 
 
+def read_to(last: date) -> Readings:
+    """The sessions from the year's first on, read on the morning after the last."""
+    return (Reading(date(2013, 1, 2), last, last, last),)
+
+
 class TestFreshness:
     @pytest.mark.parametrize(
         ("fetched", "behind"),
@@ -274,15 +324,16 @@ class TestFreshness:
         engine = open_engine(sqlite_url)
         with transaction(engine) as connection:
             ensure_schema(connection)
-            ranges = {symbol: [(date(2013, 1, 2), date.fromisoformat(last))] for symbol, last in fetched.items()}
-            replace_coverage(connection, ranges)
+            replace_coverage(
+                connection, {symbol: read_to(date.fromisoformat(last)) for symbol, last in fetched.items()}
+            )
         assert sessions_behind(engine, ["AAPL", "IBM"], date(2013, 3, 2)) == behind
 
     def test_a_long_weekend_does_not_make_the_table_stale(self, sqlite_url: str) -> None:
         engine = open_engine(sqlite_url)
         with transaction(engine) as connection:
             ensure_schema(connection)
-            replace_coverage(connection, {"IBM": [(date(2013, 1, 2), date(2013, 2, 15))]})
+            replace_coverage(connection, {"IBM": read_to(date(2013, 2, 15))})
         assert sessions_behind(engine, ["IBM"], date(2013, 2, 19)) == 0, "the Tuesday after Presidents' Day"
 
     def test_without_tables_the_freshness_is_not_known(self, sqlite_url: str) -> None:

@@ -3,12 +3,14 @@ from datetime import date, timedelta
 import pandas as pd
 import pytest
 
-from domain.models import Split
-from report.notices import absences, closures, rejections, splits
+from domain.models import Revision, Split
+from report.notices import absences, closures, rejections, revisions, splits
 
 WEEK = [date(2013, 2, 25) + timedelta(days=n) for n in range(5)]
 HURRICANE = [date(2012, 10, 31), date(2012, 11, 1), date(2012, 11, 2)]
-MONDAY, TUESDAY, FRIDAY = WEEK[0], WEEK[1], WEEK[4]
+MONDAY, TUESDAY, WEDNESDAY, _, FRIDAY = WEEK
+BAR = (200.0, 205.0, 199.5, 201.09)
+NONE = (None,) * 4
 
 
 def history(**sessions):
@@ -74,6 +76,68 @@ def test_a_rejected_bar_is_not_reported_as_missing_too():
 def test_a_split_notice_says_whether_the_prices_are_adjusted(split, adjusted, sentence):
     (notice,) = splits([(split, adjusted)])
     assert notice.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("cause", "old", "new", "sentence"),
+    [
+        (
+            "corrected",
+            BAR,
+            (*BAR[:3], 204.5),
+            "IBM's close of Tuesday was corrected from 201.09 to 204.50 on Wednesday.",
+        ),
+        (
+            "corrected",
+            BAR,
+            (200.0, 206.0, 199.0, 204.5),
+            "IBM's bar of Tuesday was corrected on Wednesday:"
+            " high from 205.00 to 206.00, low from 199.50 to 199.00 and close from 201.09 to 204.50.",
+        ),
+        ("corrected", (*BAR[:3], None), BAR, "IBM's close of Tuesday was corrected from – to 201.09 on Wednesday."),
+        ("withdrawn", BAR, NONE, "IBM's bar of Tuesday, with a close of 201.09, was withdrawn on Wednesday."),
+        ("appeared", NONE, BAR, "IBM's bar of Tuesday appeared on Wednesday, with a close of 201.09."),
+        ("restated", BAR, tuple(price / 2 for price in BAR), "All prices of IBM were restated on Wednesday."),
+        ("rescaled", BAR, tuple(price / 2 for price in BAR), "All prices of IBM were restated on Wednesday."),
+    ],
+)
+def test_a_changed_bar_is_reported_with_what_was_stored_before(cause, old, new, sentence):
+    assert revisions([Revision("IBM", TUESDAY, cause, WEDNESDAY, old, new)], WEEK) == [sentence]
+
+
+def test_days_outside_the_week_are_named_by_their_date():
+    friday, march = date(2013, 2, 22), date(2013, 3, 11)
+    changes = [
+        Revision("IBM", friday, "corrected", MONDAY, BAR, (*BAR[:3], 204.5)),
+        Revision("IBM", TUESDAY, "withdrawn", march, BAR, NONE),
+    ]
+    assert revisions(changes, WEEK) == [
+        "IBM's close of 22 February 2013 was corrected from 201.09 to 204.50 on Monday.",
+        "IBM's bar of Tuesday, with a close of 201.09, was withdrawn on 11 March 2013.",
+    ]
+
+
+def test_a_correction_below_a_cent_is_not_reported():
+    assert revisions([Revision("IBM", TUESDAY, "corrected", WEDNESDAY, BAR, (*BAR[:3], 201.0901))], WEEK) == []
+
+
+def test_a_restatement_is_reported_once_and_not_beside_its_split():
+    half = tuple(price / 2 for price in BAR)
+    changes = [Revision(symbol, day, "restated", WEDNESDAY, BAR, half) for day in WEEK for symbol in ("AAPL", "IBM")]
+    assert revisions(changes, WEEK) == [
+        f"All prices of {symbol} were restated on Wednesday." for symbol in ("AAPL", "IBM")
+    ]
+    assert revisions(changes, WEEK, {"AAPL"}) == ["All prices of IBM were restated on Wednesday."]
+
+
+@pytest.mark.parametrize(
+    ("count", "last"), [(11, "1 more change of stored prices."), (3000, "2,990 more changes of stored prices.")]
+)
+def test_of_many_changes_ten_are_reported_and_the_others_counted(count, last):
+    many = [Revision(f"S{n:04}", MONDAY, "withdrawn", WEDNESDAY, BAR, NONE) for n in range(count)]
+    sentences = revisions(many, WEEK)
+    assert len(sentences) == 11
+    assert sentences[-1] == last
 
 
 def test_three_thousand_symbols_get_few_and_short_sentences():

@@ -1,0 +1,59 @@
+"""The audit: read the least recently read part of settled history again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+import utils
+from domain import planner
+from domain.clock import Deadline
+from domain.coverage import Coverage, settled_ages
+from domain.errors import ApiError, CredentialsError
+from domain.planner import Call
+from pipeline.loader import load, read_reach
+from pipeline.run import Run, exclusive
+
+
+def audit(run: Run, tracked_sessions: Callable[[Coverage], list[date]], deadline: Deadline) -> None:
+    """Read a part of settled history again, by at most ``AUDIT_CALLS`` calls.
+
+    A failure is a warning: the report that follows goes out, and the next audit begins where this one ended.
+    """
+    with exclusive(run, deadline):
+        calls, sessions = plan_audit(run, tracked_sessions)
+        try:
+            if calls and not load(run, run.client(deadline), calls, sessions, deadline=deadline):
+                run.warnings.append("the audit goes on with the next report")
+        except (ApiError, CredentialsError) as error:
+            run.warnings.append(f"the audit goes on with the next report: {error}")
+
+
+def plan_audit(run: Run, tracked_sessions: Callable[[Coverage], list[date]]) -> tuple[list[Call], list[date]]:
+    """Plan the calls of an audit.
+
+    Parameters
+    ----------
+    run : Run
+    tracked_sessions : callable
+        All sessions that the run's symbols should have, given what has been read.
+
+    Returns
+    -------
+    calls : list of Call
+        Nothing that was read since the latest session was published.
+    sessions : list of datetime.date
+        The tracked sessions that are within the plan's reach.
+    """
+    settings, symbols = run.context.settings, run.request.symbols
+    with utils.reading(run.context.engine) as stored:
+        published = utils.read_seen_to(stored) if stored and settings.audit_calls else None
+        if not stored or not published:
+            return [], []
+        coverage = utils.read_coverage(stored, symbols)
+        first = read_reach(run, stored).first
+    sessions = [session for session in tracked_sessions(coverage) if not first or session >= first]
+    if not sessions:
+        return [], []
+    ages = settled_ages(symbols, sessions, coverage, settings.settle_sessions, published)
+    return planner.plan_audit(symbols, sessions, ages, settings.audit_calls), sessions
