@@ -202,6 +202,7 @@ step = st.one_of(
     st.tuples(st.just("adopt")),
 )
 prices = st.integers(0, 40_000)
+SHARDS = [0, 1, *(pytest.param(shard, marks=pytest.mark.deep) for shard in range(2, 12))]
 
 
 @pytest.fixture(scope="module")
@@ -218,10 +219,10 @@ def live(market: MarketServer, engine: Engine, prices: int, steps: list[Step]) -
     life.check()
 
 
-@pytest.mark.parametrize("shard", range(2))
+@pytest.mark.parametrize("shard", SHARDS)
 def test_the_table_known_at_any_moment_is_the_one_of_that_moment_on_sqlite(server: MarketServer, shard: int) -> None:
     @seed(shard)
-    @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), max_examples=25)
+    @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), max_examples=10)
     @given(prices, st.lists(step, min_size=4, max_size=14))
     def holds(prices: int, steps: list[Step]) -> None:
         with TemporaryDirectory() as folder:
@@ -234,14 +235,14 @@ def test_the_table_known_at_any_moment_is_the_one_of_that_moment_on_sqlite(serve
     holds()
 
 
-@pytest.mark.parametrize("shard", range(2))
+@pytest.mark.parametrize("shard", SHARDS)
 def test_the_table_known_at_any_moment_is_the_one_of_that_moment_on_postgresql(
     server: MarketServer, postgresql_url: str, shard: int
 ) -> None:
     engine = open_engine(postgresql_url)
 
     @seed(shard)
-    @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), max_examples=25)
+    @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), max_examples=6)
     @given(prices, st.lists(step, min_size=4, max_size=14))
     def holds(prices: int, steps: list[Step]) -> None:
         tables.clear(engine)

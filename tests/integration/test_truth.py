@@ -575,7 +575,7 @@ def test_each_of_the_demos_jobs_makes_at_most_five_calls(sqlite_url: str, market
     assert calls == [(5, 350), (5, 5), (5, 0)]
 
 
-@pytest.mark.parametrize("months", [3, pytest.param(12, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("months", [2, pytest.param(12, marks=pytest.mark.deep)])
 @pytest.mark.parametrize("symbols", [["SYN00000", "SYN00001"], ["*"]], ids=["two symbols", "the whole market"])
 def test_coverage_stays_small_through_a_year(sqlite_url: str, symbols: list[str], months: int) -> None:
     history = PriceHistory.synthetic(2, 300, end=date(2013, 3, 1))
