@@ -51,7 +51,7 @@ PLAIN_MERGE = (
     "ON CONFLICT (symbol, date) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in database.VALUES)
 )
 
-Way = Callable[[pd.DataFrame, Path], None]
+Method = Callable[[pd.DataFrame, Path], None]
 
 
 def generated(symbols: int, sessions: int) -> pd.DataFrame:
@@ -132,10 +132,10 @@ def upsert(connection: Connection, parameters: list[dict[Any, Any]], *, multirow
         connection.execute(part.on_conflict_do_update(index_elements=keys, set_=values))
 
 
-def all_ways(engine: Engine, psql: Psql) -> dict[str, Way]:
+def all_methods(engine: Engine, psql: Psql) -> dict[str, Method]:
     """Every way of loading rows by name; this project's start with ``ours``."""
 
-    def in_transaction(load: Callable[[Connection, pd.DataFrame], Any]) -> Way:
+    def in_transaction(load: Callable[[Connection, pd.DataFrame], Any]) -> Method:
         def way(rows: pd.DataFrame, _: Path) -> None:
             with transaction(engine) as connection:
                 load(connection, rows)
@@ -179,7 +179,11 @@ def all_ways(engine: Engine, psql: Psql) -> dict[str, Way]:
 
 
 def measure(
-    engine: Engine, psql: Psql, ways: Mapping[str, Way], frames: Mapping[str, tuple[pd.DataFrame, Path]], repeats: int
+    engine: Engine,
+    psql: Psql,
+    ways: Mapping[str, Method],
+    frames: Mapping[str, tuple[pd.DataFrame, Path]],
+    repeats: int,
 ) -> dict[str, dict[str, float]]:
     """The median seconds of each way and step; the ways take turns, and each step's rows are checked once."""
     taken: dict[str, dict[str, list[float]]] = {name: {} for name in ways}
@@ -241,7 +245,7 @@ def main() -> None:
         with transaction(engine) as connection:
             ensure_schema(connection)
         with closing(Psql(url)) as psql:
-            ways = all_ways(engine, psql)
+            ways = all_methods(engine, psql)
             for size in sorted(options.rows):
                 rows = generated(*SHAPES[size])
                 same = rows, write_csv(rows, Path(folder) / "rows.csv")

@@ -105,7 +105,7 @@ def unread_ranges(readings: Readings, first: date, last: date) -> tuple[tuple[da
 
 
 def _merge(one: Reading, other: Reading, now: date, settle: int) -> Reading | None:
-    """Join two neighbours if no state is lost by it, and the audit's turns stay apart by quarter."""
+    """Join two neighbors if no state is lost by it, and the audit's turns stay apart by quarter."""
     if count_sessions(one.last + DAY, other.first - DAY):
         return None
     seen_to = max(one.seen_to, other.seen_to)

@@ -87,7 +87,7 @@ def show_result(console: Console, result: JobResult) -> None:
     console.print(f"[bold]{result['job_type']:<14}[/bold] [{color}]{status:<14}[/{color}] {' · '.join(parts)}")
     for line in result.get("plan", []):
         console.print(f"  would ask for {line}", markup=False)
-    for line in _again(result):
+    for line in _read_again_lines(result):
         console.print(f"  {line}", markup=False)
     for warning in result["warnings"]:
         console.print(f"  warning: {warning}", style="yellow", markup=False)
@@ -95,7 +95,7 @@ def show_result(console: Console, result: JobResult) -> None:
         _show_report(console, result)
 
 
-def _again(result: JobResult) -> list[str]:
+def _read_again_lines(result: JobResult) -> list[str]:
     """What a dry run would read again, and how old the oldest reading is."""
     lines = []
     if (again := result.get("read_again")) and again["count"]:
@@ -155,7 +155,7 @@ def show_status(console: Console, state: TableState) -> None:
             console.print(f"  {call}", markup=False)
     else:
         console.print("The next daily_update has nothing to do.")
-    for text in _again(plan):
+    for text in _read_again_lines(plan):
         console.print(f"  {text}", markup=False)
     if rejected := sum(line["rejected"] for line in state["symbols"]):
         console.print(f"{_plural(rejected, 'rejected bar')} of these symbols in rejected_bars.")

@@ -247,8 +247,8 @@ def test_a_bar_before_all_others_moves_the_nulls_back() -> None:
 def test_no_bars_have_no_metrics_and_restate_nothing() -> None:
     stored = frame(bars_of({"A": [(Decimal(1), Decimal(0))] * 9}))[["symbol", "date", "close"]]
 
-    for neighbours in (EMPTY, stored):
-        rows, dependents, is_stored = add_metrics(clean(frame([])), neighbours)
+    for neighbors in (EMPTY, stored):
+        rows, dependents, is_stored = add_metrics(clean(frame([])), neighbors)
         assert (len(rows), len(dependents), len(is_stored)) == (0, 0, 0)
         assert {"volatility", "rolling_avg", "daily_pct_change"} <= set(rows.columns)
 
