@@ -234,6 +234,8 @@ def _fetch_and_commit(
                 held = [batch.pop(0)]
                 see(state, held[0])
                 remaining_calls.append(remaining_calls.pop(0))
+                with transaction(run.context.engine) as connection:  # should time be up, the next run begins elsewhere
+                    run.save(connection, seen_to=state.seen_to)
                 if not batch:
                     continue
             if len(batch) + len(held) == len(remaining_calls):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from domain.calendar import last_sessions
+from sandbox.server import Fault
 from tests.e2e.conftest import NAME, SYMBOLS, Stack, wait_for
 from tests.support import cloudwatch
 
@@ -83,9 +84,11 @@ def test_the_result_is_the_last_line_of_the_log(stack: Stack) -> None:
 def test_the_state_machine_repeats_a_partial_run_until_it_is_done(stack: Stack) -> None:
     first, last = last_sessions(96, TODAY)[0], last_sessions(82, TODAY)[0]
     payload = {"job_type": "initialize", "symbols": "*", "start": str(first), "end": str(last)}
-    # A timeout of 15 s leaves 10 s, in which a plan of 5 calls per minute allows 5 calls.
-    with stack.configured(Timeout=15, variables={"POLYGON_CALLS_PER_MINUTE": "5"}):
+    # A timeout of 8 s leaves 3 s, in which a provider that takes 0.6 s per call answers a few calls.
+    stack.market.fail_next(*[Fault(delay=0.6)] * 200)
+    with stack.configured(Timeout=8):
         execution = stack.run_machine(payload)
+    stack.market.forget_faults()
 
     assert execution["status"] == "SUCCEEDED", execution.get("cause")
     runs = [run["status"] for run in stack.rows(RUNS) if json.loads(run["payload"]) == payload]

@@ -232,6 +232,21 @@ def test_a_run_that_is_out_of_time_is_partial_and_the_next_ones_continue(market:
     assert market.calls["range"] == 5
 
 
+def test_runs_of_the_whole_market_that_hold_a_few_calls_each_come_to_an_end(
+    market: MarketServer, engine: Engine
+) -> None:
+    settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
+    statuses: list[str] = []
+    while len(statuses) < 12 and (not statuses or statuses[-1] == "partial"):
+        context = RunContext(settings=settings, engine=engine, deadline=Deadline(15, TickingClock()))
+        statuses.append(jobs.run_job(Request("initialize", ("*",), TODAY, sessions=6), context)["status"])
+
+    assert statuses[0] == "partial"
+    assert statuses[-1] == "ok"
+    assert stock_data(engine) == expected(last_sessions(6, TODAY)[0])
+    assert market.calls["grouped"] <= 7, "the answer that shows the latest session may be asked for once more"
+
+
 def test_the_plans_limit_never_makes_a_run_wait_past_its_deadline(market: MarketServer, engine: Engine) -> None:
     settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=2)
     context = RunContext(settings=settings, engine=engine, deadline=Deadline(55, TickingClock()))
