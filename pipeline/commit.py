@@ -108,7 +108,8 @@ def commit_batch(run: Run, batch: Sequence[Response], state: LoadState) -> None:
         pending = {split.symbol for split in utils.read_pending_splits(connection)}
         if withheld := reasons.keys() | set(utils.read_suspects(connection)) | pending:
             bars = bars[~bars["symbol"].isin(withheld)].reset_index(drop=True)
-            asked &= ~neighbors["symbol"].isin(withheld).to_numpy()
+            stored = [mask & ~neighbors["symbol"].isin(withheld).to_numpy() for mask in stored]
+            asked = np.logical_or.reduce(stored)
         absent = _is_absent(neighbors, asked, bars)
         doubted = [_doubt(run, state, response, mask, absent) for response, mask in zip(batch, stored, strict=True)]
         trusted = [mask for mask, doubt in zip(stored, doubted, strict=True) if not doubt]

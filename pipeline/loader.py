@@ -22,7 +22,7 @@ from api_client import PolygonClient
 from domain.calendar import today
 from domain.clock import Deadline
 from domain.coverage import Readings, is_settled, provisional_pairs, unread_pairs, unread_ranges
-from domain.errors import TimeUpError
+from domain.errors import ApiError, CredentialsError, TimeUpError
 from domain.models import EVERY_SYMBOL
 from domain.planner import Call, GroupedCall, plan_calls
 from pipeline.commit import Answer, LoadState, commit_batch, commit_restatement, record_coverage, see
@@ -228,25 +228,33 @@ def _fetch_and_commit(
         progress=run.context.progress,
     )
     with closing(batches):
-        for batch in batches:
-            started = time.monotonic()
-            if latest and batch[0].call is latest and len(batch) < len(remaining_calls):
-                held = [batch.pop(0)]
-                see(state, held[0])
-                remaining_calls.append(remaining_calls.pop(0))
-                with transaction(run.context.engine) as connection:  # should time be up, the next run begins elsewhere
-                    run.save(connection, seen_to=state.seen_to)
-                if not batch:
-                    continue
-            if len(batch) + len(held) == len(remaining_calls):
-                batch += held
-            if batch[0].call.restates:
-                commit_restatement(run, batch[0], state)
-            else:
-                commit_batch(run, batch, state)
-            rows = sum(len(response.accepted) for response in batch)
-            logger.debug("committed %d bars in %.0f ms", rows, (time.monotonic() - started) * 1000)
-            del remaining_calls[: len(batch)]
+        try:
+            for batch in batches:
+                if latest and batch[0].call is latest and len(batch) < len(remaining_calls):
+                    held = [batch.pop(0)]
+                    see(state, held[0])
+                    remaining_calls.append(remaining_calls.pop(0))
+                if batch:
+                    _commit(run, batch, state)
+                    del remaining_calls[: len(batch)]
+        except (ApiError, CredentialsError, TimeUpError):
+            if held:
+                _commit(run, held, state)
+                remaining_calls.pop()
+            raise
+    if held:
+        _commit(run, held, state)
+        remaining_calls.pop()
+
+
+def _commit(run: Run, batch: list[Response], state: LoadState) -> None:
+    started = time.monotonic()
+    if batch[0].call.restates:
+        commit_restatement(run, batch[0], state)
+    else:
+        commit_batch(run, batch, state)
+    rows = sum(len(response.accepted) for response in batch)
+    logger.debug("committed %d bars in %.0f ms", rows, (time.monotonic() - started) * 1000)
 
 
 def _latest_first(calls: list[Call], state: LoadState) -> Call | None:

@@ -188,14 +188,19 @@ def rescale_unreachable(
             f"its adjustment basis is unknown: only {len(factors)} later sessions overlap with the restated history"
         )
         run.warnings.append(f"{len(kept)} bars of {symbol} before {first} moved to rejected_bars: {reason}")
-        return none, [
-            RejectedBar(symbol, row["date"].date(), reason, pd.Series(row).to_json(date_format="iso"))
-            for row in kept.to_dict("records")
-        ]
+        return none, _rejected(symbol, kept, reason)
     run.warnings.append(f"{len(kept)} bars of {symbol} before {first} are out of reach: rescaled by {factor:.6g}")
     bars = kept[list(restated.columns)].assign(volume=kept["volume"] / factor)
     bars[PRICE_COLUMNS] = (bars[PRICE_COLUMNS] * factor).round(6)
-    return clean(bars.dropna()), []
+    is_whole = bars.notna().all(axis=1)
+    return clean(bars[is_whole]), _rejected(symbol, kept[~is_whole], "it lacks a price or its volume: not rescaled")
+
+
+def _rejected(symbol: str, stored: pd.DataFrame, reason: str) -> list[RejectedBar]:
+    return [
+        RejectedBar(symbol, row["date"].date(), reason, pd.Series(row).to_json(date_format="iso"))
+        for row in stored.to_dict("records")
+    ]
 
 
 def mark_restated(run: Run, connection: Connection, symbol: str, stored: pd.DataFrame, restated: pd.DataFrame) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 from config import Settings
 from domain.calendar import last_sessions, previous_session, session_dates
 from domain.clock import Deadline
-from domain.errors import DataError
+from domain.errors import ApiError, DataError
 from domain.models import JobType, Request, Split
 from pipeline import jobs
 from pipeline.run import RunContext
@@ -245,6 +245,33 @@ def test_runs_of_the_whole_market_that_hold_a_few_calls_each_come_to_an_end(
     assert statuses[-1] == "ok"
     assert stock_data(engine) == expected(last_sessions(6, TODAY)[0])
     assert market.calls["grouped"] <= 7, "the answer that shows the latest session may be asked for once more"
+
+
+def test_the_latest_session_is_kept_beside_a_restatement(job: Job, market: MarketServer, engine: Engine) -> None:
+    market.today = date(2013, 2, 28)
+    job("initialize", as_of="2013-02-28")
+    split = ("IBM", date(2013, 3, 1), 1, 2)
+    market.history.add_split(Split(*split))
+    market.today = TODAY
+
+    job("initialize", as_of=str(TODAY), sessions=2)
+
+    assert stock_data(engine) == expected(last_sessions(70, date(2013, 2, 28))[0], splits=[split])
+
+
+def test_an_answer_that_shows_the_latest_session_outlives_a_later_failure(
+    job: Job, market: MarketServer, engine: Engine
+) -> None:
+    job("initialize", as_of="2013-02-28", symbols="*", sessions=2)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE coverage SET last_session = first_session"))
+        connection.execute(text("DELETE FROM stock_data WHERE date >= '2013-02-27 00:00:00'"))
+    market.fail_next(Fault(), Fault(), Fault(status=404, body=b"{}"))
+
+    with pytest.raises(ApiError):
+        job("initialize", as_of="2013-03-02", symbols="*", sessions=4)
+
+    assert date(2013, 3, 1) in {row.session for row in stock_data(engine)}
 
 
 def test_the_plans_limit_never_makes_a_run_wait_past_its_deadline(market: MarketServer, engine: Engine) -> None:
