@@ -87,7 +87,7 @@ def read_seen_to(connection: Connection) -> date | None:
 
 
 def read_oldest_reading(connection: Connection, symbols: Sequence[str]) -> date | None:
-    """Return the session that was the last one published when the symbols were read longest ago."""
+    """Return the date of the oldest reading of the symbols: the last session that was published then."""
     coverage = read_coverage(connection, symbols)
     return min((reading.oldest for readings in coverage.values() for reading in readings), default=None)
 

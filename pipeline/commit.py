@@ -68,7 +68,9 @@ class LoadState:
     newly_settled, shown : set of datetime.date
         The sessions that this load settled, and those of which it has seen a bar of any symbol.
     early : list of Answer
-        Those that came before the provider was known to be as far as it is.
+        The answers so far; some were read before a later session was known to be published.
+    rejected : set of datetime.date
+        The sessions of rejected bars.
     factors : dict of str to list of float
         By how much closes of a symbol were off.
     suspects : dict of str to str

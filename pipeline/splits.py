@@ -84,7 +84,7 @@ def check_splits(run: Run, client: PolygonClient, *, alone: bool) -> bool:
 def plan_restatements(
     run: Run, connection: Connection, wanted: Sequence[date], coverage: Coverage, first: date | None = None
 ) -> list[RangeCall]:
-    """Plan one call for each wanted symbol that split or is suspect, over all that is stored, read or wanted of it.
+    """Plan one call for each wanted symbol that split or is suspect, over its whole stored, read and wanted history.
 
     Parameters
     ----------

@@ -416,7 +416,7 @@ def _find_impossible(connection: Connection) -> str:
 
 
 def _bar(on_sqlite: bool) -> str:
-    """A row as it was stored, as JSON, which cannot hold a BLOB."""
+    """Return a stored row as JSON; a BLOB becomes text."""
     names = [column.name for column in STOCK_DATA.columns]
     if on_sqlite:
         values = [f"'{name}', CASE typeof({name}) WHEN 'blob' THEN quote({name}) ELSE {name} END" for name in names]
