@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from domain.errors import TimeUpError
+
+Waiting = Callable[[str, float], None]
+"""Called every second of a wait with its reason and the seconds still to wait."""
 
 
 class Clock(Protocol):
@@ -47,10 +51,16 @@ class Deadline:
         Measures and waits.
     reserve : float
         Seconds kept back to commit and to answer.
+
+    Attributes
+    ----------
+    on_wait : list of callable
+        What happens while a step waits, such as showing it; earlier deadlines made of this one share the list.
     """
 
     def __init__(self, seconds: float | None, clock: Clock, *, reserve: float = 5.0) -> None:
         self.clock = clock
+        self.on_wait: list[Waiting] = []
         self._end = math.inf if seconds is None else clock.monotonic() + seconds - reserve
 
     @property
@@ -61,7 +71,9 @@ class Deadline:
     def earlier(self, seconds: float) -> Deadline:
         """Return the deadline of a step that leaves so many seconds to the steps after it."""
         limit = None if math.isinf(self._end) else self.remaining - seconds
-        return Deadline(limit, self.clock, reserve=0)
+        deadline = Deadline(limit, self.clock, reserve=0)
+        deadline.on_wait = self.on_wait
+        return deadline
 
     def sleep(self, seconds: float, reason: str) -> None:
         """Wait, unless the wait would reach past the deadline.
@@ -73,5 +85,9 @@ class Deadline:
         """
         if seconds > self.remaining:
             raise TimeUpError(f"{reason} needs {seconds:.0f} s, and {max(self.remaining, 0):.0f} s are left")
-        if seconds > 0:
-            self.clock.sleep(seconds)
+        while seconds > 0:
+            for call in self.on_wait:
+                call(reason, seconds)
+            step = min(seconds, 1.0) if self.on_wait else seconds
+            self.clock.sleep(step)
+            seconds -= step

@@ -45,6 +45,16 @@ def test_a_step_can_have_an_earlier_deadline():
     assert Deadline(None, clock).earlier(10).remaining == math.inf
 
 
+def test_what_happens_while_waiting_happens_every_second_and_for_earlier_deadlines_too():
+    clock, waits = FrozenClock(1000.0), []
+    deadline = Deadline(20, clock)
+    earlier = deadline.earlier(1)
+    deadline.on_wait.append(lambda reason, seconds: waits.append((reason, seconds)))
+    earlier.sleep(2.5, "the limit")
+    assert waits == [("the limit", 2.5), ("the limit", 1.5), ("the limit", 0.5)]
+    assert clock.slept == [1, 1, 0.5]
+
+
 def test_a_sleep_past_the_deadline_is_refused_at_once():
     clock = FrozenClock(1000.0)
     deadline = Deadline(20, clock)
