@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -150,32 +150,40 @@ def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
     most = (spans["latest"] - since).dt.days + ROLLING_SESSIONS  # a row per day, and 4 after
     spans = spans.assign(since=since, most=most, place=np.arange(len(spans)))
     if connection.dialect.name != "postgresql":
-        return _ask_of(connection, spans, _NEIGHBORS_SQLITE, CLOSES)
+        with _spans_table(connection, spans):
+            return read_frame(connection, _NEIGHBORS_SQLITE, CLOSES)
     # Index scans read all matches of a page whatever the LIMIT, so the first one begins shortly before the span, where
     # nearly every symbol has all it needs. The second one is for the symbols that have fewer than 4 sessions there.
-    near = _ask_of(connection, spans, _NEAR, [*CLOSES, "place"])
-    before = np.bincount(near.pop("place").dropna().astype("int64"), minlength=len(spans))
-    lacking = spans[before < ROLLING_SESSIONS - 1]
-    return pd.concat([near, _ask_of(connection, lacking, _OLDER, CLOSES)], ignore_index=True) if len(lacking) else near
+    near = _read_of(connection, spans, _NEAR)
+    early = near["date"].to_numpy() < spans["earliest"].to_numpy()[near["place"]]
+    lacking = spans[np.bincount(near["place"][early], minlength=len(spans)) < ROLLING_SESSIONS - 1]
+    older = [_read_of(connection, lacking, _OLDER)] if len(lacking) else []
+    closes = pd.concat([near, *older], ignore_index=True) if older else near
+    closes.insert(0, "symbol", spans["symbol"].take(closes.pop("place").to_numpy()).reset_index(drop=True))
+    return closes
 
 
-def _ask_of(connection: Connection, spans: pd.DataFrame, query: str, names: Sequence[str]) -> pd.DataFrame:
+def _read_of(connection: Connection, spans: pd.DataFrame, query: str) -> pd.DataFrame:
+    """Read closes with the place of their span, a number, which is read sooner than a symbol."""
+    with _spans_table(connection, spans):
+        return read_frame(connection, query, ["place", "date", "close"])
+
+
+def _spans_table(connection: Connection, spans: pd.DataFrame) -> AbstractContextManager[None]:
     types = {"symbol": STOCK_DATA.c.symbol} | dict.fromkeys(["earliest", "latest", "since"], STOCK_DATA.c.date)
-    with temp_table(connection, "spans", {**types, "most": STOCK_DATA.c.volume, "place": STOCK_DATA.c.volume}, spans):
-        return read_frame(connection, query, names)
+    types |= dict.fromkeys(["most", "place"], STOCK_DATA.c.volume)
+    return temp_table(connection, "spans", types, spans)
 
 
 # LATERAL with LIMIT uses the index, symbol by symbol, whatever the planner assumes about the size of either table.
-# `place` is the span that a close lies before.
 _NEAR = """
-SELECT near.symbol, near.date, near.close, CASE WHEN near.date < earliest THEN place END AS place
-FROM spans CROSS JOIN LATERAL (
-    SELECT symbol, date, close FROM stock_data WHERE symbol = spans.symbol AND date >= since ORDER BY date LIMIT most
+SELECT place, near.date, near.close FROM spans CROSS JOIN LATERAL (
+    SELECT date, close FROM stock_data WHERE symbol = spans.symbol AND date >= since ORDER BY date LIMIT most
 ) AS near
 """
 _OLDER = f"""
-SELECT older.symbol, older.date, older.close FROM spans CROSS JOIN LATERAL (
-    SELECT symbol, date, close FROM stock_data WHERE symbol = spans.symbol AND date < since
+SELECT place, older.date, older.close FROM spans CROSS JOIN LATERAL (
+    SELECT date, close FROM stock_data WHERE symbol = spans.symbol AND date < since
     ORDER BY date DESC LIMIT {ROLLING_SESSIONS - 1}
 ) AS older
 """
@@ -429,9 +437,10 @@ def read_pending_splits(connection: Connection) -> list[Split]:
     return [Split(*row) for row in connection.execute(query)]
 
 
-def read_suspects(connection: Connection) -> list[str]:
-    """Return the symbols whose whole history is to be read again."""
-    return list(connection.execute(select(SUSPECTS.c.symbol).order_by(SUSPECTS.c.symbol)).scalars())
+def read_unrestated(connection: Connection) -> set[str]:
+    """Return the symbols whose whole history is to be read again: they split, or are suspect."""
+    split = select(SPLITS.c.symbol).where(SPLITS.c.restated_at.is_(None))
+    return set(connection.execute(split.union(select(SUSPECTS.c.symbol))).scalars())
 
 
 def read_covered_symbols(connection: Connection, limit: int) -> list[str]:

@@ -1,12 +1,13 @@
 """Load the whole market with the real handler: from the sandbox over HTTP into PostgreSQL, invoked as on Lambda.
 
-The provider (synthetic prices), the database and the handler are three processes. Each invocation of the handler is a
-new process with a time limit, repeated while the result is ``partial``. The script prints the rows per second, the peak
-memory of the handler's processes and their CPU share, and compares the rate with that of a tenth of the sessions. It
-checks a sample of symbols against an independent calculation in decimal arithmetic. Then a warm handler repeatedly
-updates the full table by one day, compared with the merge of that day's rows alone. The claims: 11,000 symbols × 500
-sessions load completely under 256 MB, the rate does not fall as the table grows, and a daily update takes less than
-three times its merge.
+The provider (synthetic prices), the database and the handler are three processes. The provider's answers are prepared
+before anything is measured, since they are not our cost; ``--sandbox`` has them made as they are asked for. Each
+invocation of the handler is a new process with a time limit, repeated while the result is ``partial``. The script
+prints the rows per second, the peak memory of the handler's processes and their CPU share, and compares the rate with
+that of a tenth of the sessions. It checks a sample of symbols against an independent calculation in decimal arithmetic.
+Then a warm handler repeatedly updates the full table by one day, compared with the merge of that day's rows alone. The
+claims: 11,000 symbols × 500 sessions load completely under 256 MB, the rate does not fall as the table grows, and a
+daily update takes less than three times its merge.
 """
 
 from __future__ import annotations
@@ -51,12 +52,33 @@ class Invocation:
         return max(self._end - time.monotonic(), 0) * 1000
 
 
-def serve(symbols: int, sessions: int) -> None:
+def serve(symbols: int, sessions: int, *, prepared: bool) -> None:
     """Run the provider until standard input closes."""
+    from api_client import PolygonClient
+    from domain.clock import Deadline, SystemClock
     from sandbox.history import PriceHistory
+    from sandbox.local_http import Reply, Request
     from sandbox.server import MarketServer
 
-    with MarketServer(PriceHistory.synthetic(symbols, sessions, seed=SEED, end=END), today=TODAY) as market:
+    class PreparedMarket(MarketServer):
+        """Make each answer once and keep it."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.replies: dict[str, Reply | None] = {}
+
+        def _reply(self, request: Request) -> Reply | None:
+            if request.target not in self.replies:
+                self.replies[request.target] = super()._reply(request)
+            return self.replies[request.target]
+
+    server = PreparedMarket if prepared else MarketServer
+    with server(PriceHistory.synthetic(symbols, sessions, seed=SEED, end=END), today=TODAY) as market:
+        if prepared:
+            deadline = Deadline(None, SystemClock())
+            client = PolygonClient(base_url=market.url, api_key=market.key, calls_per_minute=0, deadline=deadline)
+            for session in last_sessions(sessions, TODAY):
+                client.grouped_bars(session)
         print(market.url, flush=True)
         sys.stdin.read()
 
@@ -128,9 +150,10 @@ def update(repeats: int) -> None:
 
 
 @contextmanager
-def provider(symbols: int, sessions: int) -> Iterator[str]:
+def provider(symbols: int, sessions: int, *, prepared: bool = True) -> Iterator[str]:
     """Run a provider in its own process and yield its URL."""
     command = [sys.executable, __file__, "--serve", "--symbols", str(symbols), "--sessions", str(sessions)]
+    command += [] if prepared else ["--sandbox"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin
     assert process.stdout
@@ -165,9 +188,9 @@ def load(url: str, database: str, job_type: str, seconds: float, **payload: Any)
     return invocations
 
 
-def measure(symbols: int, sessions: int, seconds: float, sample: int) -> dict[str, Any]:
+def measure(symbols: int, sessions: int, seconds: float, sample: int, *, prepared: bool) -> dict[str, Any]:
     """Load a market into an empty database, check it, then update it by one day."""
-    with provider(symbols, sessions) as url, postgresql_server() as database:
+    with provider(symbols, sessions, prepared=prepared) as url, postgresql_server() as database:
         invocations = load(url, database, "initialize", seconds, sessions=sessions)
         checked = check(database, symbols, sessions, sample)
         command = [sys.executable, __file__, "--update", str(UPDATES)]
@@ -236,20 +259,21 @@ def main() -> None:
     parser.add_argument("--baseline-sessions", type=int, help="for the ratio; default is a tenth of --sessions")
     parser.add_argument("--invocation-seconds", type=float, default=300)
     parser.add_argument("--sample", type=int, default=100, help="symbols to check")
+    parser.add_argument("--sandbox", action="store_true", help="a provider that makes its answers as asked for")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--invoke", help=argparse.SUPPRESS)
     parser.add_argument("--update", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        return serve(options.symbols, options.sessions)
+        return serve(options.symbols, options.sessions, prepared=not options.sandbox)
     if options.update:
         return update(options.update)
     if options.invoke:
         return invoke(json.loads(options.invoke), options.invocation_seconds)
     baseline = options.baseline_sessions or max(options.sessions // 10, 1)
     results = [
-        measure(options.symbols, sessions, options.invocation_seconds, options.sample)
+        measure(options.symbols, sessions, options.invocation_seconds, options.sample, prepared=not options.sandbox)
         for sessions in (baseline, options.sessions)
     ]
     ratios = {

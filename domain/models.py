@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal, NotRequired, TypedDict, get_args
+from typing import Literal, Required, TypedDict, get_args
 
 EVERY_SYMBOL = "*"  # the whole US market
 SYMBOL_LENGTH = 10  # characters of a symbol in all tables
@@ -78,46 +78,41 @@ class SessionSpan(TypedDict):
     count: int
 
 
-class Outcome(TypedDict):
+class Details(TypedDict, total=False):
+    """What the result of some jobs says: a dry run's plan, the splits of a load, and the report that was sent."""
+
+    splits: list[str]
+    plan: list[str]
+    calls: int
+    read_again: SessionSpan
+    oldest_reading: str | None
+    subject: str
+    recipients: list[str]
+    charts: list[str]
+    files: list[str]
+    sent_at: str
+
+
+class Outcome(Details):
     """What a job returns to :func:`pipeline.jobs.run_job`, which completes it to a :class:`JobResult`."""
 
-    status: Status
-    sessions: list[date]
-    splits: NotRequired[list[str]]
-    plan: NotRequired[list[str]]
-    calls: NotRequired[int]
-    read_again: NotRequired[SessionSpan]
-    oldest_reading: NotRequired[str | None]
-    subject: NotRequired[str]
-    recipients: NotRequired[list[str]]
-    charts: NotRequired[list[str]]
-    files: NotRequired[list[str]]
-    sent_at: NotRequired[str]
+    status: Required[Status]
+    sessions: Required[list[date]]
 
 
-class JobResult(TypedDict):
+class JobResult(Details):
     """The handler's result; JSON-serializable."""
 
-    status: Status
-    job_type: JobType
-    run_id: str
-    as_of: str
-    symbols: list[str]
-    sessions: SessionSpan
-    api_calls: int
-    rows: dict[str, int]
-    warnings: list[str]
-    elapsed_seconds: float
-    splits: NotRequired[list[str]]
-    plan: NotRequired[list[str]]
-    calls: NotRequired[int]
-    read_again: NotRequired[SessionSpan]
-    oldest_reading: NotRequired[str | None]
-    subject: NotRequired[str]
-    recipients: NotRequired[list[str]]
-    charts: NotRequired[list[str]]
-    files: NotRequired[list[str]]
-    sent_at: NotRequired[str]
+    status: Required[Status]
+    job_type: Required[JobType]
+    run_id: Required[str]
+    as_of: Required[str]
+    symbols: Required[list[str]]
+    sessions: Required[SessionSpan]
+    api_calls: Required[int]
+    rows: Required[dict[str, int]]
+    warnings: Required[list[str]]
+    elapsed_seconds: Required[float]
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import date
 
 import utils
 from domain import planner
 from domain.clock import Deadline
-from domain.coverage import Coverage, settled_ages
+from domain.coverage import settled_ages
 from domain.errors import ApiError, CredentialsError
 from domain.planner import Call
-from pipeline.loader import load, read_reach
+from pipeline.loader import TargetSessions, load, read_reach
 from pipeline.run import Run, exclusive
 
 
-def audit(run: Run, tracked_sessions: Callable[[Coverage], list[date]], deadline: Deadline) -> None:
+def audit(run: Run, tracked_sessions: TargetSessions, deadline: Deadline) -> None:
     """Read a part of settled history again, by at most ``AUDIT_CALLS`` calls.
 
     A failure is a warning: the report that follows goes out, and the next audit begins where this one ended.
@@ -29,7 +28,7 @@ def audit(run: Run, tracked_sessions: Callable[[Coverage], list[date]], deadline
             run.warnings.append(f"the audit goes on with the next report: {error}")
 
 
-def plan_audit(run: Run, tracked_sessions: Callable[[Coverage], list[date]]) -> tuple[list[Call], list[date]]:
+def plan_audit(run: Run, tracked_sessions: TargetSessions) -> tuple[list[Call], list[date]]:
     """Plan the calls of an audit.
 
     Parameters

@@ -69,8 +69,6 @@ class LoadState:
         The sessions that this load settled, and those of which it has seen a bar of any symbol.
     early : list of Answer
         The answers so far; some were read before a later session was known to be published.
-    rejected : set of datetime.date
-        The sessions of rejected bars.
     factors : dict of str to list of float
         By how much closes of a symbol were off.
     suspects : dict of str to str
@@ -88,7 +86,6 @@ class LoadState:
     settled: set[date] = field(default_factory=set)
     newly_settled: set[date] = field(default_factory=set)
     shown: set[date] = field(default_factory=set)
-    rejected: set[date] = field(default_factory=set)
     early: list[Answer] = field(default_factory=list)
     factors: dict[str, list[float]] = field(default_factory=dict)
     suspects: dict[str, str] = field(default_factory=dict)
@@ -99,16 +96,16 @@ def commit_batch(run: Run, batch: Sequence[Response], state: LoadState) -> None:
     """Commit a batch of responses, of which a later bar replaces an earlier one."""
     seen_to = [see(state, response) for response in batch]
     bars = clean(pd.concat([response.accepted for response in batch], ignore_index=True))
+    spans = _spans(run, batch, bars, state)
     with transaction(run.context.engine) as connection:
         at = database_time(connection)
-        neighbors = utils.read_neighbors(connection, _spans(run, batch, bars, state))
+        neighbors = utils.read_neighbors(connection, spans)
         stored = _stored_pairs(run, batch, neighbors)
         asked = np.logical_or.reduce(stored)
         reasons = _find_suspects(state, neighbors[asked], bars)
         database.record_suspects(connection, reasons, run_id=run.run_id, at=at)
         # A run beside others leaves the restatement of a split to the next one, which works alone.
-        pending = {split.symbol for split in utils.read_pending_splits(connection)}
-        if withheld := reasons.keys() | set(utils.read_suspects(connection)) | pending:
+        if withheld := utils.read_unrestated(connection):
             bars = bars[~bars["symbol"].isin(withheld)].reset_index(drop=True)
             stored = [mask & ~neighbors["symbol"].isin(withheld).to_numpy() for mask in stored]
             asked = np.logical_or.reduce(stored)
@@ -129,8 +126,8 @@ def commit_batch(run: Run, batch: Sequence[Response], state: LoadState) -> None:
         record_coverage(run, connection, readings, fresh, state, at)
         rejected = [bar for response in batch for bar in response.rejected]
         counts.rejected = database.record_rejected(connection, run.run_id, rejected)
-        run.counts.add(counts)
-        run.save(connection, seen_to=state.seen_to)
+        run.save(connection, counts, seen_to=state.seen_to)
+    run.counts.add(counts)
 
 
 def see(state: LoadState, response: Response) -> date | None:
@@ -138,7 +135,6 @@ def see(state: LoadState, response: Response) -> date | None:
     if response.error:
         state.errors.append(response.error)
     state.shown |= response.shown
-    state.rejected |= {bar.date for bar in response.rejected if bar.date}
     state.seen_to = max([*response.shown, *([state.seen_to] if state.seen_to else [])], default=None)
     return state.seen_to
 
@@ -341,5 +337,5 @@ def commit_restatement(run: Run, response: Response, state: LoadState) -> None:
             mark_restated(run, connection, symbol, stored, bars)
             rejected += moved
         counts.rejected = database.record_rejected(connection, run.run_id, rejected)
-        run.counts.add(counts)
-        run.save(connection, seen_to=state.seen_to)
+        run.save(connection, counts, seen_to=state.seen_to)
+    run.counts.add(counts)

@@ -22,13 +22,9 @@ from storage.engine import transaction
 
 if TYPE_CHECKING:
     from domain.planner import Call
-    from pipeline.loader import LoadPlan
+    from pipeline.loader import LoadPlan, TargetSessions
 
 PLAN_LINES = 20  # of a dry run's plan
-
-
-TargetSessions = Callable[[Coverage], list[date]]
-"""The sessions that a run wants, given what has been read."""
 
 
 def run_job(request: Request, context: RunContext) -> JobResult:
@@ -169,8 +165,7 @@ def _plan(run: Run, target_sessions: TargetSessions, *, settle: bool, force: boo
     from pipeline.loader import plan_load
 
     with utils.reading(run.context.engine) as stored:
-        coverage = utils.read_coverage(stored, run.request.symbols) if stored else {}
-        return plan_load(run, stored, target_sessions(coverage), settle=settle, force=force)
+        return plan_load(run, stored, target_sessions, settle=settle, force=force)
 
 
 def _splits_due(run: Run) -> bool:

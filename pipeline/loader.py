@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ import utils
 from api_client import PolygonClient
 from domain.calendar import today
 from domain.clock import Deadline
-from domain.coverage import Readings, is_settled, provisional_pairs, unread_pairs, unread_ranges
+from domain.coverage import Coverage, Readings, is_settled, provisional_pairs, unread_pairs, unread_ranges
 from domain.errors import ApiError, CredentialsError, TimeUpError
 from domain.models import EVERY_SYMBOL
 from domain.planner import Call, GroupedCall, plan_calls
@@ -36,6 +36,9 @@ NAMED = 5  # sessions in a warning; of more, these and a count
 Mask = npt.NDArray[np.bool_]
 
 _NO_BARS = utils.no_history()[["symbol", "date"]]
+
+TargetSessions = Callable[[Coverage], list[date]]
+"""The sessions that a run wants, ascending, given what has been read."""
 
 logger = logging.getLogger(f"stock_tracker.{__name__}")
 
@@ -66,7 +69,12 @@ class LoadPlan:
 
 
 def plan_load(
-    run: Run, connection: Connection | None, sessions: Sequence[date], *, settle: bool = False, force: bool = False
+    run: Run,
+    connection: Connection | None,
+    target_sessions: TargetSessions,
+    *,
+    settle: bool = False,
+    force: bool = False,
 ) -> LoadPlan:
     """Plan the fewest calls that bring what the run wants.
 
@@ -75,8 +83,7 @@ def plan_load(
     run : Run
     connection : sqlalchemy.Connection or None
         None for a database without tables.
-    sessions : sequence of datetime.date
-        What is wanted, ascending.
+    target_sessions : callable
     settle : bool
         Whether provisional sessions are read again.
     force : bool
@@ -88,9 +95,8 @@ def plan_load(
     """
     symbols = run.request.symbols
     first = None if connection is None or force else read_reach(run, connection).first
-    if first:
-        sessions = [session for session in sessions if session >= first]
     coverage = {} if connection is None else utils.read_coverage(connection, symbols)
+    sessions = [session for session in target_sessions(coverage) if first is None or session >= first]
     unread = unread_pairs(symbols, sessions, {} if force else coverage)
     again = np.zeros_like(unread)
     if settle and not force and sessions:
@@ -100,7 +106,7 @@ def plan_load(
     wanted = unread | again
     wanted[[symbol in restated for symbol in symbols]] = False
     return LoadPlan(
-        sessions=list(sessions),
+        sessions=sessions,
         unread=_columns(sessions, unread),
         read_again=_columns(sessions, again),
         calls=[*restatements, *(plan_calls(symbols, sessions, wanted) if sessions else [])],
@@ -154,7 +160,7 @@ def load(
     ------
     ApiError
         If the provider refuses or fails; what it answered before is committed. For an answer that contradicts the
-        question, after all other calls.
+        question, after all other calls, or as a warning if some are left.
     """
     state = _begin(run, sessions, force=force)
     remaining_calls = list(calls)
@@ -166,13 +172,16 @@ def load(
         _fetch_and_commit(run, client, remaining_calls, state, deadline)
         remaining_calls = _suspects(run, state, sessions)
         _fetch_and_commit(run, client, remaining_calls, state, deadline)
+        remaining_calls = []
     except TimeUpError as error:
         run.warnings.append(f"{len(remaining_calls)} of {len(calls)} calls are left for the next run: {error}")
-        return False
     finally:
         _note_reach(run, state)
-    run.context.progress(len(calls), len(calls), "")
     _warn(run, state)
+    if remaining_calls:
+        run.warnings += map(str, state.errors)
+        return False
+    run.context.progress(len(calls), len(calls), "")
     if state.errors:
         raise state.errors[0]
     return True
@@ -352,11 +361,7 @@ def _warn(run: Run, state: LoadState) -> None:
         {day for answer in state.early for day in answer.sessions if state.seen_to is None or day > state.seen_to}
     )
     for session in unpublished:
-        run.warnings.append(
-            f"every bar of {session} was rejected (see rejected_bars): the next run asks again"
-            if session in state.rejected
-            else f"the provider has no bar of {session} yet: the next run asks again"
-        )
+        run.warnings.append(f"the provider has no bar of {session} yet: the next run asks again")
     if unpublished:
         with transaction(run.context.engine) as connection:  # nor can it be trusted to know this morning's splits
             run.save(connection, splits_until=unpublished[-1])

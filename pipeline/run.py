@@ -73,9 +73,14 @@ class Run:
             )
         return self._client
 
-    def save(self, connection: Connection, **columns: Any) -> None:
-        """Update this run's row in ``job_runs``, in the caller's transaction."""
-        database.update_run(connection, self.run_id, self.counts, api_calls=self.api_calls, **columns)
+    def save(self, connection: Connection, added: Counts | None = None, **columns: Any) -> None:
+        """Update this run's row in ``job_runs``, in the caller's transaction.
+
+        What the transaction adds to the run's counts is part of them once it is committed.
+        """
+        counts = Counts(**vars(self.counts))
+        counts.add(added or Counts())
+        database.update_run(connection, self.run_id, counts, api_calls=self.api_calls, **columns)
 
 
 @contextmanager

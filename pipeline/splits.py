@@ -21,7 +21,7 @@ import utils
 from api_client import PolygonClient
 from domain.calendar import today
 from domain.coverage import Coverage
-from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, RejectedBar, Split
+from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, Counts, RejectedBar, Split
 from domain.planner import RangeCall
 from pipeline.run import Run
 from storage.engine import transaction
@@ -76,8 +76,9 @@ def check_splits(run: Run, client: PolygonClient, *, alone: bool) -> bool:
         symbols = sorted({split.symbol for split in found})
         pending = set(utils.read_spans(connection, symbols)) if alone else set(symbols)
         new = database.record_splits(connection, found, pending=pending, now=run.context.now())
-        run.counts.rejected += database.record_rejected(connection, run.run_id, rejected)
-        run.save(connection, splits_until=max(known or as_of, as_of))
+        counts = Counts(rejected=database.record_rejected(connection, run.run_id, rejected))
+        run.save(connection, counts, splits_until=max(known or as_of, as_of))
+    run.counts.add(counts)
     return any(split.symbol in pending for split in new)
 
 
@@ -102,8 +103,7 @@ def plan_restatements(
     list of RangeCall
         By symbol.
     """
-    pending = {split.symbol for split in utils.read_pending_splits(connection)}
-    symbols = sorted(pending | set(utils.read_suspects(connection)))
+    symbols = sorted(utils.read_unrestated(connection))
     if EVERY_SYMBOL not in run.request.symbols:
         symbols = [symbol for symbol in symbols if symbol in run.request.symbols]
     spans = utils.read_spans(connection, symbols)

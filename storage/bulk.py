@@ -126,7 +126,7 @@ def read_frame(
     parameters: Mapping[str, Any] | None = None,
     piece: str = WHOLE,
 ) -> pd.DataFrame:
-    """Read a query of (symbol, date, numbers…), each piece ordered by symbol and date; NULL is NaN.
+    """Read a query of (symbol, date, numbers…), each piece ordered by the first two; NULL is NaN.
 
     PostgreSQL joins the rows of a piece into one text of CSV. Row by row the driver takes twenty times as long, and
     COPY TO, which it reads a message per row, up to three times.
@@ -137,7 +137,7 @@ def read_frame(
     query : str
         With ``:name`` for each parameter.
     names : sequence of str
-        Its columns: symbol, date, and any that are numbers.
+        Its columns: symbol or place (an integer), date, and any that are numbers.
     parameters : mapping of str to object, optional
         Values to bind.
     piece : str
@@ -146,20 +146,22 @@ def read_frame(
     Returns
     -------
     pandas.DataFrame
-        ``symbol`` (str), ``date`` (datetime64[s]), and the others as float64.
+        ``symbol`` (str) or ``place`` (int64), ``date`` (datetime64[s]), and the others as float64.
     """
     if connection.dialect.name != "postgresql":
         return frame_of(connection.execute(text(f"{query} ORDER BY 1, 2"), parameters).all(), names)
     from pyarrow import csv
 
     numbers = [f"coalesce({name}\\:\\:text, '')" for name in names[2:]]
-    line = " || ',' || ".join(["quote_ident(symbol)", "date", *numbers])
+    by_symbol = names[0] == "symbol"
+    line = " || ',' || ".join(["quote_ident(symbol)" if by_symbol else names[0], "date", *numbers])
     pieces = connection.execute(
         text(f"SELECT string_agg({line}, E'\\n') FROM ({query}) AS asked GROUP BY {piece}"),
         parameters,
         execution_options={"stream_results": piece != WHOLE, "max_row_buffer": 1},
     )
-    types = {names[0]: pa.string(), names[1]: pa.timestamp("s"), **dict.fromkeys(names[2:], pa.float64())}
+    types = {names[0]: pa.string() if by_symbol else pa.int64(), names[1]: pa.timestamp("s")}
+    types |= dict.fromkeys(names[2:], pa.float64())
     parsed = [
         csv.read_csv(
             pa.BufferReader(content.encode()),

@@ -9,11 +9,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from config import Settings
 from domain.calendar import last_sessions, previous_session
-from domain.errors import ApiError, EnvelopeError
+from domain.clock import Deadline
+from domain.errors import ApiError, DataError, EnvelopeError
+from domain.models import Request
+from pipeline import jobs
+from pipeline.run import RunContext
 from sandbox.server import Fault, MarketServer
+from storage.engine import open_engine
 from tests.conftest import SYMBOLS, Job
 from tests.support import oracle
+from tests.support.clocks import TickingClock
 from tests.support.tables import rows, scalar, stock_data
 
 TODAY = date(2013, 3, 2)
@@ -36,6 +43,26 @@ def answer(market: MarketServer, symbol: str, first: str, last: str, **envelope:
     return Fault(body=json.dumps({"status": "OK", "results": bars, **envelope}).encode())
 
 
+def test_a_commit_that_fails_counts_nothing(job: Job, postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", postgresql_url)
+    engine = open_engine(postgresql_url)
+    job("daily_update", as_of="2013-03-01", symbols="IBM")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no more rows'; END $$"
+        )
+        connection.exec_driver_sql(
+            "CREATE CONSTRAINT TRIGGER refused AFTER INSERT ON stock_data INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+
+    with pytest.raises(DataError, match="no more rows"):
+        job("daily_update", as_of="2013-03-02", symbols="IBM")
+
+    last = "SELECT status, inserted FROM job_runs ORDER BY started_at DESC LIMIT 1"
+    assert rows(engine, last) == [("failed", 0)]
+
+
 class TestEnvelope:
     def test_bars_of_another_ticker_are_not_stored_under_the_name_that_was_asked_for(
         self, job: Job, market: MarketServer, engine: Engine
@@ -51,6 +78,19 @@ class TestEnvelope:
         assert scalar(engine, "SELECT status FROM job_runs") == "failed"
         assert job("initialize", as_of="2013-03-01")["rows"]["inserted"] == 70
         assert stock_data(engine) == expected(date(2012, 11, 16), today=date(2013, 3, 1))
+
+    def test_bars_of_another_ticker_are_told_by_a_run_that_ends_out_of_time_too(
+        self, market: MarketServer, engine: Engine
+    ) -> None:
+        wrong = answer(market, "MSFT", "2012-11-16", "2013-02-28", ticker="MSFT")
+        market.fail_next(wrong, wrong)
+        settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=4)
+        context = RunContext(settings=settings, engine=engine, deadline=Deadline(50, TickingClock()))
+
+        result = jobs.run_job(Request("initialize", SYMBOLS, date(2013, 3, 1)), context)
+
+        assert result["status"] == "partial"
+        assert any("has ticker 'MSFT', not 'AAPL'" in warning for warning in result["warnings"]), result["warnings"]
 
     def test_an_answer_with_fewer_bars_than_it_says_is_asked_again(
         self, job: Job, market: MarketServer, engine: Engine
