@@ -105,7 +105,7 @@ class PriceHistory:
         self._changes.setdefault(session, {})[symbol] = bar
 
     def remove_bar(self, symbol: str, session: date) -> None:
-        """Remove the bar of a symbol and session, if there is one."""
+        """Remove a symbol's bar for a session, if there is one."""
         self._changes.setdefault(session, {})[symbol] = None
 
     def add_split(self, split: Split) -> None:

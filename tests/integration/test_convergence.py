@@ -122,20 +122,20 @@ class World:
                 self.put(symbol, session, 20 + n * 55 + noise)
 
     def put(self, symbol: str, session: date, level: int) -> None:
-        """Set the bar of a symbol and session; the level decides its prices and volume."""
+        """Set a symbol's bar for a session; the level decides its prices and volume."""
         cents = [level * 10 + shift for shift in (3, 9, 0, 3 + level % 7)]
         open_, high, low, close = (Decimal(cent) / 100 for cent in cents)
         self.set(Bar(symbol, session, open_, high, low, close, Decimal(1000 + level * 13)))
 
     def set(self, bar: Bar) -> None:
-        """Publish a bar in place of any other of its symbol and session."""
+        """Publish a bar in place of any other of its symbol for that session."""
         self.bars[bar.symbol, bar.session] = bar
         self.broken.discard((bar.symbol, bar.session))
         values = {name: float(getattr(bar, name)) for name in ("open", "high", "low", "close")}
         self.market.history.put_bar(bar.symbol, bar.session, volume=int(bar.volume), **values)
 
     def remove(self, symbol: str, session: date) -> None:
-        """Withdraw the bar of a symbol and session."""
+        """Withdraw a symbol's bar for a session."""
         self.bars.pop((symbol, session), None)
         self.market.history.remove_bar(symbol, session)
 
