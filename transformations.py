@@ -35,7 +35,8 @@ def clean(accepted: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        The same columns; ``volume`` is int64. Of several bars of a symbol for one session the last one received is kept.
+        The same columns; ``volume`` is int64. Of several bars of a symbol for one session the last received
+        is kept.
     """
     code, _ = pd.factorize(accepted["symbol"], sort=True)
     dates = accepted["date"].to_numpy()
