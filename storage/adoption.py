@@ -6,31 +6,39 @@ A few statements over the whole table do it, whatever its size.
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import DBAPIError
 
 from domain.calendar import sessions_between, today
+from domain.errors import DataError
 from domain.models import CLOSE_METRICS, PRICE_COLUMNS, SYMBOL_LENGTH
 from domain.validation import MAX_PRICE, MIN_PRICE
 from storage.bulk import read_frame, temp_table
-from storage.engine import database_time
+from storage.engine import database_time, server_error_fields
 from storage.schema import ADOPTION, STOCK_DATA
-from transformations import ROLLING_SESSIONS, compute_metrics
+from transformations import compute_metrics
 
 EARLIEST, LATEST = date(1900, 1, 1), date(2099, 12, 31)  # years that the calendar knows
-PIECE = 200  # symbols whose metrics are computed at a time
+PIECE = 250_000  # rows whose metrics are computed at a time
+
+# SQLSTATEs of a table that may not be rewritten: a view needs it, another role owns it, it is partitioned, or a foreign
+# key waits for the end of the transaction.
+NO_REWRITE = ("0A000", "42501", "42P16", "55006")
 
 
 def adopt_rows(connection: Connection) -> list[str]:
     """Move rows that cannot be true to ``rejected_bars``, and set every date to midnight of its session.
 
     Of several rows of one symbol and session the one at midnight stays, or else the earliest. Rows that stay keep their
-    values, except the metrics that were computed from a row that was moved.
+    values, except the metrics after a row that was moved.
 
     Parameters
     ----------
@@ -46,16 +54,17 @@ def adopt_rows(connection: Connection) -> list[str]:
     if on_sqlite:
         driver: Any = connection.connection.dbapi_connection
         driver.create_function("sha256_hex", 1, lambda said: hashlib.sha256(said.encode()).hexdigest())
-    days = np.array(sorted(_stored_sessions(connection)), dtype="datetime64[s]")
+    days = np.array(_stored_sessions(connection), dtype="datetime64[s]")
     with temp_table(connection, "exchange_sessions", {"day": STOCK_DATA.c.date}, pd.DataFrame({"day": days})):
-        connection.exec_driver_sql(_find_impossible(connection))
-    _move(connection, twins=False)
-    connection.exec_driver_sql(_find_twins(on_sqlite))
-    _move(connection, twins=True)
-    connection.exec_driver_sql(
-        f"UPDATE stock_data SET date = {_session(on_sqlite)} WHERE date <> {_session(on_sqlite)}"
-    )
-    count, twins = connection.exec_driver_sql("SELECT count(*), sum(twin) FROM impossible").one()
+        connection.exec_driver_sql(_find_impossible(on_sqlite))
+    _move_impossible(connection)
+    twins = 0
+    timed = f"SELECT EXISTS (SELECT 1 FROM stock_data WHERE date <> {_session(on_sqlite)})"
+    if connection.exec_driver_sql(timed).scalar_one():
+        twins = connection.exec_driver_sql(_find_twins(on_sqlite)).rowcount
+        _move_impossible(connection)
+        _set_midnight(connection)
+    count = connection.exec_driver_sql("SELECT count(*) FROM impossible").scalar_one()
     if count:
         _recompute_metrics(connection)
         first = "SELECT symbol, session, reason FROM impossible ORDER BY symbol, session LIMIT 1"
@@ -69,28 +78,70 @@ def adopt_rows(connection: Connection) -> list[str]:
     ]
 
 
-def _sessions(first: date, last: date) -> set[date]:
-    return set(sessions_between(max(first, EARLIEST), min(last, LATEST)))
+@contextmanager
+def adoption_in_time(connection: Connection, seconds: float) -> Iterator[None]:
+    """Cancel what a block does to an existing ``stock_data`` when the time is over; the table stays as it was.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        Inside a transaction, which must be rolled back after the error.
+    seconds : float
+        The time for all statements of the block together; may be infinite.
+
+    Raises
+    ------
+    DataError
+        If that is too little.
+    """
+    if np.isinf(seconds):
+        yield
+        return
+    end = time.monotonic() + seconds
+    driver: Any = connection.connection.dbapi_connection
+    on_sqlite = connection.dialect.name == "sqlite"
+
+    def limit(_: Connection, cursor: Any, *__: Any) -> None:
+        left = max(round((end - time.monotonic()) * 1000), 1)
+        cursor.execute(f"SET LOCAL statement_timeout = {left}")
+
+    if on_sqlite:
+        driver.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+    else:
+        event.listen(connection, "before_cursor_execute", limit)
+    try:
+        yield
+    except DBAPIError as error:
+        interrupted = getattr(error.orig, "sqlite_errorname", "") == "SQLITE_INTERRUPT"
+        if not interrupted and server_error_fields(error.orig).get("C") != "57014":
+            raise
+        raise DataError(
+            f"the existing table stock_data cannot be adopted in {max(seconds, 0):.0f} s and stays as it is:"
+            " run the job once from a terminal, which has no time limit"
+        ) from None
+    finally:
+        if on_sqlite:
+            driver.set_progress_handler(None, 0)
+        else:
+            event.remove(connection, "before_cursor_execute", limit)
 
 
-def _stored_sessions(connection: Connection) -> set[date]:
+def _stored_sessions(connection: Connection) -> list[date]:
     """The sessions of the exchange from the first stored one to today."""
-    first = connection.exec_driver_sql(f"SELECT min(date) FROM stock_data WHERE date >= '{EARLIEST}'").scalar()
-    until = today(database_time(connection))
-    return _sessions(date.fromisoformat(str(first)[:10]), until) if first and str(first)[:10] <= str(until) else set()
+    query = f"SELECT min(date) FROM stock_data WHERE date BETWEEN '{EARLIEST}' AND '{LATEST}'"
+    first, until = connection.exec_driver_sql(query).scalar(), today(database_time(connection))
+    return list(sessions_between(date.fromisoformat(str(first)[:10]), until)) if first else []
 
 
 def _session(on_sqlite: bool) -> str:
     return "substr(date, 1, 10) || ' 00:00:00'" if on_sqlite else "date_trunc('day', date)"
 
 
-def _find_impossible(connection: Connection) -> str:
+def _find_impossible(on_sqlite: bool) -> str:
     """Make the temporary table ``impossible``: the rows that validation would reject, each with its first reason.
 
     A NULL is no contradiction, except a missing close, from which the metrics are computed.
     """
-    on_sqlite = connection.dialect.name == "sqlite"
-    session = _session(on_sqlite)
     bad_symbol = "typeof(symbol) <> 'text' OR symbol GLOB '*[^!-~]*'" if on_sqlite else r"symbol !~ '^[\x21-\x7e]*$'"
     rules = [
         (
@@ -99,7 +150,7 @@ def _find_impossible(connection: Connection) -> str:
         ),
         ("date IS NULL", "'its date is missing'"),
         (
-            f"{session} NOT IN (SELECT day FROM exchange_sessions)",
+            f"{_session(on_sqlite)} NOT IN (SELECT day FROM exchange_sessions)",
             "CAST(date AS VARCHAR(40)) || ' is not a session of the exchange up to today'",
         ),
         ("close IS NULL", "'its close is missing or not a number'"),
@@ -126,7 +177,7 @@ def _find_impossible(connection: Connection) -> str:
     cases = " ".join(f"WHEN {broken} THEN {reason}" for broken, reason in rules)
     create = "CREATE TEMPORARY TABLE impossible" + ("" if on_sqlite else " ON COMMIT DROP")
     return (
-        f"{create} AS SELECT symbol, date, {session} AS session, {_bar(on_sqlite)} AS bar, reason, 0 AS twin FROM ("
+        f"{create} AS SELECT symbol, date, {_session(on_sqlite)} AS session, {_bar(on_sqlite)} AS bar, reason FROM ("
         f"SELECT stock_data.*, CASE {cases} END AS reason FROM stock_data) AS stock_data WHERE reason IS NOT NULL"
     )
 
@@ -144,15 +195,17 @@ def _find_twins(on_sqlite: bool) -> str:
     """Add the rows that follow another one of the same symbol and session; midnight comes first."""
     order = "replace(date, 'T', ' '), date" if on_sqlite else "date"
     same = "substr(earlier, 1, 10) = substr(date, 1, 10)" if on_sqlite else "earlier >= date_trunc('day', date)"
-    earlier = f"lag(date) OVER (PARTITION BY symbol ORDER BY {order}) AS earlier"
+    # Only the key is sorted, which takes a fraction of what whole rows take.
+    keys = f"SELECT symbol, date, lag(date) OVER (PARTITION BY symbol ORDER BY {order}) AS earlier FROM stock_data"
     return (
         f"INSERT INTO impossible SELECT symbol, date, {_session(on_sqlite)}, {_bar(on_sqlite)},"
-        " 'another row of this symbol and session is nearer to midnight', 1"
-        f" FROM (SELECT stock_data.*, {earlier} FROM stock_data) AS stock_data WHERE {same}"
+        " 'another row of this symbol and session is nearer to midnight' FROM stock_data"
+        f" WHERE (symbol, date) IN (SELECT symbol, date FROM ({keys}) AS keys WHERE {same})"
     )
 
 
-def _move(connection: Connection, *, twins: bool) -> None:
+def _move_impossible(connection: Connection) -> None:
+    """Move the rows of ``impossible``; those that were moved already are not there any more."""
     on_sqlite = connection.dialect.name == "sqlite"
     said = "coalesce(symbol, '') || '\n' || reason || '\n' || bar"
     digest = f"sha256_hex({said})" if on_sqlite else f"encode(sha256(convert_to({said}, 'UTF8')), 'hex')"
@@ -160,63 +213,68 @@ def _move(connection: Connection, *, twins: bool) -> None:
     day = (
         "substr(session, 1, 10)"
         if on_sqlite
-        else ("CASE WHEN session BETWEEN '0001-01-01' AND '9999-12-31' THEN CAST(session AS date) END")
+        else "CASE WHEN session BETWEEN '0001-01-01' AND '9999-12-31' THEN CAST(session AS date) END"
     )
     connection.exec_driver_sql(
         "INSERT INTO rejected_bars (run_id, symbol, date, reason, bar, digest)"
-        f" SELECT '{ADOPTION}', coalesce(symbol, ''), {day}, reason, bar, {digest} FROM impossible"
-        f" WHERE twin = {int(twins)} ON CONFLICT DO NOTHING"
+        f" SELECT '{ADOPTION}', coalesce(symbol, ''), {day}, reason, bar, {digest} FROM impossible WHERE true"
+        " ON CONFLICT DO NOTHING"
     )
-    found = f"SELECT symbol, date FROM impossible WHERE twin = {int(twins)}"
-    connection.exec_driver_sql(f"DELETE FROM stock_data WHERE (symbol, date) IN ({found})")
+    connection.exec_driver_sql("DELETE FROM stock_data WHERE (symbol, date) IN (SELECT symbol, date FROM impossible)")
     connection.exec_driver_sql("DELETE FROM stock_data WHERE symbol IS NULL OR date IS NULL")
 
 
+def _set_midnight(connection: Connection) -> None:
+    """Set every date to midnight of its session.
+
+    PostgreSQL rewrites the table and builds its indexes once, in a third of the time of an UPDATE and without leaving
+    a dead version of each row. The table's rights and other columns stay.
+    """
+    session = _session(connection.dialect.name == "sqlite")
+    if connection.dialect.name == "postgresql":
+        try:
+            with connection.begin_nested():
+                connection.exec_driver_sql(f"ALTER TABLE stock_data ALTER COLUMN date TYPE TIMESTAMP USING {session}")
+                connection.exec_driver_sql("ANALYZE stock_data")  # the column's statistics are gone
+            return
+        except DBAPIError as error:
+            if server_error_fields(error.orig).get("C") not in NO_REWRITE:
+                raise
+    connection.exec_driver_sql(f"UPDATE stock_data SET date = {session} WHERE date <> {session}")
+
+
 def _recompute_metrics(connection: Connection) -> None:
-    """Compute the metrics again of the rows that follow one that was moved, up to the length of the average."""
-    query = "SELECT DISTINCT symbol FROM impossible WHERE symbol IN (SELECT symbol FROM stock_data) ORDER BY 1"
-    symbols = list(connection.exec_driver_sql(query).scalars())
-    for start in range(0, len(symbols), PIECE):
-        asked = pd.DataFrame({"symbol": symbols[start : start + PIECE]})
-        with temp_table(connection, "asked", {"symbol": STOCK_DATA.c.symbol}, asked):
+    """Compute the metrics again of the rows that follow the first one of their symbol that was moved."""
+    first = f"min(CASE WHEN session < '{EARLIEST}' THEN '{EARLIEST}' ELSE session END)"
+    moved = read_frame(
+        connection,
+        f"SELECT moved.symbol, since AS date, count(*) AS rows FROM (SELECT symbol, {first} AS since FROM impossible"
+        f" WHERE session <= '{LATEST}' GROUP BY 1) AS moved JOIN stock_data ON stock_data.symbol = moved.symbol"
+        " GROUP BY 1, 2",
+        ["symbol", "date", "rows"],
+    )
+    # Each piece reads the whole table, so that few large ones are faster than many small ones.
+    for _, piece in moved.groupby(moved["rows"].cumsum() // PIECE):
+        with temp_table(connection, "asked", {"symbol": STOCK_DATA.c.symbol}, piece):
             rows = read_frame(
                 connection,
                 "SELECT symbol, date, CAST(close AS DOUBLE PRECISION) AS close FROM stock_data"
                 " WHERE symbol IN (SELECT symbol FROM asked)",
                 ["symbol", "date", "close"],
             )
-            moved = read_frame(
-                connection,
-                "SELECT DISTINCT symbol, session AS date FROM impossible"
-                " WHERE symbol IN (SELECT symbol FROM asked) AND session IN (SELECT session FROM impossible)",
-                ["symbol", "date"],
-            )
-        code = pd.factorize(rows["symbol"])[0]
-        close = rows["close"].to_numpy(dtype=np.float64)
+        code, symbols = pd.factorize(rows["symbol"])
+        close = rows.pop("close").to_numpy(dtype=np.float64)
         _, average, change = compute_metrics(code, close, close, close)
-        after = _follow(rows, moved)
-        fresh = rows.loc[after, ["symbol", "date"]].reset_index(drop=True)
-        fresh = fresh.assign(**dict(zip(CLOSE_METRICS, (average[after], change[after]), strict=True)))
-        names = {name: STOCK_DATA.c[name] for name in ("symbol", "date", *CLOSE_METRICS)}
-        with temp_table(connection, "recomputed", names, fresh):
+        since = piece.set_index("symbol")["date"].reindex(symbols).to_numpy()[code]
+        rows = rows.assign(**dict(zip(CLOSE_METRICS, (average, change), strict=True)))[rows["date"].to_numpy() > since]
+        columns = {name: STOCK_DATA.c[name] for name in ("symbol", "date", *CLOSE_METRICS)}
+        with temp_table(connection, "recomputed", columns, rows):
             values = ", ".join(f"{name} = recomputed.{name}" for name in CLOSE_METRICS)
-            connection.execute(
-                text(
-                    f"UPDATE stock_data SET {values} FROM recomputed"
-                    " WHERE stock_data.symbol = recomputed.symbol AND stock_data.date = recomputed.date"
-                )
+            old, new = (
+                ", ".join(f"{table}.{name}" for name in CLOSE_METRICS) for table in ("stock_data", "recomputed")
             )
-
-
-def _follow(rows: pd.DataFrame, moved: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Which rows are among the 5 at or after a moved one of their symbol; both are sorted by symbol and date."""
-    both = pd.concat([moved.assign(place=-1), rows[["symbol", "date"]].assign(place=np.arange(len(rows)))])
-    both = both.sort_values(["symbol", "date", "place"], kind="stable")
-    place = both["place"].to_numpy()
-    is_row = place >= 0
-    numbered = np.cumsum(is_row)
-    last_moved = pd.Series(np.where(is_row, np.nan, numbered)).groupby(both["symbol"].to_numpy()).ffill().to_numpy()
-    marked = is_row & (numbered - last_moved <= ROLLING_SESSIONS)
-    after = np.zeros(len(rows), dtype=bool)
-    after[place[marked]] = True
-    return after
+            differs = "IS NOT" if connection.dialect.name == "sqlite" else "IS DISTINCT FROM"
+            connection.exec_driver_sql(
+                f"UPDATE stock_data SET {values} FROM recomputed WHERE stock_data.symbol = recomputed.symbol"
+                f" AND stock_data.date = recomputed.date AND ({old}) {differs} ({new})"
+            )
