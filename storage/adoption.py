@@ -27,7 +27,7 @@ from storage.schema import ADOPTION, STOCK_DATA
 from transformations import compute_metrics
 
 EARLIEST, LATEST = date(1900, 1, 1), date(2099, 12, 31)  # years that the calendar knows
-PIECE = 250_000  # rows whose metrics are computed at a time
+PIECE = 100_000  # rows whose metrics are computed at a time
 
 # SQLSTATEs of a table that may not be rewritten: a view needs it, another role owns it, it is partitioned, or a foreign
 # key waits for the end of the transaction.
