@@ -17,6 +17,7 @@ from config import Settings
 from domain.clock import Deadline
 from domain.errors import DataError, StockTrackerError
 from domain.models import Counts, ProgressFunction, Request, no_progress
+from storage.adoption import adoption_in_time
 from storage.engine import redacted_url, transaction
 from storage.locks import run_lock
 from storage.migration import ensure_schema
@@ -128,7 +129,8 @@ def journaled(run: Run) -> Iterator[None]:
     request, context = run.request, run.context
     with transaction(context.engine) as connection:
         if not utils.schema_exists(connection):
-            run.warnings += ensure_schema(connection)
+            with adoption_in_time(connection, context.deadline.remaining):
+                run.warnings += ensure_schema(connection)
         database.start_run(
             connection,
             provider=_host(context.settings),

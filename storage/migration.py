@@ -14,10 +14,11 @@ from typing import Any
 from sqlalchemy import Column, Connection, func, insert, select, text
 
 from domain.errors import DataError
-from storage.adoption import adopt_rows, check_shape
+from storage.adoption import adopt_rows
 from storage.engine import database_time
 from storage.known_at import create_known_at
 from storage.schema import ADOPTION, COVERAGE, JOB_RUNS, LOADS, METADATA, STOCK_DATA
+from storage.shape import check_shape
 
 StoredColumns = Mapping[str, frozenset[str]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from contextlib import closing
 from datetime import date
@@ -13,12 +12,14 @@ import pytest
 from sqlalchemy import Engine, text
 
 import database
-from config import load_settings
+from config import Settings, load_settings
 from domain.clock import Deadline, SystemClock
 from domain.errors import DataError
+from domain.models import Request
 from entrypoints.status import read_status
-from pipeline.run import RunContext
+from pipeline.run import Run, RunContext, journaled
 from sandbox.server import MarketServer
+from storage import adoption
 from tests.conftest import SYMBOLS, Job
 from tests.support.tables import rows, scalar, stock_data
 
@@ -108,8 +109,7 @@ def test_columns_of_other_types_are_refused_on_postgresql(
 ON_SQLITE = [
     ({"date": "TIMESTAMP"}, ["20130220", "20130221"]),
     ({"date": "INTEGER"}, ["1361336400000", "1361422800"]),
-    ({"date": "TEXT"}, ["'02/20/2013'", "'20130221'"]),
-    ({"close": "TEXT"}, ["'2013-02-20'", "'2013-02-21T05:00:00Z'"]),
+    ({"date": "TEXT"}, ["'2013-02-20T05:00:00Z'", "'20130221'"]),
 ]
 
 
@@ -126,14 +126,53 @@ def test_values_of_other_types_are_refused_on_sqlite(
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_date_that_cannot_be_read_is_refused_with_the_query_that_shows_it(job: Job, engine: Engine) -> None:
-    create(engine, insert("'2013-02-20'", "'yesterday'"))
+@pytest.mark.parametrize("bad", ["'yesterday'", "20131345", "20130220.5", "x'00'", "'02/20/2013'", "1e30"])
+def test_a_date_that_cannot_be_read_is_refused_with_the_query_that_shows_it(job: Job, engine: Engine, bad: str) -> None:
+    create(engine, insert("'2013-02-20'", bad))
     message = refusal(job, engine)
-    assert "one is 'yesterday'" in message
-    query = re.search(r"shown by: (SELECT .*); run:", message)
-    assert query
-    assert rows(engine, query[1])[0][0] == "yesterday"
+    assert "1 dates that are not text" in message
+    ((shown, *_),) = rows(engine, message.partition("shown by: ")[2])
+    assert shown == scalar(engine, "SELECT date FROM stock_data WHERE date IS NOT '2013-02-20'")
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize(
+    ("kind", "bad", "said"),
+    [
+        ("TEXT", "'first of May'", '"first of May"'),
+        ("TEXT", "'2013-02-30'", '"2013-02-30"'),
+        ("TEXT", "''", '""'),
+        ("BIGINT", "20131345", "20131345"),
+        ("BIGINT", "9223372036854775807", "out of range"),
+    ],
+)
+def test_a_date_that_cannot_be_read_is_refused_with_the_servers_reason(
+    job: Job, engine: Engine, kind: str, bad: str, said: str
+) -> None:
+    create(engine, insert(bad), date=kind)
+    message = refusal(job, engine)
+    assert f"date is {kind}" in message
+    assert said in message
+
+
+UNCOMMON = [
+    ("postgresql", {"date": "DOUBLE PRECISION"}, "1361336400.5"),
+    ("postgresql", {"date": "TIME"}, "'05:00'"),
+    ("postgresql", {"volume": "MONEY"}, "'2013-02-20'"),
+    ("sqlite", {"close": "TEXT"}, "'2013-02-20'"),
+    ("sqlite", {"rolling_avg": "NUMERIC NOT NULL DEFAULT 1"}, "'2013-02-20'"),
+]
+
+
+@pytest.mark.parametrize(("database_url", "changed", "moment"), UNCOMMON, ids=str, indirect=["database_url"])
+def test_a_table_of_uncommon_types_is_to_be_renamed(
+    job: Job, engine: Engine, changed: dict[str, str], moment: str
+) -> None:
+    create(engine, insert(moment).replace("500)", "'500')"), **changed)
+
     mend(job, engine)
+
+    assert scalar(engine, "SELECT count(*) FROM stock_data_before") == 1
 
 
 @pytest.mark.parametrize("partial", [False, True], ids=["missing", "partial"])
@@ -218,6 +257,102 @@ def drop_ours(engine: Engine) -> None:
     """Leave ``stock_data`` as if another program had made it."""
     names = ("coverage", "job_runs", "splits", "bar_revisions", "loads", "suspects", "rejected_bars", "sent_reports")
     execute(engine, *(f"DROP TABLE {name}" for name in names))
+
+
+TIMED = ["'2013-02-20 05:00:00'", "'2013-02-21 05:00:00'", "'2013-02-21 21:00:00'"]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_table_whose_dates_carry_a_time_is_rewritten_with_its_rights_and_extra_columns(
+    job: Job, engine: Engine
+) -> None:
+    create(engine, insert(*TIMED), "ALTER TABLE stock_data ADD COLUMN note TEXT DEFAULT 'mine'")
+    execute(engine, "GRANT SELECT ON stock_data TO pg_monitor")
+    identity = "SELECT oid, relacl::text, relfilenode FROM pg_class WHERE relname = 'stock_data'"
+    ((oid, rights, file),) = rows(engine, identity)
+
+    job("initialize", as_of="2013-03-01")
+
+    assert rows(engine, identity)[0][:2] == (oid, rights)
+    assert rows(engine, identity)[0][2] != file
+    stored = stock_data(engine, "WHERE symbol = 'GE'")
+    assert [row.session for row in stored] == [date(2013, 2, 20), date(2013, 2, 21)]
+    assert scalar(engine, "SELECT count(*) FROM stock_data WHERE symbol = 'GE' AND note = 'mine'") == 2
+    assert scalar(engine, "SELECT date::text FROM rejected_bars") == "2013-02-21"
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_table_that_a_view_reads_is_adopted_in_place(job: Job, engine: Engine) -> None:
+    create(engine, insert(*TIMED), "CREATE VIEW days AS SELECT DISTINCT date FROM stock_data")
+    job("initialize", as_of="2013-03-01", symbols="IBM")
+    assert [row.session for row in stock_data(engine, "WHERE symbol = 'GE'")] == [date(2013, 2, 20), date(2013, 2, 21)]
+    assert scalar(engine, "SELECT count(*) FROM days") == 70
+
+
+def test_a_table_without_times_of_day_is_not_written(job: Job, engine: Engine) -> None:
+    create(engine, insert("'2013-02-20 00:00:00'"), insert("'2013-02-19 00:00:00'").replace("GE", "GM"))
+    place = "xmin::text" if engine.dialect.name == "postgresql" else "rowid"
+    before = rows(engine, f"SELECT {place}, symbol FROM stock_data ORDER BY symbol")
+    job("initialize", as_of="2013-03-01")
+    found = rows(engine, f"SELECT {place}, symbol FROM stock_data WHERE symbol IN ('GE', 'GM') ORDER BY symbol")
+    assert found == before
+
+
+def test_an_adoption_that_does_not_end_in_time_leaves_the_table(engine: Engine, market: MarketServer) -> None:
+    create(engine, insert(*TIMED))
+    some = "WITH RECURSIVE n(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < 20000)"
+    execute(
+        engine,
+        f"INSERT INTO stock_data (date, symbol, close) {some} SELECT '2013-02-20 05:00:00', 'S' || k, 1 FROM n",
+    )
+    before = everything(engine)
+    settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key)
+    late = Deadline(0.01, SystemClock(), reserve=0)
+    run = Run(Request("initialize", SYMBOLS, date(2013, 3, 1)), RunContext(settings, engine, late))
+
+    with pytest.raises(DataError, match=r"^the existing table stock_data cannot be adopted in 0 s and stays"):
+        with journaled(run):
+            pytest.fail("the table was adopted")
+
+    assert everything(engine) == before
+
+
+def test_an_interrupted_adoption_leaves_the_table(job: Job, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(engine, insert(*TIMED))
+    before = everything(engine)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "start_run", die)
+        with pytest.raises(KeyboardInterrupt):
+            job("initialize", as_of="2013-03-01")
+    assert everything(engine) == before
+    assert job("initialize", as_of="2013-03-01")["rows"]["inserted"] == 350
+
+
+def test_metrics_are_computed_again_piece_by_piece(job: Job, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A history that was stored twice, at midnight and at 05:00, whose metrics are therefore all wrong."""
+    job("initialize", as_of="2013-03-01")
+    stored = stock_data(engine)
+    drop_ours(engine)
+    later = "replace(date, '00:00:00', '05:00:00')" if engine.dialect.name == "sqlite" else "date + interval '5 hours'"
+    copied = "symbol, open, high, low, close, volume, volatility"
+    execute(
+        engine,
+        f"INSERT INTO stock_data (date, {copied}) SELECT {later}, {copied} FROM stock_data",
+        "UPDATE stock_data SET daily_pct_change = 0, rolling_avg = close",
+    )
+    monkeypatch.setattr(adoption, "PIECE", 100)
+
+    job("daily_update", as_of="2012-12-01", symbols="IBM")
+
+    assert scalar(engine, "SELECT count(*) FROM rejected_bars") == 350
+    adopted = stock_data(engine, "WHERE symbol <> 'IBM'")
+    stored = [row for row in stored if row.symbol != "IBM"]
+    first = stored[0].session  # no row was moved before it
+    assert [row for row in adopted if row.session > first] == [row for row in stored if row.session > first]
 
 
 def test_what_was_adopted_is_in_the_ledger(job: Job, engine: Engine) -> None:

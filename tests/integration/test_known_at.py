@@ -1,8 +1,8 @@
 """The table as it was known at a moment equals the table of that moment, value for value.
 
-Random lives drive the real jobs while the provider corrects, withdraws, is late, splits and answers in part; after each
-run the table is kept with the database's time. At the end each of these tables must be readable again: by
-``utils.read_table`` on both databases, and by ``stock_data_known_at`` on PostgreSQL.
+Random lives drive the real jobs while the provider corrects, withdraws, is late and splits, and runs are killed and
+overlap; after each step the table is kept with the database's time. At the end each of these tables must be readable
+again: by ``utils.read_table`` on both databases, and by ``stock_data_known_at`` on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -22,102 +20,81 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, insert, text
 
 import utils
-from config import Settings
 from domain.calendar import sessions_between
-from domain.clock import Deadline, SystemClock
 from domain.errors import StockTrackerError
-from domain.models import JobType, Request, Split
-from pipeline import jobs
-from pipeline.run import RunContext
-from sandbox.history import PriceHistory
+from domain.models import Cause
+from sandbox.misbehavior import Reach
 from sandbox.server import MarketServer
 from storage.engine import database_time, open_engine, transaction
 from storage.migration import ensure_schema
 from storage.schema import ADOPTION, LOADS, STOCK_DATA
 from tests.support import tables
 from tests.support.oracle import Row
-from tests.support.tables import stock_data
+from tests.support.tables import scalar, stock_data
+from tests.support.world import BEGIN, SESSIONS, SYMBOLS, Step, World, empty_history, sqlite_engine
 
-SYMBOLS = ("AAA", "BBB", "CCC")
-SESSIONS = sessions_between(date(2012, 10, 15), date(2012, 12, 14))
-BEGIN = 12  # index in SESSIONS of the market's first today
-FIRST_LOAD = 8
 DAY = timedelta(days=1)
 COLUMNS = "symbol, date, open, high, low, close, volume, volatility, rolling_avg, daily_pct_change"
 
-Step = tuple[Any, ...]
 
-
-class Life:
-    """A market and a database, with the tables of all moments so far."""
+class Life(World):
+    """A world with the tables of all moments so far."""
 
     def __init__(self, market: MarketServer, engine: Engine, prices: int) -> None:
-        self.market, self.engine = market, engine
-        self.settings = Settings(
-            polygon_base_url=market.url,
-            polygon_api_key=market.key,
-            polygon_calls_per_minute=0,
-            history_sessions=FIRST_LOAD,
-        )
+        super().__init__(market, engine, prices)
+        market.misbehaviors = ()
         self.moments: list[tuple[datetime, list[Row], list[tuple[Any, ...]]]] = []
-        self.day = BEGIN
-        history = PriceHistory.synthetic(1, 1)
-        history.remove_bar(history.symbols[0], history.first)
-        market.history, market.today = history, SESSIONS[BEGIN]
-        for n, symbol in enumerate(SYMBOLS):
-            for k, session in enumerate(SESSIONS):
-                noise = (prices * 7919 + n * 104729 + k * 15485863) % 997
-                if noise % 17:  # a few are halted
-                    self.put(symbol, session, 200 + n * 300 + noise)
-
-    def put(self, symbol: str, session: date, level: int) -> None:
-        """Set a bar whose close is near the level, in prices of three decimals."""
-        open_, high, low, close = (float(Decimal(level * 10 + shift) / 1000) for shift in (3, 9, 0, 3 + level % 7))
-        self.market.history.put_bar(
-            symbol, session, open=open_, high=high, low=low, close=close, volume=1000 + level * 13
-        )
 
     def take(self, step: Step) -> None:
-        """Take a step; after a run, keep the table of this moment."""
+        """Take a step, and keep the table of this moment."""
         kind, *arguments = step
-        getattr(self, kind)(*arguments)
+        with suppress(StockTrackerError):
+            getattr(self, kind)(*arguments)
+        self.keep()
 
-    def advance(self, sessions: int) -> None:
-        self.day = min(self.day + sessions, len(SESSIONS) - 1)
-        self.market.today = SESSIONS[self.day]
+    def back(self, sessions: int) -> int:
+        """The position of the session that lies so many before the market's today."""
+        return max(SESSIONS.index(self.market.today) - sessions, 0)
 
-    def correct(self, symbol: str, back: int, level: int) -> None:
-        self.put(symbol, SESSIONS[max(self.day - back, 0)], level)
+    def correct_back(self, symbol: str, back: int, level: int) -> None:
+        self.correct(symbol, self.back(back), level)
+
+    def withdraw_back(self, symbol: str, back: int) -> None:
+        self.withdraw(symbol, self.back(back))
+
+    def initialize(self, symbols: tuple[str, ...], back: int, force: bool) -> None:
+        self.run("initialize", symbols=symbols, start=SESSIONS[self.back(back)], force=force)
+
+    def update(self, symbols: tuple[str, ...]) -> None:
+        self.run("daily_update", symbols=symbols)
 
     def nudge(self, symbol: str, back: int, level: int) -> None:
-        """Correct a bar by so little that nobody suspects a restatement."""
-        session = SESSIONS[max(self.day - back, 0)]
-        for bar in self.market.history.range_bars(symbol, session, session, adjusted=False, today=self.market.today):
-            high = bar["h"] + level / 1000
-            values = {"open": bar["o"], "high": high, "low": bar["l"], "close": bar["c"], "volume": bar["v"]}
-            self.market.history.put_bar(symbol, session, **values)
-
-    def withdraw(self, symbol: str, back: int) -> None:
-        self.market.history.remove_bar(symbol, SESSIONS[max(self.day - back, 0)])
+        """Correct a bar by so little that nobody suspects a restatement, in prices of three decimals."""
+        if bar := self.bars.get((symbol, SESSIONS[self.back(back)])):
+            self.set(bar._replace(high=bar.high + Decimal(level) / 1000))
 
     def late(self, symbol: str) -> None:
         """Read the last session before a symbol's bar of it is there, and again the day after."""
-        session = SESSIONS[self.day - 1]
-        self.market.history.remove_bar(symbol, session)
-        self.run("daily_update", SYMBOLS, 0, False)
-        self.put(symbol, session, 500)
+        position = self.back(1)
+        self.withdraw(symbol, position)
+        self.update(SYMBOLS)
+        self.keep()
+        self.put(symbol, SESSIONS[position], 500)
         self.advance(1)
-        self.run("daily_update", SYMBOLS, 0, False)
+        self.update(SYMBOLS)
 
     def empty(self, symbol: str) -> None:
         """Withdraw so much that the answer is doubted."""
-        for session in SESSIONS[: self.day]:
-            self.market.history.remove_bar(symbol, session)
+        for session in SESSIONS[: self.back(0)]:
+            self.remove(symbol, session)
 
-    def split(self, symbol: str, ahead: int, old: int, new: int) -> None:
-        day = SESSIONS[min(self.day + ahead, len(SESSIONS) - 1)]
-        if (symbol, day) not in {(split.symbol, split.execution_date) for split in self.market.history.splits}:
-            self.market.history.add_split(Split(symbol, day, old, new))
+    def outgrow(self, symbol: str) -> None:
+        """Load a history of two years, the first part of which the plan no longer includes afterwards."""
+        old = sessions_between(date(2010, 10, 1), date(2010, 12, 31))
+        for n, session in enumerate(old):
+            self.put(symbol, session, 300 + n)
+        self.run("initialize", symbols=(symbol,), start=old[0])
+        self.market.misbehaviors = (Reach(date(2010, 11, 3)),)
 
     def adopt(self) -> None:
         """Forget how the rows came to be, and the earlier moments: another program has stored them."""
@@ -133,18 +110,10 @@ class Life:
             pairs = f'[{{"symbols": ["*"], "first": "{first}", "last": "{last}"}}]'
             connection.execute(insert(LOADS).values(run_id=ADOPTION, loaded_at=database_time(connection), pairs=pairs))
         self.moments.clear()
-        self.keep()
-
-    def run(self, job_type: JobType, symbols: tuple[str, ...], back: int, force: bool) -> None:
-        request: dict[str, Any] = {"as_of": self.market.today, "sessions": FIRST_LOAD, "force": force}
-        if job_type == "initialize" and back:
-            request["start"] = SESSIONS[max(self.day - back, 0)]
-        context = RunContext(settings=self.settings, engine=self.engine, deadline=Deadline(None, SystemClock()))
-        with suppress(StockTrackerError):
-            jobs.run_job(Request(job_type, symbols, **request), context)
-        self.keep()
 
     def keep(self) -> None:
+        if not tables.has_tables(self.engine):
+            return
         with transaction(self.engine, write=False) as connection:
             moment = database_time(connection)
         self.moments.append((moment, stock_data(self.engine), texts(self.engine, "stock_data")))
@@ -154,10 +123,10 @@ class Life:
         for moment, rows, written in self.moments:
             with transaction(self.engine, write=False) as connection:
                 table = utils.read_table(connection, ["*"], known_at=moment)
-                middle = SESSIONS[self.day - 9], SESSIONS[self.day - 3]
+                middle = SESSIONS[self.back(9)], SESSIONS[self.back(3)]
                 part = utils.read_history(connection, ["AAA", "CCC"], *middle, known_at=moment)
             assert rows_of(table) == rows
-            wanted = [row for row in rows if row.symbol != "BBB" and middle[0] <= row.session <= middle[1]]
+            wanted = [row for row in rows if row.symbol in ("AAA", "CCC") and middle[0] <= row.session <= middle[1]]
             assert [row[:9] for row in rows_of(part)] == [row[:9] for row in wanted]
             if self.engine.dialect.name == "postgresql":
                 assert texts(self.engine, f"stock_data_known_at('{moment.isoformat()}')") == written
@@ -181,24 +150,32 @@ def texts(engine: Engine, source: str) -> list[tuple[Any, ...]]:
 
 
 symbol = st.sampled_from(SYMBOLS)
-symbols = st.one_of(st.lists(symbol, min_size=1, max_size=3, unique=True).map(tuple), st.just(SYMBOLS), st.just(("*",)))
+named = st.lists(symbol, min_size=1, max_size=3, unique=True).map(tuple)
+symbols = st.one_of(named, st.just(SYMBOLS), st.just(("*",)))
 back = st.integers(1, BEGIN)
-forced = st.sampled_from([False, False, False, True])
-update = st.tuples(st.just("run"), st.just("daily_update"), symbols, st.just(0), st.just(False))
+update = st.tuples(st.just("update"), symbols)
+ratio = st.sampled_from([(1, 2), (3, 7)])
+load = st.one_of(
+    st.tuples(st.just("daily_update"), named, st.just(0), st.just(0), st.booleans()),
+    st.tuples(st.just("initialize"), named, st.integers(0, BEGIN), st.integers(0, BEGIN), st.booleans()),
+)
 step = st.one_of(
     update,
     update,
-    st.tuples(st.just("run"), st.just("initialize"), symbols, st.integers(0, BEGIN), forced),
-    st.tuples(st.just("run"), st.just("initialize"), symbols, st.just(BEGIN), st.just(True)),
+    st.tuples(st.just("initialize"), symbols, back, st.sampled_from([False, False, False, True])),
+    st.tuples(st.just("initialize"), symbols, st.just(BEGIN), st.just(True)),
+    st.tuples(st.just("kill"), load, st.integers(1, 80)),
+    st.tuples(st.just("together"), load, load),
     st.tuples(st.just("advance"), st.integers(1, 4)),
     st.tuples(st.just("advance"), st.just(1)),
-    st.tuples(st.just("correct"), symbol, back, st.integers(100, 900)),
+    st.tuples(st.just("correct_back"), symbol, back, st.integers(1, 400)),
     st.tuples(st.just("nudge"), symbol, st.integers(1, 4), st.integers(1, 9)),
     st.tuples(st.just("nudge"), symbol, st.integers(1, 4), st.integers(1, 9)),
     st.tuples(st.just("late"), symbol),
-    st.tuples(st.just("withdraw"), symbol, st.integers(1, 4)),
+    st.tuples(st.just("withdraw_back"), symbol, st.integers(1, 4)),
     st.tuples(st.just("empty"), symbol),
-    st.tuples(st.just("split"), symbol, st.integers(-3, 2), st.sampled_from([1, 3]), st.sampled_from([2, 7])),
+    st.tuples(st.just("split"), symbol, st.integers(-3, 2), ratio),
+    st.tuples(st.just("restate"), symbol, ratio),
     st.tuples(st.just("adopt")),
 )
 prices = st.integers(0, 40_000)
@@ -207,16 +184,36 @@ SHARDS = [0, 1, *(pytest.param(shard, marks=pytest.mark.deep) for shard in range
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MarketServer]:
-    with MarketServer(PriceHistory.synthetic(1, 1), today=SESSIONS[BEGIN]) as market:
+    with MarketServer(empty_history(), today=SESSIONS[BEGIN]) as market:
         yield market
+
+
+UPDATE: Step = ("update", SYMBOLS)
+CAUSES: dict[Cause, list[Step]] = {
+    "corrected": [("nudge", "BBB", 2, 5)],
+    "withdrawn": [("withdraw_back", "BBB", 2)],
+    "appeared": [("advance", 1), ("late", "BBB")],
+    "restated": [("split", "BBB", 1, (1, 2))],
+    "rescaled": [("outgrow", "BBB"), ("restate", "BBB", (1, 2))],
+    "loaded": [("adopt",), ("initialize", SYMBOLS, BEGIN, False)],
+}
+"""A life for each cause of a revision."""
 
 
 def live(market: MarketServer, engine: Engine, prices: int, steps: list[Step]) -> None:
     life = Life(market, engine, prices)
-    update: Step = ("run", "daily_update", SYMBOLS, 0, False)
-    for each in [update, *steps, ("advance", 1), update]:
+    for each in [UPDATE, *steps, ("advance", 1), UPDATE]:
         life.take(each)
     life.check()
+    market.misbehaviors = ()
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_the_table_is_known_at_any_moment_whatever_the_cause_of_a_revision(
+    server: MarketServer, engine: Engine, cause: Cause
+) -> None:
+    live(server, engine, 1, CAUSES[cause])
+    assert scalar(engine, f"SELECT count(*) FROM bar_revisions WHERE cause = '{cause}'") > 0
 
 
 @pytest.mark.parametrize("shard", SHARDS)
@@ -225,12 +222,8 @@ def test_the_table_known_at_any_moment_is_the_one_of_that_moment_on_sqlite(serve
     @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), max_examples=10)
     @given(prices, st.lists(step, min_size=4, max_size=14))
     def holds(prices: int, steps: list[Step]) -> None:
-        with TemporaryDirectory() as folder:
-            engine = open_engine(f"sqlite:///{Path(folder)}/stock_tracker.db")
-            try:
-                live(server, engine, prices, steps)
-            finally:
-                engine.dispose()
+        with sqlite_engine() as engine:
+            live(server, engine, prices, steps)
 
     holds()
 
