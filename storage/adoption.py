@@ -212,7 +212,7 @@ def _refuse_unreadable(connection: Connection, name: str, to: str, cast: str, st
 
 # Any text that starts with an ISO date can be brought to one spelling, which is what the key compares.
 _IS_DATE = (
-    "(typeof(date) = 'text' AND date(substr(date, 1, 10)) IS substr(date, 1, 10)"
+    "(typeof(date) = 'text' AND date(substr(date, 1, 10), '+0 days') IS substr(date, 1, 10)"  # not February 30th
     " AND (length(date) = 10 OR substr(date, 11, 1) IN (' ', 'T')))"
 )
 _DIGITS = "CAST(date AS TEXT) GLOB '[12][0-9][0-9][0-9][01][0-9][0-3][0-9]'"
@@ -342,7 +342,7 @@ def adopt_rows(connection: Connection) -> list[str]:
     count, twins = connection.exec_driver_sql("SELECT count(*), sum(twin) FROM impossible").one()
     if count:
         _recompute_metrics(connection)
-        first = "SELECT symbol, session, reason FROM impossible ORDER BY symbol, session LIMIT 1"
+        first = "SELECT symbol, CAST(session AS VARCHAR(40)), reason FROM impossible ORDER BY symbol, session LIMIT 1"
         symbol, session, reason = connection.exec_driver_sql(first).one()
     connection.exec_driver_sql("DROP TABLE impossible")
     if not count:
@@ -359,7 +359,8 @@ def _sessions(first: date, last: date) -> set[date]:
 
 def _stored_sessions(connection: Connection) -> set[date]:
     """The sessions of the exchange from the first stored one to today."""
-    first = connection.exec_driver_sql(f"SELECT min(date) FROM stock_data WHERE date >= '{EARLIEST}'").scalar()
+    known = f"date >= '{EARLIEST}' AND date <= '{LATEST}'"
+    first = connection.exec_driver_sql(f"SELECT min(date) FROM stock_data WHERE {known}").scalar()
     until = today(database_time(connection))
     return _sessions(date.fromisoformat(str(first)[:10]), until) if first and str(first)[:10] <= str(until) else set()
 

@@ -309,9 +309,10 @@ class TestSymbols:
     @pytest.mark.parametrize(
         ("name", "reason"),
         [
-            ("nowhere.txt", "FileNotFoundError"),
-            ("folder.txt", "IsADirectoryError"),
-            ("binary.txt", "UnicodeDecodeError"),
+            ("nowhere.txt", "cannot be read: No such file or directory"),
+            ("folder.txt", "cannot be read: Is a directory"),
+            ("binary.txt", "cannot be read: it is not UTF-8 text"),
+            ("nul\x00.txt", "cannot be read: "),
         ],
     )
     def test_a_symbols_file_that_cannot_be_read_is_named(self, monkeypatch, folder, name, reason):
