@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 MAX_CHARTS = 10  # per report
 SECRET_KEYS = ("POLYGON_API_KEY", "DATABASE_URL", "SMTP_PASSWORD")
 SECRETS_TIMEOUT = 5.0  # seconds to connect, and to answer: a function without a route to AWS must fail early
-DOTENV = ".env"
 ALIKE = 0.84  # ratio by difflib from which a name is taken for a misspelled setting: POLYGON_API_KYE, DATABASE_URI
 OUR_WORDS = ("POLYGON_", "QUICKCHART_")  # in the environment; other words of ours are everybody's there, like SMTP_
 logger = logging.getLogger(f"stock_tracker.{__name__}")
@@ -123,7 +122,7 @@ class Settings(BaseSettings):
     """All settings. Each is named like its environment variable, in lower case."""
 
     model_config = SettingsConfigDict(
-        env_file=DOTENV, env_file_encoding="utf-8-sig", env_ignore_empty=True, extra="ignore", frozen=True
+        env_file=".env", env_file_encoding="utf-8-sig", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     database_url: SecretStr = SecretStr("sqlite:///stock_tracker.db")
@@ -287,27 +286,27 @@ def _check_dotenv() -> None:
         if binding.error:
             text = binding.original.string
             line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
-            raise ConfigError(f"{DOTENV} cannot be read from line {line} on: valid is NAME=value, or # and a comment")
+            raise ConfigError(f".env cannot be read from line {line} on: valid is NAME=value, or # and a comment")
     names = [binding.key for binding in bindings if binding.key]
     for name, meant in _misspelled(names, {*names, *os.environ}):
-        raise ConfigError(f"{DOTENV} has {name!r}, which is no setting: did you mean {meant}?")
+        raise ConfigError(f".env has {name!r}, which is no setting: did you mean {meant}?")
     ours = [name for name in os.environ if name.upper().startswith(OUR_WORDS)]
     for name, meant in _misspelled(ours, {*names, *os.environ}):
         _warn_once(f"the environment has {name!r}, which is no setting: did you mean {meant}?")
 
 
 def _read_dotenv() -> list[Binding]:
-    path = Path(DOTENV)
+    path = Path(".env")
     try:
         if path.is_dir():
-            raise ConfigError(f"{DOTENV} is a folder: valid is a file of lines NAME=value, or none")
+            raise ConfigError(".env is a folder: valid is a file of lines NAME=value, or none")
         if not path.is_file():  # a pipe, as of a password manager, can be read only once: by the settings
             return []
         return list(parse_stream(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{DOTENV} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+        raise ConfigError(f".env is not UTF-8 text: {error.reason} at byte {error.start}") from None
     except OSError as error:
-        raise ConfigError(f"{DOTENV} cannot be read: {error.strerror}") from None
+        raise ConfigError(f".env cannot be read: {error.strerror}") from None
 
 
 def _misspelled(names: Iterable[str], present: Iterable[str]) -> Iterator[tuple[str, str]]:

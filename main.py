@@ -38,9 +38,21 @@ MISBEHAVIORS = (  # of sandbox.misbehavior, which is imported only when it is ne
     "garble:SYMBOL:DATE[:MORNINGS], correct:SYMBOL:DATE, withdraw:SYMBOL:DATE, restate:SYMBOL:RATIO[:DAYS], "
     "wrong-ticker:SYMBOL:OTHER[:MORNINGS], rename:SYMBOL:NEW, reach:DATE, bad-splits"
 )
+STANDARD_OUTPUT = "standard output"
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, service managers, a terminal that is closed; Windows lacks the last
 SIGNALED = 128  # plus the signal's number is the exit status
 SCHEDULE_NOTE = "daily_update at 13:00 UTC, Tuesday to Saturday; weekly_report at 16:00 UTC on Saturday"
+
+
+class _StandardOutput(Console):
+    """Standard output that names itself in its errors, as a file does."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as Rich does."""
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, STANDARD_OUTPUT) from None
 
 
 class _Group(TyperGroup):
@@ -58,7 +70,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(highlight=False, soft_wrap=True)
+console = _StandardOutput(highlight=False, soft_wrap=True)
 
 Symbols = Annotated[str | None, typer.Option(help="Comma-separated symbols, @file, or '*' for the whole US market.")]
 AsOf = Annotated[str | None, typer.Option(metavar="DATE", help="The date to take for today in New York.")]
@@ -410,7 +422,7 @@ def _flush_output() -> OSError | None:
             sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
-        return error
+        return OSError(error.errno, error.strerror, STANDARD_OUTPUT)
     return None
 
 
@@ -427,7 +439,7 @@ def main() -> int:
     with _interrupted_by_signals() as received:
         status = _run_command()
         if (unwritten := _flush_output()) and status == 0:
-            status = _report_file_error(unwritten, "standard output")
+            status = _report_file_error(unwritten)
     if status == SIGNALED + signal.SIGINT and received:  # as Typer exits after any KeyboardInterrupt
         _print_error(
             f"by {received[0].name}; what was stored stays, and the next run goes on from there", "interrupted"
@@ -449,16 +461,15 @@ def _run_command() -> int:
     except OSError as error:  # of a file or standard output: services raise errors of ours
         if debug:
             raise
-        unwritten = _flush_output()
-        return _report_file_error(unwritten or error, "standard output" if unwritten else None)
+        return _report_file_error(_flush_output() or error)
     return 1
 
 
-def _report_file_error(error: OSError, place: str | None) -> int:
+def _report_file_error(error: OSError) -> int:
     """Print why a file cannot be used; a reader that has gone, as in ``main.py status | head -1``, is no news."""
     if error.errno != errno.EPIPE:
-        where = f"{place or error.filename}: " if place or error.filename else ""
-        _print_error(f"{where}{error.strerror or error}")
+        place = f"{error.filename} cannot be used: " if error.filename else ""
+        _print_error(f"{place}{error.strerror or error}")
     return 1
 
 

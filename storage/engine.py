@@ -51,8 +51,8 @@ def open_engine(url: str) -> Engine:
         raise ConfigError("DATABASE_URL is not a database URL; valid is sqlite:///file.db or postgresql://…") from None
     if "@" in f"{parsed.host}{parsed.database}" and parsed.host:
         raise ConfigError("DATABASE_URL has an @ in its password or name: percent-encode it as %40")
-    if not f"{parsed.host}{parsed.database}{parsed.query}".isprintable():
-        raise ConfigError("DATABASE_URL has a character in its host or database that cannot be printed")
+    if not "".join(map(str, (parsed.host, parsed.database, *parsed.query, *parsed.query.values()))).isprintable():
+        raise ConfigError("DATABASE_URL has a character in its host, database or options that cannot be printed")
     kind = parsed.drivername
     if kind in ("sqlite", "sqlite+pysqlite"):
         return _sqlite_engine(parsed)
@@ -64,7 +64,7 @@ def open_engine(url: str) -> Engine:
 def _sqlite_engine(url: URL) -> Engine:
     import sqlite3
 
-    if url.query or not url.database or url.database.startswith((":memory:", "file:")):
+    if url.query or url.host or url.port or not url.database or url.database.startswith((":memory:", "file:")):
         raise ConfigError(
             "DATABASE_URL names no file; valid is sqlite:///file.db, as every run starts from what is stored"
         )
@@ -238,6 +238,8 @@ def _refusal(engine: Engine, error: BaseException | None) -> StockTrackerError:
     message = f"{redacted_url(engine)}: {one_line_message(error)}"
     if server_error_fields(error).get("C", "").startswith(LOGIN_REFUSED):
         return CredentialsError(f"{message}; check the user and the password in DATABASE_URL")
+    if str(getattr(error, "sqlite_errorname", "")).startswith(UNWRITABLE):
+        return DataError(f"{message}; its folder must exist, and you need the right to write to both")
     return DataError(message)
 
 

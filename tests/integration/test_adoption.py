@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 import database
+import main
 from config import load_settings
 from domain.clock import Deadline, SystemClock
 from domain.errors import DataError
@@ -20,6 +21,7 @@ from entrypoints.status import read_status
 from pipeline.run import RunContext
 from sandbox.server import MarketServer
 from tests.conftest import SYMBOLS, Job
+from tests.support import tables
 from tests.support.tables import rows, scalar, stock_data
 
 DATA = Path(__file__).parents[1] / "data"
@@ -36,6 +38,7 @@ EVERYTHING = {
     "postgresql": "SELECT table_name, column_name, data_type FROM information_schema.columns"
     " WHERE table_schema = 'public' ORDER BY 1, 2",
 }
+SQLITE_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
 BAR = "'GE', 10, 12, 9, 11, 500"
 
 
@@ -134,6 +137,50 @@ def test_a_date_that_cannot_be_read_is_refused_with_the_query_that_shows_it(job:
     assert query
     assert rows(engine, query[1])[0][0] == "yesterday"
     mend(job, engine)
+
+
+IMPOSSIBLE_DATES = {
+    "sqlite": ["'2013-02-30'", "'2013-13-01 00:00:00'", "'garbage'", "''", "x'00ff'", "1e300", "'0000-00-00'"],
+    "postgresql": ["'infinity'", "'-infinity'", "'0044-03-15 BC'", "'20130-01-01'", "'290000-12-31 23:59:59.999999'"],
+}
+
+
+def test_no_date_of_an_existing_table_is_more_than_a_line(
+    job: Job, engine: Engine, recwarn: pytest.WarningsRecorder
+) -> None:
+    for moment in IMPOSSIBLE_DATES[engine.dialect.name]:
+        create(engine, insert(moment))
+        if engine.dialect.name == "sqlite":
+            assert "has 1 dates that are not text such as 2013-03-01 00:00:00" in refusal(job, engine)
+            execute(engine, "DELETE FROM stock_data")
+        loaded = job("initialize", as_of="2013-03-01")
+        assert loaded["rows"]["inserted"] == 350
+        if engine.dialect.name == "postgresql":
+            assert "is not a session of the exchange up to today" in loaded["warnings"][0]
+            tables.clear(engine)
+        else:
+            execute(engine, *(f"DROP TABLE {name}" for (name,) in rows(engine, SQLITE_TABLES)))
+    assert [str(warning.message) for warning in recwarn if "BC" in str(warning.message)] == []
+
+
+@pytest.mark.parametrize("command", ["status", "weekly_report --dry-run", "export --output -"])
+def test_a_date_that_was_put_in_later_is_one_line(
+    command: str, job: Job, engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job("initialize", as_of="2013-03-02", symbols="IBM")
+    moment = "'2013-02-27 25:61'" if engine.dialect.name == "sqlite" else "'2013-02-27 23:59:59.999999'"
+    if command == "status":
+        moment = "'soon'" if engine.dialect.name == "sqlite" else "'infinity'"
+    execute(engine, insert(moment).replace("GE", "IBM"))
+    monkeypatch.setattr("sys.argv", ["main.py", *command.split(), "--symbols", "IBM"])
+
+    with monkeypatch.context() as at:
+        at.setattr("lambda_main.today", lambda _: date(2013, 3, 2))
+        at.setattr("domain.calendar.today", lambda _: date(2013, 3, 2))
+        assert main.main() == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"error: stock_data holds a (date|value) that no run stores: ", line)
 
 
 @pytest.mark.parametrize("partial", [False, True], ids=["missing", "partial"])

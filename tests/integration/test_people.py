@@ -141,7 +141,10 @@ class TestReadOnly:
         status, printed, error = command("daily_update", "--sandbox", DATABASE_URL=f"sqlite:///{sealed}")
 
         assert (status, printed) == (1, "")
-        assert one_line(error) == f"SQLite file {sealed}: attempt to write a readonly database"
+        assert one_line(error) == (
+            f"SQLite file {sealed}: attempt to write a readonly database;"
+            " its folder must exist, and you need the right to write to both"
+        )
 
     @pytest.mark.parametrize("role", ["a role that may only read", "a session that is read-only"])
     def test_postgresql_without_the_right_to_write_can_be_read(
@@ -290,7 +293,7 @@ class TestOutput:
             )
 
         assert done.returncode == 1
-        assert one_line(done.stderr).endswith("No space left on device")
+        assert one_line(done.stderr) == "standard output cannot be used: No space left on device"
 
     def test_a_reader_that_leaves_is_no_news(self, stored: str) -> None:
         with subprocess.Popen(
