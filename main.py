@@ -10,11 +10,15 @@ signal stopped it: 130 after Ctrl-C, 143 after SIGTERM.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports ends the program without a traceback
+
 import errno
 import io
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
