@@ -6,13 +6,19 @@ directory, defaults. No message holds the value of a secret.
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import os
 import re
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+from dotenv.parser import Binding, parse_stream
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
 MAX_CHARTS = 10  # per report
 SECRET_KEYS = ("POLYGON_API_KEY", "DATABASE_URL", "SMTP_PASSWORD")
 SECRETS_TIMEOUT = 5.0  # seconds to connect, and to answer: a function without a route to AWS must fail early
+ALIKE = 0.84  # ratio by difflib from which a name is taken for a misspelled setting: POLYGON_API_KYE, DATABASE_URI
+OUR_WORDS = ("POLYGON_", "QUICKCHART_")  # in the environment; other words of ours are everybody's there, like SMTP_
+logger = logging.getLogger(f"stock_tracker.{__name__}")
 _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9./\-]{0,9}")
 _SYMBOL_RULE = "1 to 10 letters, digits, '.', '/' or '-', starting with a letter or digit"
 
@@ -70,9 +79,11 @@ def parse_symbols(value: object, *, files: bool = False) -> tuple[str, ...]:
 
 def _symbols_file(name: str) -> str:
     try:
-        lines = (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"the symbols file {name!r} cannot be read: {type(error).__name__}") from None
+        lines = (Path(__file__).parent / name).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise ValueError(f"the symbols file {name!r} cannot be read: {error.strerror}") from None
+    except ValueError:  # of the text, or of a NUL in the name
+        raise ValueError(f"the symbols file {name!r} cannot be read: it is not UTF-8 text") from None
     return ",".join(line.partition("#")[0] for line in lines)
 
 
@@ -111,7 +122,7 @@ class Settings(BaseSettings):
     """All settings. Each is named like its environment variable, in lower case."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", frozen=True
+        env_file=".env", env_file_encoding="utf-8-sig", env_ignore_empty=True, extra="ignore", frozen=True
     )
 
     database_url: SecretStr = SecretStr("sqlite:///stock_tracker.db")
@@ -258,12 +269,59 @@ def load_settings() -> Settings:
     ConfigError
         Naming the variable, its value (unless secret) and what is valid, in one line.
     """
+    _check_dotenv()
     try:
         return Settings()
     except ValidationError as error:
         raise ConfigError("; ".join(_explain_setting(detail) for detail in error.errors())) from None
+
+
+def _check_dotenv() -> None:
+    """Refuse a ``.env`` that cannot be read, has a line that sets nothing, or has a misspelled setting.
+
+    A misspelled variable of the environment is only warned of: it may belong to another program.
+    """
+    bindings = _read_dotenv()
+    for binding in bindings:
+        if binding.error:
+            text = binding.original.string
+            line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+            raise ConfigError(f".env cannot be read from line {line} on: valid is NAME=value, or # and a comment")
+    names = [binding.key for binding in bindings if binding.key]
+    for name, meant in _misspelled(names, {*names, *os.environ}):
+        raise ConfigError(f".env has {name!r}, which is no setting: did you mean {meant}?")
+    ours = [name for name in os.environ if name.upper().startswith(OUR_WORDS)]
+    for name, meant in _misspelled(ours, {*names, *os.environ}):
+        _warn_once(f"the environment has {name!r}, which is no setting: did you mean {meant}?")
+
+
+def _read_dotenv() -> list[Binding]:
+    path = Path(".env")
+    try:
+        if path.is_dir():
+            raise ConfigError(".env is a folder: valid is a file of lines NAME=value, or none")
+        if not path.is_file():  # a pipe, as of a password manager, can be read only once: by the settings
+            return []
+        return list(parse_stream(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except UnicodeDecodeError as error:
         raise ConfigError(f".env is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise ConfigError(f".env cannot be read: {error.strerror}") from None
+
+
+def _misspelled(names: Iterable[str], present: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield each name that is nearly one of a setting, with that one, unless the setting itself is present as well."""
+    known = [field.upper() for field in Settings.model_fields]
+    absent = set(known) - {name.upper() for name in present}
+    for name in names:
+        nearest = get_close_matches(name.upper(), known, 1, ALIKE)
+        if nearest and nearest[0] in absent:
+            yield name, nearest[0]
+
+
+@lru_cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)
 
 
 def _explain_setting(error: ErrorDetails) -> str:

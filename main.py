@@ -1,18 +1,28 @@
 """The command line and the local scheduler.
 
-A command builds an event, calls :func:`lambda_main.handler` as AWS does, and shows the result as text or as JSON. An
-error is one line on standard error and exit status 1. Most imports wait for the command that needs them.
+A command builds an event, calls :func:`lambda_main.handler` as AWS does, and shows the result as text or as JSON. Most
+imports wait for the command that needs them.
+
+Whatever goes wrong is one line on standard error. The exit status is 0 if the command did its work, 1 after an error or
+if nobody reads the output, 2 for invalid arguments (Typer shows these in a box), and 128 plus the signal's number if a
+signal stopped it: 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports ends the program without a traceback
+
+import errno
+import io
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +42,21 @@ MISBEHAVIORS = (  # of sandbox.misbehavior, which is imported only when it is ne
     "garble:SYMBOL:DATE[:MORNINGS], correct:SYMBOL:DATE, withdraw:SYMBOL:DATE, restate:SYMBOL:RATIO[:DAYS], "
     "wrong-ticker:SYMBOL:OTHER[:MORNINGS], rename:SYMBOL:NEW, reach:DATE, bad-splits"
 )
+STANDARD_OUTPUT = "standard output"
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, service managers, a terminal that is closed; Windows lacks the last
+SIGNALED = 128  # plus the signal's number is the exit status
 SCHEDULE_NOTE = "daily_update at 13:00 UTC, Tuesday to Saturday; weekly_report at 16:00 UTC on Saturday"
+
+
+class _StandardOutput(Console):
+    """Standard output that names itself in its errors, as a file does."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as Rich does."""
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, STANDARD_OUTPUT) from None
 
 
 class _Group(TyperGroup):
@@ -50,7 +74,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(highlight=False, soft_wrap=True)
+console = _StandardOutput(highlight=False, soft_wrap=True)
 
 Symbols = Annotated[str | None, typer.Option(help="Comma-separated symbols, @file, or '*' for the whole US market.")]
 AsOf = Annotated[str | None, typer.Option(metavar="DATE", help="The date to take for today in New York.")]
@@ -135,7 +159,7 @@ def invoke(
     """Call the handler with an event, as AWS does, and print the result as JSON."""
     try:
         event = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise typer.BadParameter(f"{payload[:80]!r} is not JSON", param_hint="PAYLOAD") from None
     _invoke(event, sandbox=sandbox, as_json=True)
 
@@ -327,7 +351,12 @@ def _sandbox(
             market.misbehaviors = tuple(parse_misbehavior(form, day) for form in misbehave or ())
         except ValueError as error:
             raise PayloadError(f"--misbehave {error}") from None
-        stack.enter_context(market)
+        try:
+            stack.enter_context(market)
+        except OSError as error:
+            raise PayloadError(
+                f"--port is {port}, where nothing can listen on 127.0.0.1: {error.strerror}; valid is a free port, or 0"
+            ) from None
         variables = {
             "POLYGON_BASE_URL": market.url,
             "POLYGON_API_KEY": market.key,
@@ -352,16 +381,53 @@ def _sandbox(
 
 @contextmanager
 def _until_interrupted() -> Iterator[None]:
-    """End the block quietly on Ctrl-C, or on SIGTERM, which service managers send."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """End the block quietly when a signal stops it: that is how these commands are meant to end."""
     try:
         yield
     except KeyboardInterrupt:
         console.print("Stopped.")
 
 
-def _print_error(error: Exception) -> None:
-    print(f"error: {error}", file=sys.stderr)
+@contextmanager
+def _interrupted_by_signals() -> Iterator[list[signal.Signals]]:
+    """Turn the signals that stop a program into KeyboardInterrupt, and yield the list that holds those received.
+
+    A signal that is ignored stays so, as under ``nohup``.
+    """
+    received: list[signal.Signals] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        received.append(signal.Signals(number))
+        raise KeyboardInterrupt(received[-1].name)
+
+    known = [signal.Signals[name] for name in STOPS if name in signal.Signals.__members__]
+    before = {each: signal.getsignal(each) for each in known}
+    for each, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(each, interrupt)
+    try:
+        yield received
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _print_error(error: Exception | str, kind: str = "error") -> None:
+    """Print one line on standard error; a character that a terminal does not show is escaped."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(error))
+    with suppress(OSError):  # standard error may be full or closed, and the exit status still tells
+        print(f"{kind}: {''.join(shown)}", file=sys.stderr)
+
+
+def _flush_output() -> OSError | None:
+    """Flush standard output; return the error if that fails, and drop what could not be written."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        return OSError(error.errno, error.strerror, STANDARD_OUTPUT)
+    return None
 
 
 def main() -> int:
@@ -370,18 +436,49 @@ def main() -> int:
     Returns
     -------
     int
-        Exit status: 0, or 1 after a :class:`StockTrackerError`. Invalid arguments exit with 2.
+        The exit status, as this module's documentation lists them.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that has no "…" shows "?"
+    with _interrupted_by_signals() as received:
+        status = _run_command()
+        if (unwritten := _flush_output()) and status == 0:
+            status = _report_file_error(unwritten)
+    if status == SIGNALED + signal.SIGINT and received:  # as Typer exits after any KeyboardInterrupt
+        _print_error(
+            f"by {received[0].name}; what was stored stays, and the next run goes on from there", "interrupted"
+        )
+        status = SIGNALED + received[0]
+    return status
+
+
+def _run_command() -> int:
     debug = "--debug" in sys.argv
     try:
         app(standalone_mode=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
     except StockTrackerError as error:
         if debug:
             raise
         _print_error(error)
-        return 1
-    return 0
+    except OSError as error:  # of a file or standard output: services raise errors of ours
+        if debug:
+            raise
+        return _report_file_error(_flush_output() or error)
+    return 1
+
+
+def _report_file_error(error: OSError) -> int:
+    """Print why a file cannot be used; a reader that has gone, as in ``main.py status | head -1``, is no news."""
+    if error.errno != errno.EPIPE:
+        place = f"{error.filename} cannot be used: " if error.filename else ""
+        _print_error(f"{place}{error.strerror or error}")
+    return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_status = main()
+    if exit_status > SIGNALED:
+        os._exit(exit_status)  # without waiting for a thread whose answer is late
+    sys.exit(exit_status)

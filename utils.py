@@ -1,6 +1,7 @@
 """Everything that reads the tables: values, and frames with fixed columns.
 
-Nothing here writes, except temporary tables that carry the symbols of a question.
+Nothing here writes. Only what a load asks for inside its own transaction uses temporary tables: all the rest works on a
+database that cannot be written.
 """
 
 from __future__ import annotations
@@ -282,14 +283,13 @@ def _read_rows(
     connection: Connection, symbols: Sequence[str], first: date | None, last: date | None, names: Sequence[str]
 ) -> pd.DataFrame:
     numbers = ", ".join(f"CAST({name} AS DOUBLE PRECISION) AS {name}" for name in names[2:])
-    with _asked(connection, symbols) as is_asked:
-        query = f"SELECT symbol, date, {numbers} FROM stock_data WHERE {is_asked}"
-        bounds: dict[str, Any] = {}
-        if first:
-            query, bounds["first"] = f"{query} AND date >= :first", _bound(connection, first)
-        if last:
-            query, bounds["last"] = f"{query} AND date <= :last", _bound(connection, last)
-        return read_frame(connection, query, names, parameters=bounds, piece=LAST_LETTER)
+    is_asked, parameters = _asked(connection, symbols)
+    query = f"SELECT symbol, date, {numbers} FROM stock_data WHERE {is_asked}"
+    if first:
+        query, parameters["first"] = f"{query} AND date >= :first", _bound(connection, first)
+    if last:
+        query, parameters["last"] = f"{query} AND date <= :last", _bound(connection, last)
+    return read_frame(connection, query, names, parameters=parameters, piece=LAST_LETTER)
 
 
 def _read_known_bars(
@@ -298,21 +298,21 @@ def _read_known_bars(
     """Read the bars known at a moment, with the 4 sessions before `first` that its metrics depend on."""
     moment = known_at.astimezone(UTC)
     on_postgresql = connection.dialect.name == "postgresql"
-    parameters: dict[str, Any] = {"known_at": moment if on_postgresql else f"{moment:%Y-%m-%d %H:%M:%S.%f}"}
+    where, parameters = _asked(connection, symbols)
+    parameters["known_at"] = moment if on_postgresql else f"{moment:%Y-%m-%d %H:%M:%S.%f}"
     numbers = ", ".join(f"CAST({name} AS DOUBLE PRECISION) AS {name}" for name in BAR_COLUMNS[2:])
-    with _asked(connection, symbols) as where:
-        if last:
-            where, parameters["last"] = f"{where} AND date <= :last", _bound(connection, last)
-        query = known_bars(connection.dialect.name, ":known_at", where=where)
-        if first:
-            query = (
-                f"SELECT * FROM (SELECT then_known.*, max(date) OVER (PARTITION BY symbol ORDER BY date"
-                f" ROWS BETWEEN CURRENT ROW AND {ROLLING_SESSIONS - 1} FOLLOWING) AS needed_by"
-                f" FROM ({query}) AS then_known) AS followed WHERE needed_by >= :first"
-            )
-            parameters["first"] = _bound(connection, first)
-        query = f"SELECT symbol, date, {numbers} FROM ({query}) AS needed"
-        return read_frame(connection, query, BAR_COLUMNS, parameters=parameters, piece=LAST_LETTER)
+    if last:
+        where, parameters["last"] = f"{where} AND date <= :last", _bound(connection, last)
+    query = known_bars(connection.dialect.name, ":known_at", where=where)
+    if first:
+        query = (
+            f"SELECT * FROM (SELECT then_known.*, max(date) OVER (PARTITION BY symbol ORDER BY date"
+            f" ROWS BETWEEN CURRENT ROW AND {ROLLING_SESSIONS - 1} FOLLOWING) AS needed_by"
+            f" FROM ({query}) AS then_known) AS followed WHERE needed_by >= :first"
+        )
+        parameters["first"] = _bound(connection, first)
+    query = f"SELECT symbol, date, {numbers} FROM ({query}) AS needed"
+    return read_frame(connection, query, BAR_COLUMNS, parameters=parameters, piece=LAST_LETTER)
 
 
 def _bound(connection: Connection, session: date) -> datetime | str:
@@ -321,14 +321,22 @@ def _bound(connection: Connection, session: date) -> datetime | str:
     return moment if connection.dialect.name == "postgresql" else str(moment)
 
 
-@contextmanager
-def _asked(connection: Connection, symbols: Sequence[str]) -> Iterator[str]:
-    """Put the symbols of a question into the temporary table ``asked``, and yield the condition on ``symbol``."""
+# One parameter for any number of symbols; a temporary table would need a database that can be written.
+_EACH_ASKED = {
+    "postgresql": "SELECT unnest(CAST(:asked AS text[])) AS symbol",
+    "sqlite": "SELECT value AS symbol FROM json_each(:asked)",
+}
+
+
+def _asked(connection: Connection, symbols: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Return the condition on ``symbol`` for the symbols of a question, and its parameters."""
     if list(symbols) == [EVERY_SYMBOL]:
-        yield "true"
-        return
-    with temp_table(connection, "asked", {"symbol": STOCK_DATA.c.symbol}, pd.DataFrame({"symbol": list(symbols)})):
-        yield "symbol IN (SELECT symbol FROM asked)"
+        return "true", {}
+    return f"symbol IN ({_EACH_ASKED[connection.dialect.name]})", _asked_parameters(connection, symbols)
+
+
+def _asked_parameters(connection: Connection, symbols: Sequence[str]) -> dict[str, Any]:
+    return {"asked": list(symbols) if connection.dialect.name == "postgresql" else json.dumps(list(symbols))}
 
 
 def read_empty_sessions(connection: Connection, sessions: Sequence[date]) -> list[date]:
@@ -458,9 +466,11 @@ def read_spans(connection: Connection, symbols: Sequence[str]) -> dict[str, tupl
 
 def read_unknown(connection: Connection, symbols: Sequence[str]) -> list[str]:
     """Return the symbols of which no bar is stored, in the order given."""
-    query = "SELECT symbol FROM asked WHERE NOT EXISTS (SELECT 1 FROM stock_data WHERE symbol = asked.symbol)"
-    with _asked(connection, symbols):
-        unknown = set(connection.execute(text(query)).scalars())
+    query = (
+        f"SELECT symbol FROM ({_EACH_ASKED[connection.dialect.name]}) AS asked"
+        " WHERE NOT EXISTS (SELECT 1 FROM stock_data WHERE stock_data.symbol = asked.symbol)"
+    )
+    unknown = set(connection.execute(text(query), _asked_parameters(connection, symbols)).scalars())
     return [symbol for symbol in symbols if symbol in unknown]
 
 

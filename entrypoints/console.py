@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from entrypoints.status import BarChange, TableState
 
 PROGRESS_DELAY = 1.0  # seconds before a progress bar appears
-COLORS = {"ok": "green", "sent": "green", "nothing_to_do": "cyan", "already_sent": "cyan", "partial": "yellow"}
+COLORS = {
+    "ok": "green",
+    "sent": "green",
+    "nothing_to_do": "cyan",
+    "already_sent": "cyan",
+    "partial": "yellow",
+    "interrupted": "yellow",
+    "failed": "red",
+}
 
 
 @dataclass(frozen=True)
@@ -188,7 +196,7 @@ def _runs_table(runs: list[dict[str, Any]]) -> Table:
     for name in ("last runs (UTC)", "job", "as of", "status", "calls", "inserted", "updated", "error"):
         table.add_column(name, no_wrap=name != "error", overflow="fold")
     for run in runs:
-        color = "red" if run["status"] == "failed" else COLORS.get(run["status"], "default")
+        color = COLORS.get(run["status"], "default")
         counts = [str(run[name]) for name in ("api_calls", "inserted", "updated")]
         status = f"[{color}]{run['status']}[/{color}]"
         table.add_row(

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Literal, get_args
 
@@ -82,15 +82,14 @@ def parse_moment(value: str) -> datetime:
     ------
     PayloadError
     """
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):
         moment = datetime.fromisoformat(value)
         if moment.tzinfo:
-            return moment
+            return moment.astimezone(UTC)
     raise PayloadError(
         f"--known-at is {value!r}; valid is a moment with its zone, such as 2026-03-01T09:00:00Z"
         " or 2026-03-01T09:00:00-05:00"
     )
-    return moment
 
 
 @contextmanager
@@ -124,16 +123,20 @@ def _needs_quotes(table: pd.DataFrame) -> bool:
 
 @contextmanager
 def _replacing(output: str) -> Iterator[IO[bytes]]:
-    """Open the output; a file gets its name once all of it is written."""
+    """Open the output; a file gets its name once all of it is written, and a device or a pipe stays what it is."""
     if output == STANDARD_OUTPUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    target = Path(output)
+    target = Path(output).resolve()  # a link stays one
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        if target.is_dir():
-            raise IsADirectoryError("it is a folder")
+        if target.is_dir() or not output:
+            raise IsADirectoryError("it is a folder" if output else "it is empty")
+        if target.exists() and not target.is_file():
+            with target.open("wb") as file:
+                yield file
+            return
         try:
             with unfinished.open("xb") as file:
                 yield file

@@ -98,6 +98,10 @@ def parse_payload(event: Any, configured: Settings, now: date) -> Request:
     PayloadError
         Naming the key, the value and what is valid, in one line.
     """
+    try:
+        received = json.dumps(event, sort_keys=True, default=str)
+    except RecursionError:
+        raise PayloadError("the event is nested too deeply: valid is an object of the keys of a job") from None
     if not isinstance(event, dict) or "job_type" not in event:
         shown = _shorten(json.dumps(event, default=str)) + _sender(event)
         raise PayloadError(f"the event {shown} has no job_type: valid are {', '.join(JOB_TYPES)}")
@@ -118,7 +122,7 @@ def parse_payload(event: Any, configured: Settings, now: date) -> Request:
         end=payload.end,
         dry_run=payload.dry_run,
         force=payload.force,
-        payload=json.dumps(event, sort_keys=True, default=str),
+        payload=received,
     )
 
 

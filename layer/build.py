@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         print(build(given.what, given.architecture, given.folder))
-    except PackageError as error:
+    except (PackageError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from layer.archive import PackageError
+
 MODULES = (
     "lambda_main.py",
     "config.py",
@@ -25,8 +27,24 @@ def function_files(root: Path) -> dict[str, bytes]:
     -------
     dict of str to bytes
         Content by name inside the zip.
+
+    Raises
+    ------
+    PackageError
+        If one is a link, or cannot be read.
     """
     paths = [root / name for name in MODULES]
     for pattern in (*(f"{package}/*.py" for package in PACKAGES), TEMPLATES, SYMBOL_FILES):
         paths += root.glob(pattern)
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(paths)}
+    return {path.relative_to(root).as_posix(): _content(path, root) for path in sorted(paths)}
+
+
+def _content(path: Path, root: Path) -> bytes:
+    """Read a file. A link could carry any file of this machine into the zip, so it is not followed."""
+    name = path.relative_to(root).as_posix()
+    if path.resolve() != root.resolve() / name:
+        raise PackageError(f"{name} is a link, which is not followed into the zip: put a copy of the file in its place")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PackageError(f"{name} cannot be read: {error.strerror}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from storage.migration import ensure_schema
 
 if TYPE_CHECKING:
     from api_client import PolygonClient
+
+logger = logging.getLogger(f"stock_tracker.{__name__}")
 
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where a sandbox runs
 
@@ -125,7 +128,7 @@ def _host(settings: Settings) -> str:
 
 @contextmanager
 def journaled(run: Run) -> Iterator[None]:
-    """Insert the run's row, and record the error of a run that fails."""
+    """Insert the run's row, and record how a run ends that fails or is interrupted."""
     request, context = run.request, run.context
     with transaction(context.engine) as connection:
         if not utils.schema_exists(connection):
@@ -143,7 +146,20 @@ def journaled(run: Run) -> Iterator[None]:
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        message = str(error) if isinstance(error, StockTrackerError) else f"{type(error).__name__}: {error}"
-        with transaction(context.engine) as connection:
-            run.save(connection, status="failed", finished_at=context.now(), error=message)
+        _record_end(run, error)
         raise
+
+
+def _record_end(run: Run, error: BaseException) -> None:
+    """Record how a run failed; a database that refuses this as well does not replace the run's own error."""
+    if isinstance(error, KeyboardInterrupt):
+        status, message = "interrupted", f"interrupted by {error}" if error.args else "interrupted"
+    elif isinstance(error, StockTrackerError):
+        status, message = "failed", str(error)
+    else:
+        status, message = "failed", f"unexpected error: {error}"
+    try:
+        with transaction(run.context.engine) as connection:
+            run.save(connection, status=status, finished_at=run.context.now(), error=" ".join(message.split()))
+    except StockTrackerError as unrecorded:
+        logger.info("%s; and this end of the run cannot be recorded: %s", message, unrecorded)

@@ -97,7 +97,16 @@ def _result(future: Future[Chart], late: str) -> Chart:
     except requests.Timeout:
         raise _NoChartError(late) from None
     except requests.RequestException as error:
-        raise _NoChartError(f"the chart service cannot be reached ({type(error).__name__})") from None
+        raise _NoChartError(f"the chart service cannot be reached ({_cause(error)})") from None
+
+
+def _cause(error: BaseException | None) -> str:
+    """Return what the system said of a connection that failed; libraries wrap it in words of their own."""
+    while error:
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+        error = error.__cause__ or error.__context__
+    return "no connection"
 
 
 def _session(url: str) -> requests.Session:

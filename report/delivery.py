@@ -100,7 +100,7 @@ def _write_outbox(message: EmailMessage, folder: Path, page: str | None) -> Deli
         _write(mail, message.as_bytes(policy=SMTP))
         _write(folder / INDEX, _index(folder).encode())
     except OSError as error:
-        reason = error.strerror or type(error).__name__
+        reason = error.strerror or str(error)
         raise DeliveryError(f"the outbox {str(folder)!r} cannot be written: {reason}; set OUTBOX to a folder") from None
     return Delivery("outbox", tuple(address.addr_spec for address in message["To"].addresses), location=str(mail))
 
@@ -232,7 +232,7 @@ def _attempt(
             ) from None
         raise DeliveryError(f"the mail server {server} refused the mail: {reply}") from None
     except _TRANSIENT as error:
-        reason = error.strerror or str(error) or type(error).__name__
+        reason = error.strerror or str(error) or "it was closed"
         return dict.fromkeys(recipients, (_UNAVAILABLE, f"no connection ({_one_line(reason)})"))
     except (ssl.SSLError, smtplib.SMTPNotSupportedError) as error:
         reason = f"{_one_line(str(error))}; check SMTP_SECURITY ({settings.smtp_security}) and SMTP_PORT"

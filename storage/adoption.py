@@ -67,7 +67,7 @@ def adopt_rows(connection: Connection) -> list[str]:
     count = connection.exec_driver_sql("SELECT count(*) FROM impossible").scalar_one()
     if count:
         _recompute_metrics(connection)
-        first = "SELECT symbol, session, reason FROM impossible ORDER BY symbol, session LIMIT 1"
+        first = "SELECT symbol, CAST(session AS VARCHAR(40)), reason FROM impossible ORDER BY symbol, session LIMIT 1"
         symbol, session, reason = connection.exec_driver_sql(first).one()
     connection.exec_driver_sql("DROP TABLE impossible")
     if not count:

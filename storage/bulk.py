@@ -16,6 +16,8 @@ import pandas as pd
 import pyarrow as pa
 from sqlalchemy import Column, Connection, text
 
+from domain.errors import DataError
+
 pa.set_memory_pool(pa.system_memory_pool())  # it gives back what is no longer needed: a function has 256 MB
 
 WHOLE = "()"  # GROUP BY () is one group
@@ -162,15 +164,18 @@ def read_frame(
     )
     types = {names[0]: pa.string() if by_symbol else pa.int64(), names[1]: pa.timestamp("s")}
     types |= dict.fromkeys(names[2:], pa.float64())
-    parsed = [
-        csv.read_csv(
-            pa.BufferReader(content.encode()),
-            csv.ReadOptions(column_names=list(names), use_threads=False),
-            convert_options=csv.ConvertOptions(column_types=types, strings_can_be_null=False),
-        ).sort_by([(name, "ascending") for name in names[:2]])
-        for (content,) in pieces
-        if content
-    ]
+    try:
+        parsed = [
+            csv.read_csv(
+                pa.BufferReader(content.encode()),
+                csv.ReadOptions(column_names=list(names), use_threads=False),
+                convert_options=csv.ConvertOptions(column_types=types, strings_can_be_null=False),
+            ).sort_by([(name, "ascending") for name in names[:2]])
+            for (content,) in pieces
+            if content
+        ]
+    except pa.ArrowInvalid as error:
+        raise DataError(f"stock_data holds a value that no run stores: {str(error).splitlines()[0]}") from None
     if not parsed:
         return frame_of([], names)
     table = pa.concat_tables(parsed)
@@ -189,4 +194,7 @@ def frame_of(rows: Sequence[Any], names: Sequence[str]) -> pd.DataFrame:
 
 def stamps(values: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.datetime64]]:
     """Sessions from PostgreSQL's datetimes or from SQLite's text."""
-    return np.array(values, dtype="datetime64[us]").astype("datetime64[s]")
+    try:
+        return np.array(values, dtype="datetime64[us]").astype("datetime64[s]")
+    except (TypeError, ValueError) as error:
+        raise DataError(f"stock_data holds a date that no run stores: {error}") from None

@@ -23,6 +23,7 @@ from domain.errors import ConfigError, CredentialsError, DataError, StockTracker
 CONNECT_SECONDS = 10
 LOCAL_HOSTS = ("", "localhost", "127.0.0.1", "::1")
 SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
+UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
 WRITE_LOCK = 0x53544F434B01  # arbitrary, but the same for every process of this project
 LOGIN_REFUSED = "28"  # class of SQLSTATE: invalid authorization specification
 
@@ -50,6 +51,8 @@ def open_engine(url: str) -> Engine:
         raise ConfigError("DATABASE_URL is not a database URL; valid is sqlite:///file.db or postgresql://…") from None
     if "@" in f"{parsed.host}{parsed.database}" and parsed.host:
         raise ConfigError("DATABASE_URL has an @ in its password or name: percent-encode it as %40")
+    if not "".join(map(str, (parsed.host, parsed.database, *parsed.query, *parsed.query.values()))).isprintable():
+        raise ConfigError("DATABASE_URL has a character in its host, database or options that cannot be printed")
     kind = parsed.drivername
     if kind in ("sqlite", "sqlite+pysqlite"):
         return _sqlite_engine(parsed)
@@ -61,11 +64,25 @@ def open_engine(url: str) -> Engine:
 def _sqlite_engine(url: URL) -> Engine:
     import sqlite3
 
-    if url.query or not url.database or url.database.startswith((":memory:", "file:")):
+    if url.query or url.host or url.port or not url.database or url.database.startswith((":memory:", "file:")):
         raise ConfigError(
             "DATABASE_URL names no file; valid is sqlite:///file.db, as every run starts from what is stored"
         )
     engine = create_engine(url, connect_args={"timeout": 60})
+
+    @event.listens_for(engine, "do_connect")
+    def _connect_where_nothing_can_be_written(dialect: Any, _record: Any, args: Any, params: Any) -> Any:
+        connection = dialect.connect(*args, **params)
+        try:
+            connection.execute("PRAGMA page_count")
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            # SQLite makes files beside one in WAL mode even to read it. Without them, that one is all there is.
+            has_others = any(Path(f"{args[0]}{name}").exists() for name in ("-wal", "-journal"))
+            if has_others or not error.sqlite_errorname.startswith(UNWRITABLE):
+                raise
+            return dialect.connect(f"{Path(args[0]).as_uri()}?immutable=1", uri=True, **params)
+        return connection
 
     @event.listens_for(engine, "connect")
     def _leave_transactions_to_us(connection: Any, _record: Any) -> None:
@@ -221,6 +238,8 @@ def _refusal(engine: Engine, error: BaseException | None) -> StockTrackerError:
     message = f"{redacted_url(engine)}: {one_line_message(error)}"
     if server_error_fields(error).get("C", "").startswith(LOGIN_REFUSED):
         return CredentialsError(f"{message}; check the user and the password in DATABASE_URL")
+    if str(getattr(error, "sqlite_errorname", "")).startswith(UNWRITABLE):
+        return DataError(f"{message}; its folder must exist, and you need the right to write to both")
     return DataError(message)
 
 

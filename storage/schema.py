@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -10,6 +13,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Dialect,
     Float,
     Index,
     Integer,
@@ -21,7 +25,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeDecorator
+
+from domain.errors import DataError
 
 METADATA = MetaData()
 ADOPTION = "adoption"  # the run_id of what was stored before any run
@@ -33,7 +39,27 @@ class _SqliteTimestamp(sqlite.DATETIME):
     __visit_name__ = "TIMESTAMP"
 
 
-SESSION: TypeEngine[Any] = TIMESTAMP().with_variant(_SqliteTimestamp(truncate_microseconds=True), "sqlite")  # type: ignore[no-untyped-call]
+class _Session(TypeDecorator[datetime]):
+    """A session at midnight. A value that is none, which only somebody else can have stored, is an error of ours."""
+
+    impl = TIMESTAMP().with_variant(_SqliteTimestamp(truncate_microseconds=True), "sqlite")  # type: ignore[no-untyped-call]
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """Return the function that reads a stored value."""
+        read = super().result_processor(dialect, coltype) or (lambda value: value)
+
+        def read_session(value: Any) -> datetime | None:
+            with suppress(TypeError, ValueError):
+                session = read(value)
+                if session is None or isinstance(session, datetime):
+                    return session
+            raise DataError(f"stock_data holds a date that no run stores: {value!r}")
+
+        return read_session
+
+
+SESSION = _Session()
 
 # UNIQUE (symbol, date) is also the index on (symbol, date) that every query uses; a second one would only cost writes.
 STOCK_DATA = Table(
@@ -110,7 +136,7 @@ JOB_RUNS = Table(
     Column("payload", Text, nullable=False, comment="as received, JSON"),
     Column("as_of", Date, nullable=False),
     Column("provider", Text, nullable=False, comment="the host that the bars come from"),
-    Column("status", String(20), nullable=False, comment="running, failed, or the result's status"),
+    Column("status", String(20), nullable=False, comment="running, failed, interrupted, or the result's status"),
     Column("started_at", DateTime(timezone=True), nullable=False),
     Column("finished_at", DateTime(timezone=True)),
     Column("api_calls", Integer, nullable=False, default=0),

@@ -192,7 +192,7 @@ def _at_zone(connection: Connection, moment: str) -> str:
 
 # Any text that starts with an ISO date can be brought to one spelling, which is what the key compares.
 _IS_DATE = (
-    "(typeof(date) = 'text' AND date(substr(date, 1, 10)) IS substr(date, 1, 10)"
+    "(typeof(date) = 'text' AND date(substr(date, 1, 10), '+0 days') IS substr(date, 1, 10)"  # not February 30th
     " AND (length(date) = 10 OR substr(date, 11, 1) IN (' ', 'T')))"
 )
 _BAD_DATE = f"date IS NOT NULL AND NOT {_IS_DATE}"

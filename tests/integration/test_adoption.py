@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from datetime import date
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 import database
+import main
 from config import Settings, load_settings
 from domain.clock import Deadline, SystemClock
 from domain.errors import DataError
@@ -21,6 +23,7 @@ from pipeline.run import Run, RunContext, journaled
 from sandbox.server import MarketServer
 from storage import adoption
 from tests.conftest import SYMBOLS, Job
+from tests.support import tables
 from tests.support.tables import rows, scalar, stock_data
 
 DATA = Path(__file__).parents[1] / "data"
@@ -37,6 +40,7 @@ EVERYTHING = {
     "postgresql": "SELECT table_name, column_name, data_type FROM information_schema.columns"
     " WHERE table_schema = 'public' ORDER BY 1, 2",
 }
+SQLITE_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
 BAR = "'GE', 10, 12, 9, 11, 500"
 
 
@@ -173,6 +177,50 @@ def test_a_table_of_uncommon_types_is_to_be_renamed(
     mend(job, engine)
 
     assert scalar(engine, "SELECT count(*) FROM stock_data_before") == 1
+
+
+IMPOSSIBLE_DATES = {
+    "sqlite": ["'2013-02-30'", "'2013-13-01 00:00:00'", "'garbage'", "''", "x'00ff'", "1e300", "'0000-00-00'"],
+    "postgresql": ["'infinity'", "'-infinity'", "'0044-03-15 BC'", "'20130-01-01'", "'290000-12-31 23:59:59.999999'"],
+}
+
+
+def test_no_date_of_an_existing_table_is_more_than_a_line(
+    job: Job, engine: Engine, recwarn: pytest.WarningsRecorder
+) -> None:
+    for moment in IMPOSSIBLE_DATES[engine.dialect.name]:
+        create(engine, insert(moment))
+        if engine.dialect.name == "sqlite":
+            assert "has 1 dates that are not text such as 2013-03-01 00:00:00" in refusal(job, engine)
+            execute(engine, "DELETE FROM stock_data")
+        loaded = job("initialize", as_of="2013-03-01")
+        assert loaded["rows"]["inserted"] == 350
+        if engine.dialect.name == "postgresql":
+            assert "is not a session of the exchange up to today" in loaded["warnings"][0]
+            tables.clear(engine)
+        else:
+            execute(engine, *(f"DROP TABLE {name}" for (name,) in rows(engine, SQLITE_TABLES)))
+    assert [str(warning.message) for warning in recwarn if "BC" in str(warning.message)] == []
+
+
+@pytest.mark.parametrize("command", ["status", "weekly_report --dry-run", "export --output -"])
+def test_a_date_that_was_put_in_later_is_one_line(
+    command: str, job: Job, engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job("initialize", as_of="2013-03-02", symbols="IBM")
+    moment = "'2013-02-27 25:61'" if engine.dialect.name == "sqlite" else "'2013-02-27 23:59:59.999999'"
+    if command == "status":
+        moment = "'soon'" if engine.dialect.name == "sqlite" else "'infinity'"
+    execute(engine, insert(moment).replace("GE", "IBM"))
+    monkeypatch.setattr("sys.argv", ["main.py", *command.split(), "--symbols", "IBM"])
+
+    with monkeypatch.context() as at:
+        at.setattr("lambda_main.today", lambda _: date(2013, 3, 2))
+        at.setattr("domain.calendar.today", lambda _: date(2013, 3, 2))
+        assert main.main() == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"error: stock_data holds a (date|value) that no run stores: ", line)
 
 
 @pytest.mark.parametrize("partial", [False, True], ids=["missing", "partial"])

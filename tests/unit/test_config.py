@@ -309,9 +309,9 @@ class TestSymbols:
     @pytest.mark.parametrize(
         ("name", "reason"),
         [
-            ("nowhere.txt", "FileNotFoundError"),
-            ("folder.txt", "IsADirectoryError"),
-            ("binary.txt", "UnicodeDecodeError"),
+            ("nowhere.txt", "cannot be read: No such file or directory"),
+            ("folder.txt", "cannot be read: Is a directory"),
+            ("binary.txt", "cannot be read: it is not UTF-8 text"),
         ],
     )
     def test_a_symbols_file_that_cannot_be_read_is_named(self, monkeypatch, folder, name, reason):
@@ -358,6 +358,95 @@ class TestPrecedence:
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
         assert load_settings().log_level == "INFO"
+
+
+class TestEnvFile:
+    """What is wrong with ``.env`` is an error that shows none of its values."""
+
+    def said(self):
+        with pytest.raises(ConfigError) as caught:
+            load_settings()
+        message = str(caught.value)
+        assert message.isprintable(), "a message is one line"
+        assert HIDDEN not in message
+        return message
+
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [
+            ("POLYGON_API_KYE", "POLYGON_API_KEY"),
+            ("POLYGON_KEY", "POLYGON_API_KEY"),
+            ("polygon_apikey", "POLYGON_API_KEY"),
+            ("SMTP_HOTS", "SMTP_HOST"),
+            ("MAILTO", "MAIL_TO"),
+            ("DATABASE_URI", "DATABASE_URL"),
+            ("SYMBOL", "SYMBOLS"),
+        ],
+    )
+    def test_a_misspelled_setting_is_named_with_the_right_one(self, name, meant):
+        Path(".env").write_text(f"LOG_LEVEL=INFO\n{name}={HIDDEN}\n")
+        assert self.said() == f".env has {name!r}, which is no setting: did you mean {meant}?"
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "TEST_DATABASE_URL=x",
+            "POLYGON_RPC_URL=x",
+            "SMTP_USERNAME=x",
+            "AWS_REGION=x",
+            "POSTGRES_PASSWORD",
+            "POLYGON_API_KEY=x\nPOLYGON_API_KEY_OLD=y",
+            "export LOG_LEVEL=INFO\nLOGLEVEL=DEBUG",
+        ],
+    )
+    def test_keys_of_other_programs_are_ignored(self, line, caplog):
+        Path(".env").write_text(f"{line}\n")
+        load_settings()
+        assert caplog.messages == []
+
+    def test_a_misspelled_variable_is_warned_of_once(self, monkeypatch, caplog):
+        monkeypatch.setenv("POLYGON_API_KYE", HIDDEN)
+        monkeypatch.setenv("LOGLEVEL", "DEBUG")  # of another program
+        config._warn_once.cache_clear()
+        load_settings()
+        load_settings()
+        assert caplog.messages == [
+            "the environment has 'POLYGON_API_KYE', which is no setting: did you mean POLYGON_API_KEY?"
+        ]
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("A=1\n\n\nPOLYGON_API_KEY: {}\n", ".env cannot be read from line 4 on: valid is NAME=value"),
+            ("POLYGON_API_KEY='{}\nA=1\n", ".env cannot be read from line 1 on: valid is NAME=value"),
+            ("A=1\n={}\n", ".env cannot be read from line 2 on: valid is NAME=value"),
+        ],
+    )
+    def test_a_line_that_sets_nothing_is_an_error(self, content, message):
+        Path(".env").write_text(content.format(HIDDEN))
+        assert self.said().startswith(message)
+
+    def test_a_folder_in_its_place_is_an_error(self):
+        Path(".env").mkdir()
+        assert self.said() == ".env is a folder: valid is a file of lines NAME=value, or none"
+
+    def test_a_file_of_another_encoding_is_an_error(self):
+        Path(".env").write_bytes(b"OUTBOX=\xe9t\xe9\n")
+        assert self.said() == ".env is not UTF-8 text: invalid continuation byte at byte 7"
+
+    def test_a_file_that_may_not_be_read_is_an_error(self, monkeypatch):
+        Path(".env").write_text("A=1\n")
+
+        def refuse(*_, **__):
+            raise PermissionError(13, "Permission denied", ".env")
+
+        monkeypatch.setattr(Path, "read_text", refuse)  # root may read everything
+        assert self.said() == ".env cannot be read: Permission denied"
+
+    @pytest.mark.parametrize("content", [b"\xef\xbb\xbfLOG_LEVEL=DEBUG\n", b"A=1\r\nLOG_LEVEL=DEBUG\r\n"])
+    def test_a_byte_order_mark_and_line_ends_of_windows_are_read(self, content):
+        Path(".env").write_bytes(content)
+        assert load_settings().log_level == "DEBUG"
 
 
 class TestSecretsManager:

@@ -90,6 +90,9 @@ def test_a_transaction_is_all_or_nothing(database_url: str) -> None:
 
 def test_a_sqlite_file_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     engine = open_engine(f"sqlite:///{tmp_path}/no-such-folder/prices.db")
-    with pytest.raises(DataError, match=r"^SQLite file .*no-such-folder/prices.db: unable to open database file$"):
+    with pytest.raises(
+        DataError,
+        match=r"^SQLite file .*no-such-folder/prices.db: unable to open database file; its folder must exist, ",
+    ):
         with transaction(engine):
             raise AssertionError("opened nothing")
