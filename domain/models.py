@@ -167,9 +167,10 @@ class SentReport:
         done = {recipient.casefold() for recipient in (*self.delivered, *final)}
         return tuple(recipient for recipient in recipients if recipient.casefold() not in done)
 
-    def replies(self, *, final: bool) -> dict[str, str]:
-        """The last replies to those who were refused for good, or for now."""
-        return {recipient: why["reply"] for recipient, why in self.undelivered.items() if why["final"] == final}
+    def replies(self, recipients: Sequence[str], *, final: bool) -> dict[str, str]:
+        """The last replies to those of `recipients` who were refused for good, or for now."""
+        why = {name: self.undelivered[name] for name in recipients if name in self.undelivered}
+        return {name: why[name]["reply"] for name in why if why[name]["final"] == final}
 
 
 @dataclass(frozen=True)

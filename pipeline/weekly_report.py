@@ -167,8 +167,9 @@ def _already_sent_result(run: Run, sessions: Sequence[date], sent: SentReport) -
 
 
 def _not_reached(run: Run, sent: SentReport) -> tuple[dict[str, str], dict[str, str]]:
-    """Return who was refused for now and who for good, with the last replies, and warn of them."""
-    waiting, refused = sent.replies(final=False), sent.replies(final=True)
+    """Return who of ``MAIL_TO`` was refused for now and who for good, with the last replies, and warn of them."""
+    mailed = _mailed(run.context.settings)
+    waiting, refused = sent.replies(mailed, final=False), sent.replies(mailed, final=True)
     for recipient, reply in waiting.items():
         run.warnings.append(f"{recipient} was refused for now: {reply}; the next weekly_report of this week sends it")
     for recipient, reply in refused.items():
@@ -249,8 +250,8 @@ def _deliver(run: Run, report: Report, sent: SentReport | None) -> Delivery:
         identity=earlier.message_id if earlier else None,
     )
     key = week_start(report.week.first), _chosen(run)
-    known, have = (earlier.recipients, earlier.delivered) if earlier else ((), ())
-    left = {name: why for name, why in (earlier.undelivered if earlier else {}).items() if name not in pending}
+    known, have, left = (earlier.recipients, earlier.delivered, earlier.undelivered) if earlier else ((), (), {})
+    before: tuple[ReportStatus, datetime | None] = (earlier.status, earlier.sent_at) if earlier else ("failed", None)
     with transaction(run.context.engine) as connection:
         database.claim_report(
             connection,
@@ -270,7 +271,8 @@ def _deliver(run: Run, report: Report, sent: SentReport | None) -> Delivery:
         )
 
     def confirm(delivery: Delivery, status: ReportStatus, sent_at: datetime | None) -> None:
-        replies = left | {name: Undelivered(reply=text, final=False) for name, text in delivery.waiting.items()}
+        replies = {name: why for name, why in left.items() if name not in pending}
+        replies |= {name: Undelivered(reply=text, final=False) for name, text in delivery.waiting.items()}
         replies |= {name: Undelivered(reply=text, final=True) for name, text in delivery.refused.items()}
         undelivered = {name: why for name, why in replies.items() if name not in have}
         with transaction(run.context.engine) as connection:
@@ -281,13 +283,12 @@ def _deliver(run: Run, report: Report, sent: SentReport | None) -> Delivery:
         delivery = send(message, settings, recipients=pending, page=page(report), timeout=seconds)
     except NotAcceptedError as error:
         if not error.delivery.doubtful:
-            confirm(error.delivery, *((earlier.status, earlier.sent_at) if earlier else ("failed", None)))
+            confirm(error.delivery, *before)
             if have and not force:
                 return error.delivery
         raise
     except (ConfigError, CredentialsError, DeliveryError) as error:  # the mail has not left
-        failed = Delivery(settings.transport, waiting=dict.fromkeys(pending, str(error)))
-        confirm(failed, *((earlier.status, earlier.sent_at) if earlier else ("failed", None)))
+        confirm(Delivery(settings.transport, waiting=dict.fromkeys(pending, str(error))), *before)
         raise
     confirm(delivery, "no_prices" if report.empty else "resent" if unconfirmed else "sent", run.context.now())
     return delivery

@@ -341,18 +341,18 @@ def _attempt(
 
 def _failure(error: OSError | ValueError, settings: Settings, *, late: bool, handed_over: bool) -> _Reply:
     """Return the reply that a failed connection amounts to; raise if another attempt would fail as well."""
-    server = f"the mail server {_server(settings)}"
+    server = _server(settings)
     text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
     reason = "timed out" if late else _said(text, settings) or "connection lost"
     if late or handed_over or isinstance(error, _TRANSIENT):
         return _Reply(f"no {'answer to the mail' if handed_over else 'connection'} ({reason})", doubtful=handed_over)
     if isinstance(error, ssl.SSLError | smtplib.SMTPNotSupportedError):
         reason = f"{reason}; check SMTP_SECURITY ({settings.smtp_security}) and SMTP_PORT"
-        raise DeliveryError(f"{server} offers no such connection: {reason}") from None
+        raise DeliveryError(f"the mail server {server} offers no such connection: {reason}") from None
     if isinstance(error, UnicodeError):
         names = "SMTP_HOST, SMTP_USER, SMTP_PASSWORD, MAIL_FROM and MAIL_TO"
-        raise DeliveryError(f"{server} accepts only ASCII; check {names}") from None
-    raise DeliveryError(f"{server} cannot be used: {reason}") from None
+        raise DeliveryError(f"the mail server {server} accepts only ASCII; check {names}") from None
+    raise DeliveryError(f"the mail server {server} cannot be used: {reason}") from None
 
 
 class _Connection(smtplib.SMTP):

@@ -344,6 +344,19 @@ class TestLater:
         assert loaded("weekly_report", as_of="2013-03-02", force=True)["recipients"] == [ONE, TWO]
         assert loaded("weekly_report", as_of="2013-03-02")["recipients"] == [ONE, TWO]
 
+    def test_a_report_that_went_to_the_outbox_is_mailed_once_there_is_a_mail_server(
+        self, loaded: Job, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        configure(monkeypatch, MAIL_TRANSPORT="outbox")
+        results = [loaded("weekly_report", as_of="2013-03-02") for _ in range(2)]
+        assert [result["status"] for result in results] == ["sent", "already_sent"]
+        configure(monkeypatch, MAIL_TRANSPORT="auto")
+
+        results = [loaded("weekly_report", as_of="2013-03-02") for _ in range(2)]
+
+        assert [result["status"] for result in results] == ["sent", "already_sent"]
+        assert self.addressed(mailbox) == [[ONE, TWO]]
+
     def test_a_corrected_address_gets_the_report_and_the_others_no_copy(
         self, loaded: Job, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -351,7 +364,9 @@ class TestLater:
         loaded("weekly_report", as_of="2013-03-02")
         configure(monkeypatch, MAIL_TO="ONE@example.com,too@example.com")
 
-        assert loaded("weekly_report", as_of="2013-03-02")["recipients"] == ["too@example.com"]
+        result = loaded("weekly_report", as_of="2013-03-02")
+
+        assert (result["recipients"], result["refused"]) == (["too@example.com"], {})
         assert self.addressed(mailbox) == [[ONE], ["too@example.com"]]
 
     @pytest.mark.parametrize("reply", ["450 greylisted", "550 no such mailbox"])

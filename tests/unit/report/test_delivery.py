@@ -496,6 +496,34 @@ def test_when_ses_rejects_all_recipients_each_is_named(strict_ses):
     assert strict_ses == []
 
 
+def test_ses_that_is_busy_keeps_the_recipients_waiting(monkeypatch, strict_ses):
+    busy = LocalServer(lambda _: Reply(429, b'{"message": "slow down"}', {"x-amzn-ErrorType": "TooManyRequests"}))
+    busy.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", busy.url)
+    with pytest.raises(NotAcceptedError, match="slow down") as caught:
+        send(message(), ses_settings())
+    busy.stop()
+    delivery = caught.value.delivery
+    assert (list(delivery.waiting), delivery.refused, delivery.doubtful) == ([ONE, TWO], {}, False)
+    assert strict_ses == []
+
+
+def test_ses_that_takes_the_mail_and_does_not_answer_is_given_up_at_the_timeout(monkeypatch, strict_ses):
+    def converse(connection):
+        connection.recv(65_536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        drip(connection, b"X-Header: x\r\n")
+
+    with raw_server(converse) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", f"http://127.0.0.1:{port}")
+        started = time.monotonic()
+        with pytest.raises(NotAcceptedError, match=r"no answer to the mail \(timed out\)") as caught:
+            send(message(), ses_settings(), timeout=1)
+        assert time.monotonic() - started < 1 + 2
+    assert caught.value.delivery.doubtful
+    assert strict_ses == []
+
+
 def test_ses_without_a_region_is_an_error_that_names_it(monkeypatch, tmp_path):
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
