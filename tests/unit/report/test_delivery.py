@@ -285,12 +285,13 @@ def test_no_server_holds_the_delivery_past_its_timeout(answers, security):
 
 
 def test_a_server_that_does_not_read_the_mail_is_given_up_at_the_timeout():
-    large, started = message(), time.monotonic()
+    large = message()
     large.add_attachment(bytes(8_000_000), "image", "png")
     with raw_server(conversation(DATA=lambda c: (c.sendall(b"354 go\r\n"), deaf(c)))) as port:
-        with pytest.raises(DeliveryError, match=r"no answer to the mail \(timed out\)"):
-            send(large, settings(port), timeout=0.7)
-        assert time.monotonic() - started < 0.7 + 2
+        started = time.monotonic()
+        with pytest.raises(DeliveryError, match=r"\(timed out\)"):
+            send(large, settings(port), timeout=1)
+        assert time.monotonic() - started < 1 + 2
 
 
 def test_a_flood_of_replies_is_cut_off():
