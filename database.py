@@ -14,11 +14,21 @@ from datetime import date, datetime, time
 from typing import Any, TypedDict
 
 import pandas as pd
-from sqlalchemy import Connection, DateTime, bindparam, delete, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, DateTime, bindparam, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from domain.coverage import Readings
-from domain.models import BAR_COLUMNS, CLOSE_METRICS, METRIC_COLUMNS, Cause, Counts, RejectedBar, Split
+from domain.models import (
+    BAR_COLUMNS,
+    CLOSE_METRICS,
+    METRIC_COLUMNS,
+    Cause,
+    Counts,
+    RejectedBar,
+    ReportStatus,
+    Split,
+    Undelivered,
+)
 from storage.bulk import insert_frame, temp_table
 from storage.schema import (
     BAR_REVISIONS,
@@ -287,7 +297,9 @@ def update_run(connection: Connection, run_id: str, counts: Counts, **columns: A
     connection.execute(update(JOB_RUNS).where(JOB_RUNS.c.run_id == run_id).values(**vars(counts), **columns))
 
 
-def claim_report(connection: Connection, week: date, **columns: Any) -> None:
+def claim_report(
+    connection: Connection, week: date, symbols: str, *, undelivered: Mapping[str, Undelivered], **columns: Any
+) -> None:
     """Claim a week's report before it is handed over.
 
     Parameters
@@ -295,17 +307,44 @@ def claim_report(connection: Connection, week: date, **columns: Any) -> None:
     connection : sqlalchemy.Connection
     week : datetime.date
         The week's Monday.
+    symbols : str
+        Empty for those of the settings; else names the chosen ones.
+    undelivered : mapping
+        Who is about to get it, and who has not got it before.
     **columns
         ``run_id, message_id, subject, recipients, claimed_at``.
     """
-    attempts = connection.execute(select(SENT_REPORTS.c.attempts).where(SENT_REPORTS.c.week == week)).scalar()
-    values = {**columns, "status": "claimed", "attempts": (attempts or 0) + 1, "sent_at": None}
+    attempts = connection.execute(select(SENT_REPORTS.c.attempts).where(*_report(week, symbols))).scalar()
+    values = {
+        **columns,
+        "undelivered": _as_json(undelivered),
+        "status": "claimed",
+        "attempts": (attempts or 0) + 1,
+        "sent_at": None,
+    }
     if attempts is None:
-        connection.execute(insert(SENT_REPORTS).values(week=week, **values))
+        connection.execute(insert(SENT_REPORTS).values(week=week, symbols=symbols, **values))
     else:
-        connection.execute(update(SENT_REPORTS).where(SENT_REPORTS.c.week == week).values(**values))
+        connection.execute(update(SENT_REPORTS).where(*_report(week, symbols)).values(**values))
 
 
-def confirm_report(connection: Connection, week: date, sent_at: datetime, status: str = "sent") -> None:
-    """Record that the week's report was handed over, as ``sent``, ``resent`` or ``no_prices``."""
-    connection.execute(update(SENT_REPORTS).where(SENT_REPORTS.c.week == week).values(status=status, sent_at=sent_at))
+def confirm_report(
+    connection: Connection,
+    week: date,
+    symbols: str,
+    *,
+    status: ReportStatus,
+    sent_at: datetime | None,
+    undelivered: Mapping[str, Undelivered],
+) -> None:
+    """Record what became of a claimed report, and who of its recipients has not got it."""
+    values = {"status": status, "sent_at": sent_at, "undelivered": _as_json(undelivered)}
+    connection.execute(update(SENT_REPORTS).where(*_report(week, symbols)).values(**values))
+
+
+def _report(week: date, symbols: str) -> tuple[ColumnElement[bool], ...]:
+    return SENT_REPORTS.c.week == week, SENT_REPORTS.c.symbols == symbols
+
+
+def _as_json(undelivered: Mapping[str, Undelivered]) -> str | None:
+    return json.dumps(undelivered) if undelivered else None

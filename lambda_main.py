@@ -81,7 +81,7 @@ def _attempt(event: Any, context: Any, telemetry: Telemetry | None) -> JobResult
     request = parse_payload(event, run.settings, today(run.now()))
     if telemetry:
         telemetry.started(request, run)
-        _reject_local_paths(request, run.settings)
+        _reject_local_places(request, run.settings)
     return jobs.run_job(request, run)
 
 
@@ -92,18 +92,18 @@ def _secrets_rotated(used: Settings, refused: CredentialsError) -> bool:
         raise CredentialsError(f"{refused}; and the settings cannot be read again: {error}") from None
 
 
-def _reject_local_paths(request: Request, configured: Settings) -> None:
-    """Reject relative paths on Lambda: the working directory holds the code, and is read-only."""
+def _reject_local_places(request: Request, configured: Settings) -> None:
+    """Reject what Lambda does not keep: a file beside the code, which is read-only, and a report in any folder."""
     url = configured.database_url.get_secret_value()
     if url.startswith("sqlite") and not url.startswith("sqlite:////"):
         problem = "a file in the folder of the code" if "database_url" in configured.model_fields_set else "not set"
         raise ConfigError(
             f"DATABASE_URL is {problem}: valid on Lambda is postgresql://…; put it into the secret that SECRET_ID names"
         )
-    if request.job_type == "weekly_report" and configured.transport == "outbox" and not configured.outbox.is_absolute():
+    if request.job_type == "weekly_report" and configured.transport == "outbox":
         raise ConfigError(
             f"MAIL_TRANSPORT is {configured.mail_transport!r} and SMTP_HOST is {configured.smtp_host!r}, which leaves"
-            " reports in the folder of the code: on Lambda set SMTP_HOST, or MAIL_TRANSPORT=ses, and MAIL_FROM, MAIL_TO"
+            " reports in a folder: on Lambda set SMTP_HOST, or MAIL_TRANSPORT=ses, and MAIL_FROM, MAIL_TO"
         )
 
 

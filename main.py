@@ -361,6 +361,7 @@ def _sandbox(
             "POLYGON_BASE_URL": market.url,
             "POLYGON_API_KEY": market.key,
             "POLYGON_CALLS_PER_MINUTE": "0",
+            "SYMBOLS": SANDBOX_SYMBOLS,
             "MAIL_TRANSPORT": "outbox",  # nobody gets mail about recorded prices
         }
         if charts and "QUICKCHART_URL" not in os.environ:

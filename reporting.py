@@ -70,6 +70,7 @@ def build_report(
     charts: Sequence[Chart] = (),
     notices: Sequence[str] = (),
     chosen: Sequence[str] = (),
+    suffix: str = "",
 ) -> Report:
     """Render the report of a week.
 
@@ -83,6 +84,8 @@ def build_report(
         Sentences on missing, rejected or split prices, as plain text.
     chosen : sequence of str
         The symbols to chart, as for :func:`chart_symbols`.
+    suffix : str
+        Tells the name of a report of chosen symbols from that of the week.
     """
     long = len(performance) > LISTED
     listed = pd.concat([performance.head(EACH_END), performance.tail(EACH_END)]) if long else performance
@@ -111,7 +114,7 @@ def build_report(
         "partial": any(row.partial for row in table),
     }
     return Report(
-        name=week.name + NO_PRICES * performance.empty,
+        name=week.name + suffix + NO_PRICES * performance.empty,
         empty=performance.empty,
         subject=subject(performance),
         html=render("report.html.j2", **view),

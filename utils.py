@@ -7,7 +7,7 @@ database that cannot be written.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -17,7 +17,7 @@ import pandas as pd
 from sqlalchemy import Connection, Engine, case, func, or_, select, text
 
 from domain.coverage import Reading, Readings
-from domain.models import BAR_COLUMNS, EVERY_SYMBOL, METRIC_COLUMNS, PRICE_COLUMNS, Revision, Split
+from domain.models import BAR_COLUMNS, EVERY_SYMBOL, METRIC_COLUMNS, PRICE_COLUMNS, Revision, SentReport, Split
 from storage.bulk import frame_of, read_frame, stamps, temp_table
 from storage.engine import database_exists, transaction
 from storage.known_at import known_bars
@@ -474,10 +474,26 @@ def read_unknown(connection: Connection, symbols: Sequence[str]) -> list[str]:
     return [symbol for symbol in symbols if symbol in unknown]
 
 
-def read_sent_report(connection: Connection, week: date) -> Mapping[str, Any] | None:
-    """Return the row of ``sent_reports`` of the week that starts on this Monday, or None."""
-    row = connection.execute(select(SENT_REPORTS).where(SENT_REPORTS.c.week == week)).mappings().first()
-    return dict(row) if row else None
+def read_sent_report(connection: Connection, week: date, symbols: str = "") -> SentReport | None:
+    """Return what is recorded of the report of the week that starts on this Monday, or None.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+    week : datetime.date
+    symbols : str
+        As :func:`database.claim_report` takes it.
+    """
+    report = SENT_REPORTS.c
+    query = select(
+        report.status, report.message_id, report.subject, report.recipients, report.undelivered, report.sent_at
+    )
+    row = connection.execute(query.where(report.week == week, report.symbols == symbols)).first()
+    if row is None:
+        return None
+    status, message_id, subject, recipients, undelivered, sent_at = row
+    everyone = tuple(recipients.split(", ")) if recipients else ()
+    return SentReport(status, message_id, subject, everyone, json.loads(undelivered or "{}"), sent_at)
 
 
 def read_providers(connection: Connection) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Literal, Required, TypedDict, get_args
 
 EVERY_SYMBOL = "*"  # the whole US market
@@ -22,6 +22,9 @@ JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
 
 Status = Literal["ok", "nothing_to_do", "partial", "sent", "already_sent"]
 """How a run ended, as its result says; ``job_runs`` also knows ``running`` and ``failed``."""
+
+ReportStatus = Literal["claimed", "sent", "resent", "no_prices", "failed"]
+"""What became of a week's report: ``resent`` follows a claim without confirmation; ``failed``: nobody got it."""
 
 Cause = Literal["corrected", "withdrawn", "appeared", "restated", "rescaled", "loaded"]
 """Why a stored bar changed; ``loaded`` is a bar first loaded among rows that were there before any run."""
@@ -88,6 +91,8 @@ class Details(TypedDict, total=False):
     oldest_reading: str | None
     subject: str
     recipients: list[str]
+    waiting: dict[str, str]
+    refused: dict[str, str]
     charts: list[str]
     files: list[str]
     sent_at: str
@@ -113,6 +118,52 @@ class JobResult(Details):
     rows: Required[dict[str, int]]
     warnings: Required[list[str]]
     elapsed_seconds: Required[float]
+
+
+class Undelivered(TypedDict):
+    """Why a recipient has not got a report; after a ``final`` refusal only force tries again."""
+
+    reply: str
+    final: bool
+
+
+@dataclass(frozen=True)
+class SentReport:
+    """What is recorded of a week's report.
+
+    Attributes
+    ----------
+    status : str
+    message_id, subject : str
+    recipients : tuple of str
+        Whom it is for.
+    undelivered : dict
+        Those of them who have not got it.
+    sent_at : datetime.datetime or None
+    """
+
+    status: ReportStatus
+    message_id: str
+    subject: str
+    recipients: tuple[str, ...]
+    undelivered: dict[str, Undelivered]
+    sent_at: datetime | None
+
+    @property
+    def delivered(self) -> tuple[str, ...]:
+        """Those who have the report."""
+        return tuple(recipient for recipient in self.recipients if recipient not in self.undelivered)
+
+    def lacking(self, recipients: Sequence[str]) -> tuple[str, ...]:
+        """Those of `recipients`, whatever their case, who neither have the report nor were refused for good."""
+        final = [recipient for recipient, why in self.undelivered.items() if why["final"]]
+        done = {recipient.casefold() for recipient in (*self.delivered, *final)}
+        return tuple(recipient for recipient in recipients if recipient.casefold() not in done)
+
+    def replies(self, recipients: Sequence[str], *, final: bool) -> dict[str, str]:
+        """The last replies to those of `recipients` who were refused for good, or for now."""
+        why = {name: self.undelivered[name] for name in recipients if name in self.undelivered}
+        return {name: why[name]["reply"] for name in why if why[name]["final"] == final}
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,8 @@ def _counts(result: JobResult) -> dict[str, float]:
     }
     if result["job_type"] in LOADS and result["status"] != "partial":  # a partial run loaded only some of them
         counts["SessionsLoaded"] = result["sessions"]["count"]
+    if result["job_type"] == "weekly_report":
+        counts["RecipientsNotReached"] = len(result.get("waiting", {})) + len(result.get("refused", {}))
     return counts
 
 

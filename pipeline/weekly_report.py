@@ -1,28 +1,30 @@
 """Make and deliver the weekly report from stored prices: read the week, fetch charts, claim, send, confirm.
 
 The week is claimed in ``sent_reports`` before the mail leaves and confirmed afterwards, so that a run that dies in
-between is noticed by the next one. Nothing here fetches prices.
+between is noticed by the next one. A report of chosen symbols has a claim of its own. Nothing here fetches prices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date, timedelta
-from typing import Any
+from datetime import date, datetime, timedelta
 
 import pandas as pd
 from sqlalchemy import Connection
 
 import database
 import utils
+from config import Settings
 from domain.calendar import last_sessions, week_start
-from domain.models import EVERY_SYMBOL, Outcome
+from domain.errors import ConfigError, CredentialsError, DeliveryError
+from domain.models import EVERY_SYMBOL, Outcome, ReportStatus, SentReport, Undelivered
 from pipeline.run import Run
 from report import notices
 from report.chart_config import CHART_SESSIONS
 from report.charts import Chart, fetch_charts
-from report.delivery import Delivery, outbox_files, send
+from report.delivery import Delivery, NotAcceptedError, outbox_files, send
 from report.email import build_message
 from report.model import Report, Week
 from reporting import build_report, chart_symbols, page
@@ -31,21 +33,29 @@ from transformations import weekly_performance
 
 CHART_SECONDS, MAIL_SECONDS = 10.0, 20.0
 REPORT_SECONDS = CHART_SECONDS + MAIL_SECONDS + 10  # reserved for the report by the steps before it
-DONE = ("sent", "resent")  # statuses in sent_reports of a report that was delivered
+DONE: tuple[ReportStatus, ...] = ("sent", "resent")  # of a report that was delivered
+LONGEST_NAME = 40  # characters of chosen symbols in a report's name
+UNCONFIRMED = Undelivered(reply="its run has not confirmed it", final=False)
 
 
 def already_sent(run: Run, sessions: Sequence[date]) -> Outcome | None:
-    """Return the outcome of a run whose week was reported before, else None; ``force`` and ``dry_run`` ignore it."""
+    """Return the outcome of a run whose week was reported to everyone before, else None.
+
+    ``force`` and ``dry_run`` ignore it.
+    """
     if run.request.force or run.request.dry_run:
         return None
-    sent = _delivery_record(run, sessions)
-    return _already_sent_result(run, sessions, sent) if sent and sent["status"] in DONE else None
+    sent = _sent_report(run, sessions)
+    if sent is None or sent.status not in DONE or sent.lacking(_mailed(run.context.settings)):
+        return None
+    return _already_sent_result(run, sessions, sent)
 
 
 def send_report(run: Run, sessions: Sequence[date], shortfall: Sequence[str]) -> Outcome:
     """Build the week's report from stored rows and deliver it; a dry run only leaves a preview in the outbox.
 
     A week without any price is reported as such, once; when prices have arrived, the next run sends the full report.
+    Recipients who were refused for now get the report from the next run of the week, with what is stored then.
 
     Parameters
     ----------
@@ -59,16 +69,18 @@ def send_report(run: Run, sessions: Sequence[date], shortfall: Sequence[str]) ->
     Raises
     ------
     ConfigError, DeliveryError
-        As :func:`report.delivery.send`; the claim stays unconfirmed, and the next run sends again.
+        As :func:`report.delivery.send`, unless others have got the report before; the next run sends again.
     """
     if known := already_sent(run, sessions):  # by another run, while this one loaded the week
         return known
     request, settings = run.request, run.context.settings
     history, gaps, changes = _read_week(run, sessions)
     performance = weekly_performance(history, pd.Timestamp(sessions[0]))
-    sent = _delivery_record(run, sessions)
-    if performance.empty and sent and sent["status"] == "no_prices" and not (request.force or request.dry_run):
-        return _already_sent_result(run, sessions, sent)
+    sent = _sent_report(run, sessions)
+    if performance.empty and sent and not (request.force or request.dry_run):
+        told = sent.status == "no_prices" and not sent.lacking(_mailed(settings))
+        if told or sent.status in DONE:
+            return _already_sent_result(run, sessions, sent)
     charted = chart_symbols(performance, settings.chart_symbols)
     bars = history[history["symbol"].isin(charted)].sort_values(["symbol", "date"])
     charts, missing_charts = _fetch_charts(run, bars)
@@ -84,6 +96,7 @@ def send_report(run: Run, sessions: Sequence[date], shortfall: Sequence[str]) ->
         charts=charts,
         notices=[*notices.closures(sessions), *warnings, *changes],
         chosen=settings.chart_symbols,
+        suffix=_name_suffix(_chosen(run)),
     )
     outcome: Outcome = {
         "status": "ok" if request.dry_run else "sent",
@@ -95,27 +108,73 @@ def send_report(run: Run, sessions: Sequence[date], shortfall: Sequence[str]) ->
         files = _preview(run, report, sent)
         return {**outcome, "recipients": list(settings.mail_to), "files": files}
     delivery = _deliver(run, report, sent)
-    run.warnings += [f"{recipient} was refused: {reason}" for recipient, reason in delivery.refused.items()]
+    sent = _sent_report(run, sessions)
+    assert sent is not None  # noqa: S101  # it was claimed
+    if not delivery.recipients:
+        return _already_sent_result(run, sessions, sent)
+    waiting, refused = _not_reached(run, sent)
     files = outbox_files(settings, report.name)
-    return {**outcome, "recipients": list(delivery.recipients), "files": files}
+    return {
+        **outcome,
+        "recipients": list(delivery.recipients),
+        "waiting": waiting,
+        "refused": refused,
+        "files": files,
+    }
 
 
-def _delivery_record(run: Run, sessions: Sequence[date]) -> Mapping[str, Any] | None:
+def _chosen(run: Run) -> str:
+    """Name the symbols that were chosen for this run; empty if they are those of the settings.
+
+    They are named by themselves, or by a digest if they are many.
+    """
+    symbols, configured = set(run.request.symbols), set(run.context.settings.symbols)
+    if symbols == configured:
+        return ""
+    name = "-".join(sorted(symbols))
+    if len(name) <= LONGEST_NAME and all(symbol.isalnum() for symbol in symbols):
+        return name
+    return hashlib.sha256(",".join(sorted(symbols)).encode()).hexdigest()[:16]
+
+
+def _name_suffix(chosen: str) -> str:
+    return f"-{chosen}" if chosen else ""
+
+
+def _mailed(settings: Settings) -> tuple[str, ...]:
+    """The recipients of mails; the outbox has none."""
+    return () if settings.transport == "outbox" else tuple(dict.fromkeys(settings.mail_to))
+
+
+def _sent_report(run: Run, sessions: Sequence[date]) -> SentReport | None:
     with utils.reading(run.context.engine) as stored:
-        return utils.read_sent_report(stored, week_start(sessions[0])) if stored else None
+        return utils.read_sent_report(stored, week_start(sessions[0]), _chosen(run)) if stored else None
 
 
-def _already_sent_result(run: Run, sessions: Sequence[date], sent: Mapping[str, Any]) -> Outcome:
-    settings = run.context.settings
+def _already_sent_result(run: Run, sessions: Sequence[date], sent: SentReport) -> Outcome:
+    waiting, refused = _not_reached(run, sent)
     return {
         "status": "already_sent",
         "sessions": list(sessions),
-        "subject": sent["subject"],
-        "sent_at": str(sent["sent_at"]),
-        "recipients": list(settings.mail_to),
+        "subject": sent.subject,
+        "sent_at": str(sent.sent_at),
+        "recipients": list(sent.delivered),
+        "waiting": waiting,
+        "refused": refused,
         "charts": [],
-        "files": outbox_files(settings, str(sent["message_id"]).strip("<").partition("@")[0]),
+        "files": outbox_files(run.context.settings, sent.message_id.strip("<").partition("@")[0]),
     }
+
+
+def _not_reached(run: Run, sent: SentReport) -> tuple[dict[str, str], dict[str, str]]:
+    """Return who of ``MAIL_TO`` was refused for now and who for good, with the last replies, and warn of them."""
+    mailed = _mailed(run.context.settings)
+    waiting, refused = sent.replies(mailed, final=False), sent.replies(mailed, final=True)
+    for recipient, reply in waiting.items():
+        run.warnings.append(f"{recipient} was refused for now: {reply}; the next weekly_report of this week sends it")
+    for recipient, reply in refused.items():
+        run.warnings.append(f"{recipient} was refused: {reply}; only force tries again")
+    return waiting, refused
 
 
 def _read_week(run: Run, sessions: Sequence[date]) -> tuple[pd.DataFrame, list[str], list[str]]:
@@ -172,46 +231,75 @@ def _fetch_charts(run: Run, bars: pd.DataFrame) -> tuple[list[Chart], list[str]]
     return charts, [f"no chart for {', '.join(names)}: {reason}" for reason, names in symbols.items()]
 
 
-def _deliver(run: Run, report: Report, sent: Mapping[str, Any] | None) -> Delivery:
-    """Claim the week, send the mail, confirm; after a run that died in between, the next one finds its claim."""
-    settings, now, week = run.context.settings, run.context.now(), week_start(report.week.first)
-    same = sent is not None and str(sent["message_id"]).startswith(f"<{report.name}@")
+def _deliver(run: Run, report: Report, sent: SentReport | None) -> Delivery:
+    """Claim the week, send the mail to those who lack it, and record who got it.
+
+    After a run that died in between, or whose mail was taken without an answer, the next one finds its claim. A failed
+    delivery to those who lack the report is no error: the others have it.
+    """
+    settings, now, force = run.context.settings, run.context.now(), run.request.force
+    earlier = sent if sent and sent.message_id.startswith(f"<{report.name}@") else None
+    everyone = _mailed(settings)
+    pending = everyone if force or not earlier else earlier.lacking(everyone) or everyone
     message = build_message(
         report,
         sender=settings.mail_from,
         recipients=settings.mail_to,
         sent_at=now,
         unsubscribe=settings.mail_unsubscribe,
-        identity=sent["message_id"] if sent and same else None,
+        identity=earlier.message_id if earlier else None,
     )
+    key = week_start(report.week.first), _chosen(run)
+    known, have, left = (earlier.recipients, earlier.delivered, earlier.undelivered) if earlier else ((), (), {})
+    before: tuple[ReportStatus, datetime | None] = (earlier.status, earlier.sent_at) if earlier else ("failed", None)
     with transaction(run.context.engine) as connection:
         database.claim_report(
             connection,
-            week,
+            *key,
             run_id=run.run_id,
             message_id=str(message["Message-ID"]),
             subject=report.subject,
-            recipients=", ".join(settings.mail_to),
+            recipients=", ".join(dict.fromkeys([*known, *pending])),
+            undelivered=left | dict.fromkeys(pending, UNCONFIRMED),
             claimed_at=now,
         )
-    unconfirmed = same and sent is not None and sent["status"] == "claimed"
+    unconfirmed = earlier is not None and earlier.status == "claimed"
     if unconfirmed:
         run.warnings.append(
             "an earlier run claimed this week and did not confirm its mail: if it arrived, this mail is a copy of it"
             f" with the same Message-ID {message['Message-ID']}"
         )
+
+    def confirm(delivery: Delivery, status: ReportStatus, sent_at: datetime | None) -> None:
+        replies = {name: why for name, why in left.items() if name not in pending}
+        replies |= {name: Undelivered(reply=text, final=False) for name, text in delivery.waiting.items()}
+        replies |= {name: Undelivered(reply=text, final=True) for name, text in delivery.refused.items()}
+        undelivered = {name: why for name, why in replies.items() if name not in have}
+        with transaction(run.context.engine) as connection:
+            database.confirm_report(connection, *key, status=status, sent_at=sent_at, undelivered=undelivered)
+
     seconds = max(min(MAIL_SECONDS, run.context.deadline.remaining), 1.0)
-    delivery = send(message, settings, page=page(report), timeout=seconds)
-    status = "no_prices" if report.empty else "resent" if unconfirmed else "sent"
-    with transaction(run.context.engine) as connection:
-        database.confirm_report(connection, week, run.context.now(), status)
+    try:
+        delivery = send(message, settings, recipients=pending, page=page(report), timeout=seconds)
+    except NotAcceptedError as error:
+        if not error.delivery.doubtful:
+            confirm(error.delivery, *before)
+            if have and not force:
+                return error.delivery
+        raise
+    except (ConfigError, CredentialsError, DeliveryError) as error:  # the mail has not left
+        confirm(Delivery(settings.transport, waiting=dict.fromkeys(pending, str(error))), *before)
+        raise
+    confirm(delivery, "no_prices" if report.empty else "resent" if unconfirmed else "sent", run.context.now())
     return delivery
 
 
-def _preview(run: Run, report: Report, sent: Mapping[str, Any] | None) -> list[str]:
+def _preview(run: Run, report: Report, sent: SentReport | None) -> list[str]:
     """Write the report to the outbox under another name, whatever the mail transport, and return the files."""
-    if sent and sent["status"] in DONE:
-        run.warnings.append(f"this week's report was sent at {sent['sent_at']}; only force sends it again")
+    if sent and sent.status in DONE:
+        lacking = ", ".join(sent.lacking(_mailed(run.context.settings)))
+        then = f"the next run sends it to {lacking}" if lacking else "only force sends it again"
+        run.warnings.append(f"this week's report was sent at {sent.sent_at}; {then}")
     settings = run.context.settings.model_copy(update={"mail_transport": "outbox"})
     preview = replace(report, name=f"{report.name}-preview")
     message = build_message(

@@ -7,15 +7,20 @@ A chart service that is down, slow or broken never raises here, so that the repo
 from __future__ import annotations
 
 import logging
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import Retry
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from report.chart_config import CHART_SESSIONS, alt_text, chart_request
 
@@ -63,7 +68,7 @@ def fetch_charts(bars: pd.DataFrame, *, url: str, timeout: float = 10.0) -> tupl
     url : str
         The ``/chart`` address of a QuickChart service.
     timeout : float
-        Seconds for all charts together; later ones are given up.
+        Seconds for all charts together; later ones are given up, and their connections are cut.
 
     Returns
     -------
@@ -76,21 +81,22 @@ def fetch_charts(bars: pd.DataFrame, *, url: str, timeout: float = 10.0) -> tupl
     deadline = time.monotonic() + timeout
     late = f"no response within {timeout:g} s"
     charts, warnings = [], []
-    executor = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="chart")
-    with _session(url) as session:
+    executor, sockets = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="chart"), _Sockets()
+    with _session(url, sockets) as session:
         futures = {s: executor.submit(_fetch, session, url, s, group, deadline) for s, group in groups.items()}
-        wait(futures.values(), timeout=timeout)
+        in_time, _ = wait(futures.values(), timeout=timeout)
+        sockets.cut()
         for symbol, future in futures.items():
             try:
-                charts.append(_result(future, late))
+                charts.append(_result(future, late, in_time=future in in_time))
             except (_NoChartError, ValueError) as error:
                 warnings.append(f"no chart for {symbol}: {error}")
     executor.shutdown(wait=False, cancel_futures=True)
     return charts, warnings
 
 
-def _result(future: Future[Chart], late: str) -> Chart:
-    if future.cancel() or not future.done():
+def _result(future: Future[Chart], late: str, *, in_time: bool) -> Chart:
+    if not in_time:
         raise _NoChartError(late)
     try:
         return future.result()
@@ -109,16 +115,82 @@ def _cause(error: BaseException | None) -> str:
     return "no connection"
 
 
-def _session(url: str) -> requests.Session:
+class _Sockets:
+    """The connections of a session, to be cut when time is up.
+
+    A timeout bounds each read only: a service that sends a byte a second would keep its thread for ever.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._twins, self._over = threading.Lock(), list[socket.socket](), False
+
+    def watch(self, connection: socket.socket) -> socket.socket:
+        """Keep a twin of a TCP connection, since TLS replaces the object; after the cut, cut it at once."""
+        with self._lock:
+            self._twins.append(connection.dup())
+        if self._over:
+            self.cut()
+        return connection
+
+    def cut(self) -> None:
+        """Cut all connections, and those that are still to come."""
+        with self._lock:
+            self._over = True
+            while self._twins:
+                with self._twins.pop() as twin, suppress(OSError):
+                    twin.shutdown(socket.SHUT_RDWR)
+
+
+class _Adapter(HTTPAdapter):
+    """An adapter whose connections, also those to a proxy, are watched."""
+
+    def __init__(self, sockets: _Sockets) -> None:
+        class Connection(HTTPConnection):
+            def _new_conn(self) -> socket.socket:
+                return sockets.watch(super()._new_conn())
+
+        class SecureConnection(HTTPSConnection):
+            def _new_conn(self) -> socket.socket:
+                return sockets.watch(super()._new_conn())
+
+        class Pool(HTTPConnectionPool):
+            ConnectionCls = Connection
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = SecureConnection
+
+        self._pools = {"http": Pool, "https": SecurePool}
+        super().__init__(pool_maxsize=_PARALLEL, max_retries=_RETRY)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+
+def _session(url: str, sockets: _Sockets) -> requests.Session:
     session = requests.Session()
     session.trust_env = not url.startswith(_LOCAL)  # a proxy cannot reach servers on this machine
-    adapter = HTTPAdapter(pool_maxsize=_PARALLEL, max_retries=_RETRY)
+    adapter = _Adapter(sockets)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
 
 
 def _fetch(session: requests.Session, url: str, symbol: str, bars: pd.DataFrame, deadline: float) -> Chart:
+    try:
+        return _fetch_once(session, url, symbol, bars, deadline)
+    except requests.ConnectionError:  # as requests calls a timeout while it reads the body
+        if time.monotonic() < deadline:
+            raise
+        raise requests.Timeout from None
+
+
+def _fetch_once(session: requests.Session, url: str, symbol: str, bars: pd.DataFrame, deadline: float) -> Chart:
     request, alt = chart_request(symbol, bars), alt_text(symbol, bars)
     started = time.monotonic()
     seconds = max(deadline - started, 0.001)

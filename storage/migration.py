@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Connection, func, insert, select, text
+from sqlalchemy import Column, Connection, MetaData, func, insert, inspect, select, text
 
 from domain.errors import DataError
 from storage.adoption import adopt_rows
 from storage.engine import database_time
 from storage.known_at import create_known_at
-from storage.schema import ADOPTION, COVERAGE, JOB_RUNS, LOADS, METADATA, STOCK_DATA
+from storage.schema import ADOPTION, COVERAGE, JOB_RUNS, LOADS, METADATA, SENT_REPORTS, STOCK_DATA
 from storage.shape import check_shape
 
 StoredColumns = Mapping[str, frozenset[str]]
@@ -28,6 +28,7 @@ _LAST_COVERED = "(SELECT max(last_session) FROM {schema}coverage)"
 _ADDED: dict[str, dict[str, str]] = {
     COVERAGE.name: {"seen_to": _LAST_COVERED, "oldest_reading": _LAST_COVERED},
     JOB_RUNS.name: {"corrected": "0", "withdrawn": "0", "seen_to": _LAST_COVERED, "history_days": "NULL"},
+    SENT_REPORTS.name: {"symbols": "''", "undelivered": "NULL"},
 }
 
 _POSTGRESQL_COLUMNS = """
@@ -92,6 +93,8 @@ def ensure_schema(connection: Connection) -> list[str]:
     for table, added in _ADDED.items():
         if table in columns:
             _add_columns(connection, table, {name: added[name] for name in added if name not in columns[table]})
+    if "symbols" not in columns.get(SENT_REPORTS.name, {"symbols"}):
+        _key_reports_by_symbols(connection)
     absent = [table for table in METADATA.sorted_tables if table.name not in columns]
     METADATA.create_all(connection, tables=absent, checkfirst=False)
     create_known_at(connection)
@@ -123,6 +126,24 @@ def _add_columns(connection: Connection, table: str, values: Mapping[str, str]) 
             connection.exec_driver_sql(f"UPDATE {table} SET {name} = {value.format(schema='')}")
         if constraint and connection.dialect.name == "postgresql":
             connection.exec_driver_sql(f"ALTER TABLE {table} ALTER COLUMN {name} DROP DEFAULT")
+
+
+def _key_reports_by_symbols(connection: Connection) -> None:
+    """Extend the primary key of ``sent_reports``, which was the week alone.
+
+    Of a report that was claimed and not confirmed, nobody is known to have it.
+    """
+    name = SENT_REPORTS.name
+    if connection.dialect.name == "postgresql":
+        key = inspect(connection).get_pk_constraint(name)["name"]
+        connection.exec_driver_sql(f'ALTER TABLE {name} DROP CONSTRAINT "{key}", ADD PRIMARY KEY (week, symbols)')
+    else:  # SQLite cannot change a key
+        table = SENT_REPORTS.to_metadata(MetaData(), name=f"{name}_with_symbols")
+        table.create(connection)
+        connection.execute(insert(table).from_select(SENT_REPORTS.columns.keys(), select(SENT_REPORTS)))
+        SENT_REPORTS.drop(connection)
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} RENAME TO {name}")
+    connection.exec_driver_sql(f"UPDATE {name} SET recipients = '' WHERE status = 'claimed'")
 
 
 def _type_of(connection: Connection, column: Column[Any]) -> str:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 import database
 import main
+import utils
 from config import Settings, load_settings
 from domain.clock import Deadline, SystemClock
 from domain.errors import DataError
@@ -457,6 +459,36 @@ def test_the_earlier_version_is_brought_up(job: Job, market: MarketServer, earli
     execute(earlier, "DROP TABLE stock_data")
     job("initialize", as_of="2013-03-02", sessions=71)
     assert stored == stock_data(earlier)
+
+
+def test_reports_that_were_recorded_by_week_alone_are_kept(job: Job, engine: Engine) -> None:
+    job("initialize", as_of="2013-03-02")
+    values = "'id', 'weekly-report', 'Best', 'one@example.com, two@example.com', 1, '2013-03-02 16:00:00'"
+    execute(
+        engine,
+        "DROP TABLE sent_reports",
+        "CREATE TABLE sent_reports (week DATE NOT NULL, status VARCHAR(20) NOT NULL, run_id VARCHAR(36) NOT NULL,"
+        " message_id TEXT NOT NULL, subject TEXT NOT NULL, recipients TEXT NOT NULL, attempts INTEGER NOT NULL,"
+        f" claimed_at {'TIMESTAMPTZ' if engine.dialect.name == 'postgresql' else 'DATETIME'} NOT NULL,"
+        f" sent_at {'TIMESTAMPTZ' if engine.dialect.name == 'postgresql' else 'DATETIME'}, PRIMARY KEY (week))",
+        f"INSERT INTO sent_reports SELECT '2013-02-25', 'sent', {values}, '2013-03-02 16:00:01'",
+        f"INSERT INTO sent_reports SELECT '2013-02-18', 'claimed', {values}, NULL",
+    )
+    before = rows(engine, "SELECT * FROM sent_reports ORDER BY week")
+    assert "only force sends it again" in job("weekly_report", as_of="2013-03-02", dry_run=True)["warnings"][-1]
+    assert rows(engine, "SELECT * FROM sent_reports ORDER BY week") == before
+
+    again = job("weekly_report", as_of="2013-03-02")
+
+    assert (again["status"], again["recipients"]) == ("already_sent", ["one@example.com", "two@example.com"])
+    assert job("weekly_report", as_of="2013-03-02", symbols="IBM")["status"] == "sent"
+    with utils.reading(engine) as stored:
+        claimed = utils.read_sent_report(stored, date(2013, 2, 18))
+    assert (claimed.status, claimed.lacking(["one@example.com"])) == ("claimed", ("one@example.com",))
+    shown = rows(engine, "SELECT CAST(week AS TEXT), symbols FROM sent_reports ORDER BY week, symbols")
+    assert shown == [("2013-02-18", ""), ("2013-02-25", ""), ("2013-02-25", "IBM")]
+    with pytest.raises(DBAPIError, match=r"(?i)unique"):
+        execute(engine, "INSERT INTO sent_reports SELECT * FROM sent_reports WHERE symbols = 'IBM'")
 
 
 def test_an_ordinary_morning_after_the_upgrade_reads_the_last_sessions_again(

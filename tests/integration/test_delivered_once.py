@@ -26,17 +26,27 @@ from moto import mock_aws
 from sqlalchemy import Engine
 
 from config import settings
+from domain.errors import CredentialsError, DeliveryError
 from lambda_main import handler
 from sandbox.local_http import LocalServer, Reply
 from sandbox.server import MarketServer
 from tests.conftest import SYMBOLS, Job
-from tests.support.mail_server import PASSWORD, Box, make_certificate, server_context, smtp_server
+from tests.support.mail_server import (
+    PASSWORD,
+    Box,
+    conversation,
+    make_certificate,
+    raw_server,
+    server_context,
+    smtp_server,
+)
 from tests.support.tables import rows
 
 ROOT = Path(__file__).parents[2]
 WEEKS = 16 if os.environ.get("DEEPER", "1") == "1" else 50  # make test-deep repeats the race more often
 SATURDAYS = [date(2013, 3, 2) - timedelta(weeks=n) for n in range(WEEKS)]
 REPORT = {"job_type": "weekly_report", "as_of": "2013-03-02"}
+ONE, TWO = "one@example.com", "two@example.com"
 MESSAGE_ID = "<weekly-report-2013-03-01@example.com>"
 
 # A process that runs the events on its standard input, as a warm container does. It kills itself at the n-th reading of
@@ -276,6 +286,173 @@ def test_the_run_after_a_killed_one_delivers_the_report(
     warned = any("did not confirm its mail" in warning for warning in again["warnings"])
     assert warned is (recorded[0] == "resent")
     assert loaded("weekly_report", as_of="2013-03-02")["status"] == "already_sent"
+
+
+class TestLater:
+    """Who is refused for now gets the report from the next run of the week, and nobody gets it twice."""
+
+    @pytest.fixture(autouse=True)
+    def _brief(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("report.delivery._FIRST_PAUSE", 60.0)  # one attempt per run
+
+    @staticmethod
+    def addressed(mailbox: Mailbox) -> list[list[str]]:
+        return [recipients for _, recipients, _ in mailbox.mails]
+
+    @pytest.mark.parametrize("next_run", ["2013-03-02", "2013-03-03"], ids=["an hour later", "next morning"])
+    def test_a_greylisted_recipient_gets_the_report_from_the_next_run(
+        self, loaded: Job, mailbox: Mailbox, engine: Engine, next_run: str
+    ) -> None:
+        mailbox.replies = {TWO: ["450 greylisted"] * 2}
+
+        first = loaded("weekly_report", as_of="2013-03-02")
+
+        assert (first["status"], first["recipients"], first["waiting"]) == ("sent", [ONE], {TWO: "450 greylisted"})
+        assert (
+            f"{TWO} was refused for now: 450 greylisted; the next weekly_report of this week sends it"
+            in (first["warnings"])
+        )
+
+        still = loaded("weekly_report", as_of=next_run)
+
+        assert (still["status"], still["recipients"], still["waiting"]) == (
+            "already_sent",
+            [ONE],
+            {TWO: "450 greylisted"},
+        )
+
+        later = loaded("weekly_report", as_of=next_run)
+
+        assert (later["status"], later["recipients"], later["waiting"]) == ("sent", [TWO], {})
+        assert self.addressed(mailbox) == [[ONE], [TWO]]
+        assert mailbox.message_ids == [MESSAGE_ID, MESSAGE_ID]
+        done = loaded("weekly_report", as_of=next_run)
+        assert (done["status"], done["recipients"], done["waiting"]) == ("already_sent", [ONE, TWO], {})
+        assert rows(engine, "SELECT status, attempts, undelivered FROM sent_reports") == [("sent", 3, None)]
+
+    def test_a_recipient_refused_for_good_is_named_and_tried_again_by_force_only(
+        self, loaded: Job, mailbox: Mailbox
+    ) -> None:
+        mailbox.replies = {TWO: ["550 no such mailbox"]}
+
+        results = [loaded("weekly_report", as_of="2013-03-02") for _ in range(2)]
+
+        assert [result["status"] for result in results] == ["sent", "already_sent"]
+        for result in results:
+            assert (result["recipients"], result["refused"]) == ([ONE], {TWO: "550 no such mailbox"})
+            assert f"{TWO} was refused: 550 no such mailbox; only force tries again" in result["warnings"]
+        assert loaded("weekly_report", as_of="2013-03-02", force=True)["recipients"] == [ONE, TWO]
+        assert loaded("weekly_report", as_of="2013-03-02")["recipients"] == [ONE, TWO]
+
+    def test_a_report_that_went_to_the_outbox_is_mailed_once_there_is_a_mail_server(
+        self, loaded: Job, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        configure(monkeypatch, MAIL_TRANSPORT="outbox")
+        results = [loaded("weekly_report", as_of="2013-03-02") for _ in range(2)]
+        assert [result["status"] for result in results] == ["sent", "already_sent"]
+        configure(monkeypatch, MAIL_TRANSPORT="auto")
+
+        results = [loaded("weekly_report", as_of="2013-03-02") for _ in range(2)]
+
+        assert [result["status"] for result in results] == ["sent", "already_sent"]
+        assert self.addressed(mailbox) == [[ONE, TWO]]
+
+    def test_a_corrected_address_gets_the_report_and_the_others_no_copy(
+        self, loaded: Job, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mailbox.replies = {TWO: ["550 no such mailbox"]}
+        loaded("weekly_report", as_of="2013-03-02")
+        configure(monkeypatch, MAIL_TO="ONE@example.com,too@example.com")
+
+        result = loaded("weekly_report", as_of="2013-03-02")
+
+        assert (result["recipients"], result["refused"]) == (["too@example.com"], {})
+        assert self.addressed(mailbox) == [[ONE], ["too@example.com"]]
+
+    @pytest.mark.parametrize("reply", ["450 greylisted", "550 no such mailbox"])
+    def test_a_report_that_all_recipients_refused_is_sent_by_the_next_run_and_is_no_copy(
+        self, loaded: Job, mailbox: Mailbox, engine: Engine, reply: str
+    ) -> None:
+        mailbox.replies = {ONE: [reply], TWO: [reply]}
+        with pytest.raises(DeliveryError, match=f"accepted no recipient: {ONE}, {TWO}: {reply}"):
+            loaded("weekly_report", as_of="2013-03-02")
+        assert rows(engine, "SELECT status FROM sent_reports") == [("failed",)]
+
+        result = loaded("weekly_report", as_of="2013-03-02")
+
+        assert (result["status"], result["recipients"]) == ("sent", [ONE, TWO])
+        assert not any("copy" in warning for warning in result["warnings"])
+        assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("sent", 2)]
+
+    def test_after_a_refused_login_the_next_mail_is_no_copy(
+        self, loaded: Job, mailbox: Mailbox, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        configure(monkeypatch, SMTP_PASSWORD="wrong")
+        with pytest.raises(CredentialsError):
+            loaded("weekly_report", as_of="2013-03-02")
+        configure(monkeypatch, SMTP_PASSWORD=PASSWORD)
+
+        assert loaded("weekly_report", as_of="2013-03-02")["recipients"] == [ONE, TWO]
+        assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("sent", 2)]
+
+    def test_a_forced_report_that_is_refused_leaves_on_record_who_has_the_first(
+        self, loaded: Job, mailbox: Mailbox
+    ) -> None:
+        loaded("weekly_report", as_of="2013-03-02")
+        mailbox.replies = {ONE: ["450 later"], TWO: ["550 no"]}
+        with pytest.raises(DeliveryError):
+            loaded("weekly_report", as_of="2013-03-02", force=True)
+
+        after = loaded("weekly_report", as_of="2013-03-02")
+
+        assert (after["status"], after["recipients"], after["refused"]) == ("already_sent", [ONE, TWO], {})
+        assert len(mailbox.mails) == 1
+
+    @pytest.mark.parametrize("step", ["mail", "data", "quit"])
+    def test_a_run_that_dies_on_its_way_to_the_second_sends_the_first_no_copy(
+        self, step: str, loaded: Job, mailbox: Mailbox
+    ) -> None:
+        mailbox.replies = {TWO: ["450 greylisted"]}
+        loaded("weekly_report", as_of="2013-03-02")
+        worker = Worker()
+        mailbox.actions[step] = worker.kill
+        worker.start(REPORT)
+        assert worker.result() is None
+        worker.end()
+
+        assert loaded("weekly_report", as_of="2013-03-02")["recipients"] == [TWO]
+
+        assert self.addressed(mailbox) == [[ONE], *[[TWO]] * (1 if step == "mail" else 2)]
+        assert loaded("weekly_report", as_of="2013-03-02")["status"] == "already_sent"
+
+    @pytest.mark.usefixtures("mailbox")
+    def test_a_mail_that_was_taken_without_an_answer_is_resent_and_says_so(
+        self, loaded: Job, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mails: list[object] = []
+        monkeypatch.setattr("report.delivery._FIRST_PAUSE", 0.05)
+        with raw_server(conversation(CONTENT=mails.append)) as port:
+            configure(monkeypatch, SMTP_PORT=port, SMTP_SECURITY="none", SMTP_USER="")
+            with pytest.raises(DeliveryError, match="no answer to the mail"):
+                loaded("weekly_report", as_of="2013-03-02")
+            assert len(mails) == 2
+        assert rows(engine, "SELECT status FROM sent_reports") == [("claimed",)]
+        with raw_server(conversation()) as port:
+            configure(monkeypatch, SMTP_PORT=port)
+            result = loaded("weekly_report", as_of="2013-03-02")
+        assert any("did not confirm its mail" in warning for warning in result["warnings"])
+        assert rows(engine, "SELECT status, attempts FROM sent_reports") == [("resent", 2)]
+
+    def test_a_week_without_prices_reaches_the_second_later_as_well(
+        self, job: Job, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mailbox.replies = {TWO: ["450 greylisted"]}
+        key = os.environ["POLYGON_API_KEY"]
+        configure(monkeypatch, POLYGON_API_KEY="")
+        results = [job("weekly_report", as_of="2013-03-02") for _ in range(3)]
+        assert [result["recipients"] for result in results] == [[ONE], [TWO], [ONE, TWO]]
+        configure(monkeypatch, POLYGON_API_KEY=key)
+        assert job("weekly_report", as_of="2013-03-02")["recipients"] == [ONE, TWO], "the full report is for all"
 
 
 class Context:

@@ -6,6 +6,7 @@ The tests are skipped with a reason where a read-only file system is not availab
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from storage.engine import open_engine
 from tests.conftest import SYMBOLS
 from tests.support import cloudwatch
 from tests.support.lambda_runtime import Container, why_not
+from tests.support.mail_server import Box, smtp_server
 from tests.support.tables import scalar
 from tests.support.tcp_proxy import TcpProxy
 
@@ -36,6 +38,8 @@ def contain(tmp_path: Path, market: MarketServer) -> Iterator[Contain]:
         pytest.skip(reason)
     charts = LocalServer(lambda _: Reply(200, PICTURE, {"Content-Type": "image/png"}))
     charts.start()
+    mails = ExitStack()
+    port = mails.enter_context(smtp_server(Box()))
     started: list[Container] = []
 
     def start(*, missing: Sequence[str] = (), **environment: str) -> Container:
@@ -45,7 +49,11 @@ def contain(tmp_path: Path, market: MarketServer) -> Iterator[Contain]:
             "POLYGON_CALLS_PER_MINUTE": "0",
             "QUICKCHART_URL": f"{charts.url}/chart",
             "SYMBOLS": ",".join(SYMBOLS),
-            "OUTBOX": str(tmp_path / "tmp" / "outbox"),
+            "SMTP_HOST": "127.0.0.1",
+            "SMTP_PORT": str(port),
+            "SMTP_SECURITY": "none",
+            "MAIL_FROM": "me@example.com",
+            "MAIL_TO": "me@example.com",
         }
         started.append(Container(tmp_path, {**usual, **environment}, missing=missing))
         return started[-1]
@@ -54,6 +62,7 @@ def contain(tmp_path: Path, market: MarketServer) -> Iterator[Contain]:
     for container in started:
         container.stop()
     charts.stop()
+    mails.close()
 
 
 def last_metrics(container: Container) -> dict[str, float]:
@@ -83,7 +92,7 @@ def test_the_three_jobs_run_warm_from_a_read_only_task_root(
         assert last_metrics(container)["PeakMemoryMB"] == pytest.approx(peak, rel=0.05)
     assert len(answer.result["charts"]) == len(SYMBOLS)
     assert scalar(open_engine(tcp_url), "SELECT count(*) FROM stock_data") == 355
-    assert container.files == {"outbox"}
+    assert container.files == set()
 
 
 def test_a_market_of_11000_symbols_fits_into_the_memory(

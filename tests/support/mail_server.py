@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import itertools
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -82,6 +85,75 @@ def smtp_server(
     finally:
         bound["stop"]()
         thread.join()
+
+
+@contextmanager
+def raw_server(converse: Callable[[socket.socket], object]) -> Iterator[int]:
+    """Run a server that does with each connection whatever a test wants, and yield its port.
+
+    A conversation is over when its connection fails; all are closed at the end.
+    """
+    connections: list[socket.socket] = []
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            converse(connection)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connections.append(listener.accept()[0])
+                threading.Thread(target=serve, args=connections[-1:], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            for opened in [listener, *connections]:
+                with suppress(OSError):
+                    opened.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def drip(connection: socket.socket, content: bytes = b"220-still here\r\n", pause: float = 0.1) -> None:
+    """Send a content again and again, one byte after each pause, until the connection fails."""
+    for byte in itertools.cycle(content):
+        connection.sendall(bytes([byte]))
+        time.sleep(pause)
+
+
+Answer = bytes | Callable[[socket.socket], object]
+
+
+def conversation(**answers: Answer) -> Callable[[socket.socket], None]:
+    """A server for :func:`raw_server`: it says "250 OK" to all but the given commands.
+
+    Parameters
+    ----------
+    **answers
+        By command in upper case; ``GREETING`` is the first word, ``CONTENT`` the answer to the mail. A function does
+        with the connection what it wants, and ends it by returning.
+    """
+    usual: dict[str, Answer] = {"GREETING": b"220 here\r\n", "DATA": b"354 go ahead\r\n", "QUIT": b"221 bye\r\n"}
+
+    def converse(connection: socket.socket) -> None:
+        with connection.makefile("rb") as lines:
+            command = "GREETING"
+            while command:
+                answer = {**usual, **answers}.get(command, b"250 OK\r\n")
+                if callable(answer):
+                    answer(connection)
+                    return
+                connection.sendall(answer)
+                if command == "DATA" and answer.startswith(b"354"):
+                    content = iter(lines.readline, b".\r\n")
+                    command = "CONTENT" if all(content) else ""
+                else:
+                    command = lines.readline()[:4].decode("latin-1").strip().upper()
+
+    return converse
 
 
 def make_certificate(folder: Path) -> Path:

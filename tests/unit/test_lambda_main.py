@@ -8,6 +8,7 @@ from domain.clock import SystemClock
 from domain.errors import ConfigError, DataError, PayloadError
 from lambda_main import handler, run_context
 from pipeline import jobs
+from tests.support.mail_server import Box, smtp_server
 
 JOBS = "initialize, daily_update, weekly_report"
 HIDDEN = "hunter2-do-not-tell"
@@ -92,21 +93,36 @@ class TestOnLambda:
             "DATABASE_URL is a file in the folder of the code: valid on Lambda is postgresql://…"
         )
 
-    def test_a_report_that_would_be_kept_beside_the_code_is_refused(self, monkeypatch, tmp_path):
+    @pytest.mark.parametrize("folder", ["outbox", "/tmp/outbox"])
+    @pytest.mark.parametrize("transport", ["auto", "outbox"])
+    def test_a_report_is_never_left_in_a_folder(self, monkeypatch, tmp_path, folder, transport):
         monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/prices.db")
-        assert self.refusal({"job_type": "weekly_report"}).startswith(
-            "MAIL_TRANSPORT is 'auto' and SMTP_HOST is '', which leaves reports in the folder of the code:"
+        monkeypatch.setenv("OUTBOX", folder)
+        monkeypatch.setenv("MAIL_TRANSPORT", transport)
+        assert self.refusal({"job_type": "weekly_report"}) == (
+            f"MAIL_TRANSPORT is {transport!r} and SMTP_HOST is '', which leaves reports in a folder:"
+            " on Lambda set SMTP_HOST, or MAIL_TRANSPORT=ses, and MAIL_FROM, MAIL_TO"
         )
+        assert list(tmp_path.iterdir()) == []
 
-    def test_a_mounted_file_system_may_hold_both(self, monkeypatch, tmp_path):
-        monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/prices.db")
-        monkeypatch.setenv("OUTBOX", str(tmp_path / "outbox"))
-        monkeypatch.setenv("QUICKCHART_URL", "http://127.0.0.1:9/chart")
-        monkeypatch.setenv("SYMBOLS", "GOOG")
-        for job_type in jobs.JOBS:
-            handler({"job_type": job_type, "as_of": "2013-03-02"}, OnLambda())
+    def test_a_mounted_file_system_may_hold_the_database(self, monkeypatch, tmp_path):
+        box = Box()
+        with smtp_server(box) as port:
+            for name, value in {
+                "DATABASE_URL": f"sqlite:///{tmp_path}/prices.db",
+                "QUICKCHART_URL": "http://127.0.0.1:9/chart",
+                "SYMBOLS": "GOOG",
+                "SMTP_HOST": "127.0.0.1",
+                "SMTP_PORT": str(port),
+                "SMTP_SECURITY": "none",
+                "MAIL_FROM": "me@example.com",
+                "MAIL_TO": "me@example.com",
+            }.items():
+                monkeypatch.setenv(name, value)
+            for job_type in jobs.JOBS:
+                handler({"job_type": job_type, "as_of": "2013-03-02"}, OnLambda())
         run_context(None).engine.dispose()
-        assert (tmp_path / "outbox" / "index.html").exists()
+        assert len(box.mails) == 1
 
     def test_an_unreachable_database_is_named_without_its_password(self, monkeypatch):
         monkeypatch.setenv("DATABASE_URL", f"postgresql://someone:{HIDDEN}@127.0.0.1:9/prices")

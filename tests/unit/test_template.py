@@ -31,6 +31,7 @@ METRICS = {
     "RowsWithdrawn",
     "RowsRejected",
     "ApiCalls",
+    "RecipientsNotReached",
     "DurationSeconds",
     "PeakMemoryMB",
     "FreshnessSessions",
@@ -197,6 +198,7 @@ class TestAlarms:
         assert watched == {
             ("StockTracker", "RunSucceeded"),
             ("StockTracker", "FreshnessSessions"),
+            ("StockTracker", "RecipientsNotReached"),
             ("AWS/Lambda", "Errors"),
             ("AWS/Lambda", "Throttles"),
             ("AWS/Lambda", "Duration"),

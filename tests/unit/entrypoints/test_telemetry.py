@@ -25,6 +25,7 @@ from sandbox.server import MarketServer
 from storage.engine import open_engine, transaction
 from storage.migration import ensure_schema
 from tests.support import cloudwatch
+from tests.support.mail_server import Box, smtp_server
 from tests.unit.test_template_alarms import STALE, DailyUpdate, Simulation
 
 ROOT = Path(__file__).parents[3]
@@ -194,6 +195,28 @@ def test_corrected_and_withdrawn_rows_are_counted(lines: Lines, market: MarketSe
         "RowsCorrected": 1,
         "RowsWithdrawn": 1,
     }
+
+
+def test_recipients_who_lack_the_report_are_counted(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("report.delivery._FIRST_PAUSE", 60.0)  # one attempt per run
+    two, three = "two@example.com", "three@example.com"
+    replies = {two: ["450 greylisted"] * 9, three: ["550 no such mailbox"]}
+    with smtp_server(Box(replies)) as port:
+        mail = {
+            "SMTP_HOST": "127.0.0.1",
+            "SMTP_PORT": str(port),
+            "SMTP_SECURITY": "none",
+            "MAIL_FROM": "me@example.com",
+            "MAIL_TO": f"me@example.com,{two},{three}",
+            "QUICKCHART_URL": "http://127.0.0.1:9/chart",
+        }
+        report = {"job_type": "weekly_report", "as_of": "2013-03-02"}
+        *_, blob, _ = lines(report, **mail)
+        assert by_job(blob, "weekly_report")["RecipientsNotReached"] == 2
+        replies.clear()
+        *_, blob, result = lines(report, **mail)
+    assert by_job(blob, "weekly_report")["RecipientsNotReached"] == 1
+    assert json.loads(result)["result"]["refused"] == {three: "550 no such mailbox"}
 
 
 def test_a_failed_daily_update_measures_how_stale_the_table_is(lines: Lines, market: MarketServer) -> None:

@@ -13,8 +13,10 @@ from report.chart_config import chart_request
 from report.charts import Chart, fetch_charts
 from sandbox.local_http import LocalServer, Reply
 from sandbox.renderer import Renderer, RendererUnavailable
+from tests.support.mail_server import drip, raw_server
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
+SYMBOLS = ("MSFT", "AAPL")
 PICTURE = Reply(200, PNG, {"Content-Type": "image/png"})
 
 
@@ -35,6 +37,24 @@ def service(respond):
 
 def symbol_of(request):
     return next(symbol for symbol in ("AAPL", "GOOG", "MSFT") if symbol.encode() in request.body)
+
+
+@pytest.mark.parametrize(
+    "start", [b"HTTP/1.1 ", b"HTTP/1.1 200 OK\r\nX-Header: ", b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n"]
+)
+def test_a_service_that_sends_a_byte_now_and_then_is_cut_off_at_the_timeout(start):
+    def converse(connection):
+        connection.recv(65_536)
+        connection.sendall(start)
+        drip(connection, b"200")
+
+    with raw_server(converse) as port:
+        started = time.monotonic()
+        charts, warnings = fetch_charts(bars("MSFT", "AAPL"), url=f"http://127.0.0.1:{port}/chart", timeout=0.7)
+        assert (charts, warnings) == ([], [f"no chart for {symbol}: no response within 0.7 s" for symbol in SYMBOLS])
+        while any(thread.name.startswith("chart") for thread in threading.enumerate()):
+            assert time.monotonic() - started < 0.7 + 2, "its thread would keep the process from ending"
+            time.sleep(0.01)
 
 
 def test_every_symbol_gets_its_chart_in_the_order_of_the_bars():

@@ -10,16 +10,28 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import boto3
+import hypothesis
 import pytest
-from aiosmtpd.smtp import SMTP
+from aiosmtpd.smtp import SMTP, AuthResult
+from hypothesis import given
+from hypothesis import strategies as st
 from moto import mock_aws
 
 from config import Settings
 from domain.errors import ConfigError, CredentialsError, DeliveryError
 from report import delivery as delivery_module
-from report.delivery import send
+from report.delivery import NotAcceptedError, send
 from sandbox.local_http import LocalServer, Reply
-from tests.support.mail_server import PASSWORD, Box, make_certificate, server_context, smtp_server
+from tests.support.mail_server import (
+    PASSWORD,
+    Box,
+    conversation,
+    drip,
+    make_certificate,
+    raw_server,
+    server_context,
+    smtp_server,
+)
 
 ONE, TWO = "one@example.com", "two@example.com"
 
@@ -83,7 +95,8 @@ def test_a_mail_reaches_all_recipients_unchanged():
     box, mail = Box(), message()
     with smtp_server(box) as port:
         delivery = send(mail, settings(port))
-    assert (delivery.transport, delivery.recipients, delivery.refused) == ("smtp", (ONE, TWO), {})
+    assert (delivery.transport, delivery.recipients) == ("smtp", (ONE, TWO))
+    assert (delivery.waiting, delivery.refused) == ({}, {})
     [(sender, recipients, content)] = box.mails
     assert (sender, recipients) == ("from@example.com", [ONE, TWO])
     assert content == mail.as_bytes()
@@ -179,7 +192,10 @@ def test_a_transient_failure_is_retried_and_every_attempt_is_logged(attempts):
 
 def test_a_permanent_failure_is_not_retried():
     box = Box(accept=lambda box: "554 looks like spam")
-    with smtp_server(box) as port, pytest.raises(DeliveryError, match="refused the mail: 554 looks like spam"):
+    with (
+        smtp_server(box) as port,
+        pytest.raises(DeliveryError, match=r"accepted no recipient: .*: 554 looks like spam"),
+    ):
         send(message(), settings(port))
     assert box.attempts == 1
 
@@ -225,6 +241,165 @@ def test_a_server_that_hangs_is_given_up_at_the_timeout():
         with pytest.raises(DeliveryError, match=r"no connection \(.*timed out\)"):
             send(message(), settings(silent.getsockname()[1]), timeout=0.3)
     assert time.monotonic() - started < 0.3 + 2
+
+
+def silent(connection):
+    """Read all and answer nothing."""
+    while connection.recv(65_536):
+        pass
+
+
+def deaf(connection):
+    """Leave everything unread."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    time.sleep(10)
+
+
+def endless_record(connection):
+    """Begin a TLS record of 16 KB and send a byte of it now and then."""
+    connection.sendall(b"220 go\r\n")
+    drip(connection, b"\x16\x03\x03\x40\x00" + bytes(16_000))
+
+
+OFFERS_TLS = b"250-here\r\n250 STARTTLS\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answers", "security"),
+    [
+        pytest.param({"GREETING": drip}, "none", id="a greeting that never ends"),
+        pytest.param({"EHLO": drip}, "none", id="a feature a day"),
+        pytest.param({"RCPT": drip}, "none", id="a recipient who is considered for ever"),
+        pytest.param({"GREETING": silent}, "tls", id="a TLS handshake without an answer"),
+        pytest.param({"EHLO": OFFERS_TLS, "STAR": endless_record}, "starttls", id="a handshake that never ends"),
+        pytest.param({"CONTENT": silent}, "none", id="a mail without an answer"),
+        pytest.param({"CONTENT": drip}, "none", id="an answer to the mail that never ends"),
+    ],
+)
+def test_no_server_holds_the_delivery_past_its_timeout(answers, security):
+    with raw_server(conversation(**answers)) as port:
+        started = time.monotonic()
+        with pytest.raises(DeliveryError, match=r"\(timed out\)"):
+            send(message(), settings(port, smtp_security=security), timeout=0.7)
+        assert time.monotonic() - started < 0.7 + 2
+
+
+def test_a_server_that_does_not_read_the_mail_is_given_up_at_the_timeout():
+    large = message()
+    large.add_attachment(bytes(8_000_000), "image", "png")
+    with raw_server(conversation(DATA=lambda c: (c.sendall(b"354 go\r\n"), deaf(c)))) as port:
+        started = time.monotonic()
+        with pytest.raises(DeliveryError, match=r"\(timed out\)"):
+            send(large, settings(port), timeout=1)
+        assert time.monotonic() - started < 1 + 2
+
+
+def test_a_flood_of_replies_is_cut_off():
+    def flood(connection):
+        while True:
+            connection.sendall(b"250-and so on\r\n" * 1_000)
+
+    with raw_server(conversation(EHLO=flood)) as port, pytest.raises(DeliveryError, match="its reply is too long"):
+        send(message(), settings(port), timeout=0.5)
+
+
+def test_a_slow_name_server_is_given_up_at_the_timeout(monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3))
+    started = time.monotonic()
+    with pytest.raises(DeliveryError, match=r"no connection \(timed out\)"):
+        send(message(), settings(), timeout=0.3)
+    assert time.monotonic() - started < 0.3 + 2
+
+
+def test_no_thread_and_no_connection_outlives_a_delivery():
+    with raw_server(conversation(GREETING=drip)) as port:
+        with pytest.raises(DeliveryError):
+            send(message(), settings(port), timeout=0.3)
+        gone = time.monotonic() + 2
+        while any(isinstance(thread, threading.Timer) for thread in threading.enumerate()):
+            assert time.monotonic() < gone
+            time.sleep(0.01)
+
+
+def test_a_server_that_dies_after_the_mail_gets_two_copies():
+    mails = []
+    with raw_server(conversation(CONTENT=mails.append)) as port, pytest.raises(NotAcceptedError) as caught:
+        send(message(), settings(port), timeout=5)
+    assert len(mails) == 2
+    assert caught.value.delivery.doubtful
+    assert f"{ONE}, {TWO}: no answer to the mail (Connection unexpectedly closed)" in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [b"\xff\xfe\r\n", b"299 perhaps\r\n", b"250-" + b"x" * 9_000, b"354 more\r\n"])
+def test_an_answer_to_the_mail_that_says_nothing_is_no_refusal(answer):
+    with raw_server(conversation(CONTENT=answer)) as port, pytest.raises(NotAcceptedError) as caught:
+        send(message(), settings(port), timeout=3)
+    delivery = caught.value.delivery
+    assert (delivery.doubtful, list(delivery.waiting), delivery.refused) == (True, [ONE, TWO], {})
+
+
+def test_a_session_that_ends_before_the_mail_reaches_nobody():
+    """smtplib names only the recipient whose reply ended the session, not those accepted before."""
+    box = Box({TWO: ["421 too busy"]})
+    with smtp_server(box) as port:
+        delivery = send(message(), settings(port))
+    assert (delivery.recipients, delivery.waiting) == ((ONE, TWO), {})
+    assert [recipients for _, recipients, _ in box.mails] == [[ONE, TWO]]
+
+
+def test_what_becomes_of_each_recipient_is_told():
+    three = "three@example.com"
+    box = Box({TWO: ["450 greylisted"] * 9, three: ["550 no such mailbox"]})
+    with smtp_server(box) as port:
+        delivery = send(message(), settings(port, mail_to=(ONE, TWO, three)), timeout=0.3)
+    assert delivery.recipients == (ONE,)
+    assert delivery.waiting == {TWO: "450 greylisted"}
+    assert delivery.refused == {three: "550 no such mailbox"}
+    assert not delivery.doubtful
+
+
+def test_a_mail_can_go_to_some_of_the_recipients_only():
+    box = Box()
+    with smtp_server(box) as port:
+        send(message(), settings(port), recipients=[TWO])
+    assert [recipients for _, recipients, _ in box.mails] == [[TWO]]
+
+
+def test_an_error_after_some_were_accepted_keeps_who_was():
+    box = Box({TWO: ["451 later"]}, accept=lambda _: "250 OK")
+    wanted = {"smtp_user": "me", "smtp_password": PASSWORD}
+    logins = iter([True, False])
+
+    def log_in(*_):
+        return AuthResult(success=next(logins), handled=False)
+
+    with smtp_server(box, authenticator=log_in, auth_require_tls=False) as port:
+        delivery = send(message(), settings(port, **wanted))
+    assert delivery.recipients == (ONE,)
+    assert "refused the login of 'me'" in delivery.waiting[TWO]
+
+
+@given(
+    place=st.sampled_from(["GREETING", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "CONTENT", "QUIT"]),
+    code=st.sampled_from([b"", b"250-", b"250 ", b"334 ", b"354 ", b"421 ", b"451 ", b"550 ", b"-1 "]),
+    said=st.binary(max_size=60),
+)
+@hypothesis.settings(max_examples=60)
+def test_whatever_a_server_says_the_error_is_ours_and_one_line(place, code, said):
+    answers = {"EHLO": b"250-here\r\n250-AUTH PLAIN LOGIN CRAM-MD5\r\n250 SIZE\r\n", "AUTH": b"235 in\r\n"}
+
+    def answer(connection):
+        connection.sendall(code + said + b"\r\n")
+
+    with raw_server(conversation(**answers | {place: answer})) as port:
+        wanted = settings(port, smtp_user="me", smtp_password=PASSWORD)
+        try:
+            delivery = send(message(), wanted, timeout=0.1)
+        except (DeliveryError, CredentialsError) as error:
+            texts = [str(error)]
+        else:
+            texts = [*delivery.waiting.values(), *delivery.refused.values()]
+    assert all(len(text.splitlines()) == 1 for text in texts)
 
 
 def test_a_password_repeated_in_a_reply_is_masked():
@@ -319,6 +494,34 @@ def test_a_recipient_that_ses_rejects_does_not_keep_the_mail_from_the_others(str
 def test_when_ses_rejects_all_recipients_each_is_named(strict_ses):
     with pytest.raises(DeliveryError, match=r"accepted no recipient.*three@example.com.*two@example.com"):
         send(message(), ses_settings().model_copy(update={"mail_to": ("three@example.com", TWO)}))
+    assert strict_ses == []
+
+
+def test_ses_that_is_busy_keeps_the_recipients_waiting(monkeypatch, strict_ses):
+    busy = LocalServer(lambda _: Reply(429, b'{"message": "slow down"}', {"x-amzn-ErrorType": "TooManyRequests"}))
+    busy.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", busy.url)
+    with pytest.raises(NotAcceptedError, match="slow down") as caught:
+        send(message(), ses_settings())
+    busy.stop()
+    delivery = caught.value.delivery
+    assert (list(delivery.waiting), delivery.refused, delivery.doubtful) == ([ONE, TWO], {}, False)
+    assert strict_ses == []
+
+
+def test_ses_that_takes_the_mail_and_does_not_answer_is_given_up_at_the_timeout(monkeypatch, strict_ses):
+    def converse(connection):
+        connection.recv(65_536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n")
+        drip(connection, b"X-Header: x\r\n")
+
+    with raw_server(converse) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SESV2", f"http://127.0.0.1:{port}")
+        started = time.monotonic()
+        with pytest.raises(NotAcceptedError, match=r"no answer to the mail \(timed out\)") as caught:
+            send(message(), ses_settings(), timeout=1)
+        assert time.monotonic() - started < 1 + 2
+    assert caught.value.delivery.doubtful
     assert strict_ses == []
 
 
