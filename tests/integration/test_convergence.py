@@ -101,11 +101,14 @@ step = st.one_of(
     st.tuples(st.just("stall")),
     st.tuples(st.just("late"), symbol),
     st.tuples(st.just("half"), load),
+    st.tuples(st.just("half audit")),
+    st.tuples(st.just("halt"), symbol),
     st.tuples(st.just("break"), symbol, past),
     st.tuples(st.just("correct"), symbol, past, st.integers(1, 400)),
     st.tuples(st.just("withdraw"), symbol, past),
     st.tuples(st.just("split"), symbol, st.integers(1, 3), ratio),
     st.tuples(st.just("restate"), symbol, ratio),
+    st.tuples(st.just("restate and kill"), symbol, ratio, st.integers(20, 120)),
     st.tuples(st.just("audit")),
 )
 prices = st.integers(0, 40_000)
@@ -140,9 +143,13 @@ def play(world: World, steps: list[Step]) -> None:
 
 
 def _morning(world: World, chosen: tuple[str, ...]) -> None:
-    """Update on the next morning; unless the provider is silent, a repeat makes no call."""
+    """Update on the next morning; unless the provider is silent, all is read, and a repeat makes no call."""
     world.advance(1)
     result = world.run("daily_update", symbols=chosen)
+    if world.provider.stalled_at is None:
+        last = previous_session(world.market.today)
+        asks_again = any("the next run asks again" in warning for warning in result["warnings"])
+        assert not asks_again or not any(session == last for _, session in world.bars), result["warnings"]
     if world.provider.stalled_at is None and not result["warnings"]:
         world.market.reset_calls()
         world.run("daily_update", symbols=chosen)
@@ -189,6 +196,43 @@ def _half(world: World, what: Step) -> None:
         assert lost <= max(3, 0.05 * before) * (world.market.calls["range"] + world.market.calls["grouped"])
 
 
+def _half_audit(world: World) -> None:
+    """Answer an audit of a long history with half of the bars, and counts that agree."""
+    world.load(("initialize", SYMBOLS, 0, END, False))
+    world.advance(1)
+    before = len(stock_data(world.engine))
+    world.market.reset_calls()
+    world.provider.halves = True
+    try:
+        world.audit()
+    finally:
+        world.provider.halves = False
+    lost = before - len(stock_data(world.engine))
+    assert lost <= 3 * (world.market.calls["range"] + world.market.calls["grouped"])
+
+
+def _halt(world: World, symbol: str) -> None:
+    """Let a symbol pause for a session, and update it alone on the next morning."""
+    world.remove(symbol, session_from(world.market.today))
+    _morning(world, (symbol,))
+
+
+def _restate_and_kill(world: InspectedWorld, symbol: str, ratio: tuple[int, int], statement: int) -> None:
+    """Restate a history that is up to date, and kill the update that finds it: the old basis stays, or the new one."""
+    if world.provider.stalled_at or any(name == symbol for name, _ in world.broken):
+        return
+    world.run("daily_update", symbols=(symbol,))
+    seen_again = {row[:2] for row in stock_data(world.engine)} & {
+        (symbol, session) for session in SESSIONS[SESSIONS.index(session_from(world.market.today)) - 3 :]
+    }
+    if world.is_mixed() or not seen_again & world.bars.keys():
+        return
+    world.advance(1)
+    world.restate(symbol, ratio)
+    world.kill(("daily_update", (symbol,), 0, 0, False), statement)
+    assert not world.is_mixed()
+
+
 def _break(world: World, symbol: str, position: int) -> None:
     """Send an impossible bar, which is put right before the quiet week."""
     key = symbol, SESSIONS[position]
@@ -210,11 +254,14 @@ STEPS: dict[str, Callable[..., None]] = {
     "stall": _stall,
     "late": _late,
     "half": _half,
+    "half audit": _half_audit,
+    "halt": _halt,
     "break": _break,
     "correct": World.correct,
     "withdraw": World.withdraw,
     "split": World.split,
     "restate": World.restate,
+    "restate and kill": _restate_and_kill,
     "audit": World.audit,
 }
 
