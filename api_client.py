@@ -496,29 +496,35 @@ class BoundedSession(requests.Session):
                         raise TooLargeError
                 return response, b"".join(pieces)
         except NETWORK_ERRORS as error:
-            raise _no_answer(error, seconds) from None
+            cause = _first_cause(error)
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise cause from None
+            raise NoAnswerError(explain_failure(error, seconds)) from None
 
 
-def _no_answer(error: Exception, seconds: float) -> NoAnswerError | ssl.SSLCertVerificationError:
-    """Explain a failure by its first cause; requests and urllib3 wrap that in errors of their own."""
-    cause: BaseException = error
-    while type(cause) is not ConnectTimeoutError and isinstance(cause.__context__, NETWORK_ERRORS):
-        cause = cause.__context__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return cause
+def _first_cause(error: BaseException) -> BaseException:
+    """Return the error that requests and urllib3 wrapped in errors of their own."""
+    while type(error) is not ConnectTimeoutError and isinstance(error.__context__, NETWORK_ERRORS):
+        error = error.__context__
+    return error
+
+
+def explain_failure(error: BaseException, seconds: float) -> str:
+    """Say in a few words why there is no whole answer within so many seconds."""
+    cause = _first_cause(error)
     if type(cause) is ConnectTimeoutError:
-        return NoAnswerError("no connection in time")
+        return "no connection in time"
     if isinstance(cause, TimeoutError):
-        return NoAnswerError(f"no whole answer within {seconds:.2g} s")
+        return f"no whole answer within {seconds:.2g} s"
     if isinstance(cause, OSError) and cause.strerror:
-        return NoAnswerError(clean_text(cause.strerror))
+        return clean_text(cause.strerror)
     if isinstance(cause, http.client.RemoteDisconnected):
-        return NoAnswerError("the connection was closed without an answer")
+        return "the connection was closed without an answer"
     if isinstance(cause, ProtocolError | DecodeError | http.client.IncompleteRead | zlib.error):
-        return NoAnswerError("the answer broke off")
+        return "the answer broke off"
     if isinstance(cause, http.client.HTTPException):
-        return NoAnswerError("the answer is not HTTP")
-    return NoAnswerError("the connection failed")
+        return "the answer is not HTTP"
+    return "the connection failed"
 
 
 class _BoundedReader(io.RawIOBase):

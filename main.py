@@ -278,7 +278,7 @@ def _invoke(
             event = {"symbols": SANDBOX_SYMBOLS, "as_of": str(SANDBOX_TODAY), **event}
             charts = event.get("job_type") == "weekly_report"
             stack.enter_context(_sandbox(charts=charts, misbehave=misbehave))
-        with progress_bar(console) as context:
+        with progress_bar(console, quiet=as_json) as context:
             from lambda_main import handler
 
             result = handler(event, context)
@@ -361,7 +361,9 @@ def _until_interrupted() -> Iterator[None]:
 
 
 def _print_error(error: Exception) -> None:
-    print(f"error: {error}", file=sys.stderr)
+    from config import redact
+
+    print(f"error: {redact(str(error))}", file=sys.stderr)
 
 
 def main() -> int:

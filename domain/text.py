@@ -16,7 +16,7 @@ PART = 8  # characters of Base64 by which a part of a secret is recognized
 
 _ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?", re.DOTALL)
 _BASE64 = re.compile(rf"[A-Za-z0-9+/_-]{{{PART},}}=*")
-_USERINFO = re.compile(r"(?<=://)(?:[^\s/@]+|[^\s/:@]*:\S*)@")
+_USERINFO = re.compile(r"""(?<=://)(?:[^\s"'/@]+|[^\s"'/:@]*:[^\s"']*)@""")
 
 
 def clean_text(said: object, limit: int = LONGEST_TEXT, mask: Callable[[str], str] = str) -> str:

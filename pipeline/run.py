@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,7 +16,8 @@ import utils
 from config import Settings
 from domain.clock import Deadline
 from domain.errors import DataError, StockTrackerError
-from domain.models import Counts, ProgressFunction, Request, no_progress
+from domain.models import Counts, ProgressFunction, RejectedBar, Request, no_progress
+from domain.text import Redactor, clean_text
 from storage.engine import redacted_url, transaction
 from storage.locks import run_lock
 from storage.migration import ensure_schema
@@ -24,6 +25,7 @@ from storage.migration import ensure_schema
 if TYPE_CHECKING:
     from api_client import PolygonClient
 
+LONGEST_ERROR = 2_000  # characters in job_runs
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where a sandbox runs
 
 
@@ -73,9 +75,33 @@ class Run:
             )
         return self._client
 
+    @property
+    def redact(self) -> Redactor:
+        """Masks the secrets of the run's settings in a text."""
+        return self.context.settings.redact
+
+    def record_rejected(self, connection: Connection, bars: Sequence[RejectedBar]) -> int:
+        """Keep rejected bars as received, but for secrets; return how many there were."""
+        mask = self.redact
+        masked = [replace(bar, symbol=mask(bar.symbol), reason=mask(bar.reason), bar=mask(bar.bar)) for bar in bars]
+        return database.record_rejected(connection, self.run_id, masked)
+
     def save(self, connection: Connection, **columns: Any) -> None:
         """Update this run's row in ``job_runs``, in the caller's transaction."""
         database.update_run(connection, self.run_id, self.counts, api_calls=self.api_calls, **columns)
+
+
+@contextmanager
+def without_secrets(run: Run) -> Iterator[None]:
+    """Mask secrets in the message of an error that leaves the block."""
+    try:
+        yield
+    except Exception as error:
+        message = run.redact(str(error))
+        if message == str(error):
+            raise
+        kind = type(error) if isinstance(error, StockTrackerError) else RuntimeError
+        raise kind(message) from None
 
 
 @contextmanager
@@ -137,6 +163,7 @@ def journaled(run: Run) -> Iterator[None]:
         yield
     except (Exception, KeyboardInterrupt) as error:
         message = str(error) if isinstance(error, StockTrackerError) else f"{type(error).__name__}: {error}"
+        message = clean_text(message, LONGEST_ERROR, run.redact)
         with transaction(context.engine) as connection:
             run.save(connection, status="failed", finished_at=context.now(), error=message)
         raise

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
+from api_client import BoundedSession, explain_failure
+from domain.text import clean_text
 from report.chart_config import CHART_SESSIONS, alt_text, chart_request
 
 __all__ = ["CHART_SESSIONS", "Chart", "alt_text", "chart_request", "fetch_charts"]
@@ -74,7 +75,6 @@ def fetch_charts(bars: pd.DataFrame, *, url: str, timeout: float = 10.0) -> tupl
     """
     groups = {str(symbol): group for symbol, group in bars.groupby("symbol", sort=False)}
     deadline = time.monotonic() + timeout
-    late = f"no response within {timeout:g} s"
     charts, warnings = [], []
     executor = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="chart")
     with _session(url) as session:
@@ -82,14 +82,15 @@ def fetch_charts(bars: pd.DataFrame, *, url: str, timeout: float = 10.0) -> tupl
         wait(futures.values(), timeout=timeout)
         for symbol, future in futures.items():
             try:
-                charts.append(_result(future, late))
+                charts.append(_result(future, timeout))
             except (_NoChartError, ValueError) as error:
                 warnings.append(f"no chart for {symbol}: {error}")
     executor.shutdown(wait=False, cancel_futures=True)
     return charts, warnings
 
 
-def _result(future: Future[Chart], late: str) -> Chart:
+def _result(future: Future[Chart], timeout: float) -> Chart:
+    late = f"no response within {timeout:g} s"
     if future.cancel() or not future.done():
         raise _NoChartError(late)
     try:
@@ -97,15 +98,12 @@ def _result(future: Future[Chart], late: str) -> Chart:
     except requests.Timeout:
         raise _NoChartError(late) from None
     except requests.RequestException as error:
-        raise _NoChartError(f"the chart service cannot be reached ({type(error).__name__})") from None
+        raise _NoChartError(f"the chart service did not answer: {explain_failure(error, timeout)}") from None
 
 
 def _session(url: str) -> requests.Session:
-    session = requests.Session()
+    session = BoundedSession(_RETRY, _PARALLEL)
     session.trust_env = not url.startswith(_LOCAL)  # a proxy cannot reach servers on this machine
-    adapter = HTTPAdapter(pool_maxsize=_PARALLEL, max_retries=_RETRY)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
     return session
 
 
@@ -116,13 +114,13 @@ def _fetch(session: requests.Session, url: str, symbol: str, bars: pd.DataFrame,
     with session.post(url, json=request, timeout=seconds, stream=True, allow_redirects=False) as response:
         complaint = response.headers.get("X-quickchart-error")
         if complaint is not None:
-            raise _NoChartError(f"the chart service says {complaint[:200]!r}")
+            raise _NoChartError(f"the chart service says {clean_text(complaint)!r}")
         if response.status_code != requests.codes.ok:
             raise _NoChartError(f"HTTP {response.status_code}")
         kind = response.headers.get("Content-Type", "of unknown type").partition(";")[0]
         png = b"".join(_read_bounded(response, deadline))
         if kind != "image/png":
-            raise _NoChartError(f"the response is {kind[:50]}, not image/png")
+            raise _NoChartError(f"the response is {clean_text(kind, 50)}, not image/png")
         if not png.startswith(_PNG):
             raise _NoChartError("the response is not a PNG picture")
     logger.debug("chart of %s: %d bytes in %.0f ms", symbol, len(png), (time.monotonic() - started) * 1000)

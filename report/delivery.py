@@ -23,6 +23,7 @@ from pathlib import Path
 
 from config import Settings
 from domain.errors import ConfigError, CredentialsError, DeliveryError
+from domain.text import clean_text
 from report.rendering import render
 
 logger = logging.getLogger(f"stock_tracker.{__name__}")
@@ -281,11 +282,9 @@ def _server(settings: Settings) -> str:
 
 
 def _reply(code: int, text: bytes | str, settings: Settings) -> str:
-    """Put a server's reply in one line; if it repeats the password, mask it."""
-    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    password = settings.smtp_password.get_secret_value()
-    return _one_line(f"{code} {words.replace(password, '***') if password else words}")
+    """Put a server's reply in one line without secrets, which it may repeat."""
+    return f"{code} {clean_text(text, mask=settings.redact)}"
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return clean_text(text)
