@@ -79,7 +79,7 @@ class Redactor:
         """Return the text with ``***`` for each secret."""
         text = _USERINFO.sub(f"{MASK}@", text)
         if self._pattern:
-            text = _BASE64.sub(self._without_parts, self._pattern.sub(MASK, text))
+            text = self._pattern.sub(MASK, _BASE64.sub(self._without_parts, text))
         return text
 
     def _without_parts(self, found: re.Match[str]) -> str:

@@ -16,11 +16,14 @@ import pytest
 
 import api_client
 from api_client import ATTEMPTS, PolygonClient
+from config import settings
 from domain.clock import Deadline, SystemClock
 from domain.errors import ApiError, StockTrackerError, TimeUpError
+from lambda_main import handler
 from tests.support.clocks import FrozenClock
 from tests.support.mail_server import make_certificate, server_context
 from tests.support.rough_server import HEAD, dripping, reset, rough_server, sending, silent
+from tests.support.tables import rows, stock_data
 
 KEY = "hunter2-do-not-tell"
 DAY = date(2013, 3, 1)
@@ -263,3 +266,33 @@ class TestSize:
         assert 5_200_000 < len(body) < api_client.LARGEST_PAGE
         with rough_server(sending(whole(gzip.compress(body, 1), b"Content-Encoding: gzip"))) as server:
             assert len(client_of(server.url).grouped_bars(DAY)) == 70_000
+
+
+class Invocation:
+    """Lambda's context with little time left; 5 s of it are kept back."""
+
+    aws_request_id = "1"
+
+    def get_remaining_time_in_millis(self):
+        return 6_000
+
+
+class TestRuns:
+    @pytest.mark.parametrize("fault", ["accepts and says nothing", "sends its body byte by byte"])
+    def test_a_run_ends_in_time_and_the_next_one_goes_on(self, job, market, engine, monkeypatch, fault):
+        job("initialize", as_of="2013-02-28")
+        with rough_server(NEVER_DONE[fault]) as server:
+            monkeypatch.setenv("POLYGON_BASE_URL", server.url)
+            settings.cache_clear()
+            started = time.monotonic()
+            result = handler({"job_type": "daily_update", "as_of": "2013-03-02"}, Invocation())
+            assert time.monotonic() - started < 6
+        assert result["status"] == "partial"
+        (warning,) = result["warnings"]
+        assert "in the time left: no whole answer within " in warning
+        assert rows(engine, "SELECT status FROM job_runs ORDER BY started_at")[-1] == ("partial",)
+
+        monkeypatch.setenv("POLYGON_BASE_URL", market.url)
+        settings.cache_clear()
+        assert job("daily_update", as_of="2013-03-02")["status"] == "ok"
+        assert len(stock_data(engine)) == 5 * 72
