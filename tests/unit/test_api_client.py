@@ -33,7 +33,7 @@ def clock():
 def client_of(clock):
     """A function that makes a client of a server."""
 
-    def make(url, *, key="sandbox", calls_per_minute=0, seconds=None):
+    def make(url, *, key="sandbox-key", calls_per_minute=0, seconds=None):
         deadline = Deadline(seconds, clock, reserve=0)
         return PolygonClient(base_url=url, api_key=key, calls_per_minute=calls_per_minute, deadline=deadline)
 
