@@ -1,7 +1,7 @@
 """Polygon (named Massive since 2025): daily bars and splits over HTTP, paced, retried, paged and with typed errors.
 
 Bars are returned as the provider sent them (``o h l c v t``, and ``T`` in grouped answers). The key is sent in the
-``Authorization`` header only, and no call waits past the invocation's deadline.
+``Authorization`` header only, no call lasts past the invocation's deadline, and no answer is larger than its limit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3 import Retry, Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, DecodeError, HTTPError, ProtocolError
+from urllib3.exceptions import ConnectTimeoutError, DecodeError, HTTPError, ProtocolError, ReadTimeoutError
 
 from domain.clock import Clock, Deadline
 from domain.errors import ApiError, CredentialsError, EnvelopeError, OutOfPlanError, StockTrackerError, TimeUpError
@@ -49,8 +49,8 @@ MAX_PAGES = 1_000  # none of the questions asked here needs more than a few
 CONNECT_SECONDS = 5.0  # to connect, and again for the TLS handshake
 ATTEMPT_SECONDS = 60.0  # from connecting to the last byte; less if the deadline is nearer
 ATTEMPTS = 5
-# Decompressed. A grouped session of the whole market is 1.3 MB, a page of 50,000 bars 5 MB. Parsed, bars take six times
-# as much, and anything else up to 25 times: a function of 256 MB has no room for more.
+# Decompressed. A grouped session of the whole market is 1.3 MB, a page of 50,000 bars 5 MB. Parsed, bars take seven
+# times as much: a function of 256 MB has no room for more.
 LARGEST_PAGE, LARGEST_ANSWER = 8_000_000, 32_000_000  # bytes of one page, and of all pages together
 PIECE = 65_536  # bytes
 BACKOFF_BASE, BACKOFF_MAX = 0.5, 20.0  # seconds
@@ -130,7 +130,7 @@ class PolygonClient:
     calls_per_minute : int
         The plan's limit, shared by all clients of this process; 0 is unlimited.
     deadline : Deadline
-        No wait reaches past it.
+        No wait and no answer reaches past it; without one, each attempt takes 60 seconds at most.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class PolygonClient:
         CredentialsError
             If it refuses the key.
         TimeUpError
-            If waiting for the plan's limit or for a retry would reach past the deadline.
+            If the answer, or a wait before it, would reach past the deadline.
         """
         path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/1/day/{first}/{last}"
         query = {"adjusted": "true", "sort": "asc", "limit": str(PAGE_LIMIT)}
@@ -223,7 +223,7 @@ class PolygonClient:
             results = results + page if results else page
             pages, size = pages + 1, size + page_size
             url, next_query = self._next(envelope.get("next_url"), path), None
-            self._check_envelope(envelope, expected, path, counts={len(page), len(results)}, is_last=not url)
+            self._check_envelope(envelope, expected, path, counts=(len(page), len(results)), is_last=not url)
             if url and pages == MAX_PAGES:
                 raise ApiError(f"the provider's answer to {path} does not end after {MAX_PAGES} pages")
             if size > LARGEST_ANSWER:
@@ -311,7 +311,13 @@ class PolygonClient:
         return f"{status}: {said or 'no explanation'}"
 
     def _check_envelope(
-        self, envelope: Mapping[str, Any], expected: Mapping[str, object], path: str, *, counts: set[int], is_last: bool
+        self,
+        envelope: Mapping[str, Any],
+        expected: Mapping[str, object],
+        path: str,
+        *,
+        counts: tuple[int, int],
+        is_last: bool,
     ) -> None:
         """Compare a page with the question and with what it says of itself; an absent field is no contradiction.
 
@@ -514,7 +520,7 @@ def explain_failure(error: BaseException, seconds: float) -> str:
     cause = _first_cause(error)
     if type(cause) is ConnectTimeoutError:
         return "no connection in time"
-    if isinstance(cause, TimeoutError):
+    if isinstance(cause, TimeoutError | ReadTimeoutError):
         return f"no whole answer within {seconds:.2g} s"
     if isinstance(cause, OSError) and cause.strerror:
         return clean_text(cause.strerror)

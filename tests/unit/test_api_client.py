@@ -315,6 +315,7 @@ class TestEnvelope:
             ({"resultsCount": 2}, "has 1 results and says 2"),
             ({"resultsCount": 0}, "has 1 results and says 0"),
             ({"resultsCount": "1"}, "has 1 results and says 1"),
+            ({"resultsCount": [1]}, "has 1 results and says no number"),
             ({"results": []}, "has 0 results and says 1"),
             ({"results": None}, "has 0 results and says 1"),
             ({"results": {"c": 1}}, "has results that are not a list"),

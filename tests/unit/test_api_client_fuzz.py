@@ -40,7 +40,8 @@ SPLITS = st.lists(records("ticker", "execution_date", "split_from", "split_to"),
 KEYS = ("status", "error", "message", "results", "resultsCount", "next_url", "ticker", "adjusted")
 ENVELOPES = st.one_of(
     st.fixed_dictionaries(
-        {"status": st.sampled_from(["OK", "DELAYED"]), "results": BARS}, optional={"next_url": VALUES}
+        {"status": st.sampled_from(["OK", "DELAYED"]), "results": BARS},
+        optional=dict.fromkeys(["next_url", "resultsCount", "ticker", "adjusted"], VALUES),
     ),
     records(*KEYS),
 )

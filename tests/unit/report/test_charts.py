@@ -13,6 +13,7 @@ from report.chart_config import chart_request
 from report.charts import Chart, fetch_charts
 from sandbox.local_http import LocalServer, Reply
 from sandbox.renderer import Renderer, RendererUnavailable
+from tests.support.rough_server import HEAD, dripping, rough_server
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
 PICTURE = Reply(200, PNG, {"Content-Type": "image/png"})
@@ -163,6 +164,24 @@ def test_a_service_that_cannot_be_reached_is_a_warning(url):
     assert charts == []
     assert warning.startswith("no chart for GOOG: the chart service did not answer: ")
     assert "\n" not in warning
+
+
+def test_what_the_service_says_is_one_clean_line():
+    reply = Reply(400, b"", {"X-quickchart-error": "no \x1b[31mchart\x07 today"})
+    with service(lambda request: reply) as url:
+        assert fetch_charts(bars("GOOG"), url=url)[1] == ["no chart for GOOG: the chart service says 'no chart today'"]
+
+
+def test_no_thread_is_left_by_a_service_that_answers_byte_by_byte():
+    with rough_server(dripping(HEAD + b"X-Slow: ")) as server:
+        _, (warning,) = fetch_charts(bars("GOOG"), url=f"{server.url}/chart", timeout=0.3)
+        assert warning == "no chart for GOOG: no response within 0.3 s"
+        until = time.monotonic() + 2
+        while (
+            left := [each for each in threading.enumerate() if each.name.startswith("chart")]
+        ) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert not left
 
 
 def test_a_symbol_without_prices_is_a_warning():
