@@ -176,12 +176,10 @@ def test_no_thread_is_left_by_a_service_that_answers_byte_by_byte():
     with rough_server(dripping(HEAD + b"X-Slow: ")) as server:
         _, (warning,) = fetch_charts(bars("GOOG"), url=f"{server.url}/chart", timeout=0.3)
         assert warning == "no chart for GOOG: no response within 0.3 s"
-        until = time.monotonic() + 2
-        while (
-            left := [each for each in threading.enumerate() if each.name.startswith("chart")]
-        ) and time.monotonic() < until:
-            time.sleep(0.01)
-        assert not left
+        for thread in threading.enumerate():
+            if thread.name.startswith("chart"):
+                thread.join(2)
+                assert not thread.is_alive()
 
 
 def test_a_symbol_without_prices_is_a_warning():
