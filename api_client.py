@@ -1,19 +1,29 @@
 """Polygon (named Massive since 2025): daily bars and splits over HTTP, paced, retried, paged and with typed errors.
 
 Bars are returned as the provider sent them (``o h l c v t``, and ``T`` in grouped answers). The key is sent in the
-``Authorization`` header only, and no call waits past the invocation's deadline.
+``Authorization`` header only, no call lasts past the invocation's deadline, and no answer is larger than its limit.
 """
 
 from __future__ import annotations
 
+import errno
+import http.client
+import io
 import json
 import logging
 import random
+import socket
+import ssl
 import time
+import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from datetime import date
+from datetime import UTC, date, datetime
+from email.utils import parsedate_to_datetime
+from threading import Thread
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -21,13 +31,14 @@ import orjson
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3.exceptions import InvalidHeader
-from urllib3.response import BaseHTTPResponse
-from urllib3.util.retry import Retry
+from urllib3 import Retry, Timeout
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, DecodeError, HTTPError, ProtocolError, ReadTimeoutError
 
 from domain.clock import Clock, Deadline
-from domain.errors import ApiError, CredentialsError, EnvelopeError, OutOfPlanError, StockTrackerError
+from domain.errors import ApiError, CredentialsError, EnvelopeError, OutOfPlanError, StockTrackerError, TimeUpError
 from domain.models import RejectedBar, Split
+from domain.text import Redactor, clean_text
 from domain.validation import SYMBOL
 
 logger = logging.getLogger(f"stock_tracker.{__name__}")
@@ -35,8 +46,13 @@ logger = logging.getLogger(f"stock_tracker.{__name__}")
 PAGE_LIMIT = 50_000  # the provider's maximum for bars
 SPLITS_PAGE_LIMIT = 5_000  # and for splits
 MAX_PAGES = 1_000  # none of the questions asked here needs more than a few
-TIMEOUT = (5.0, 30.0)  # seconds to connect, and between two received bytes
+CONNECT_SECONDS = 5.0  # to connect, and again for the TLS handshake
+ATTEMPT_SECONDS = 60.0  # from connecting to the last byte; less if the deadline is nearer
 ATTEMPTS = 5
+# Decompressed. A grouped session of the whole market is 1.3 MB, a page of 50,000 bars 5 MB. Parsed, bars take seven
+# times as much: a function of 256 MB has no room for more.
+LARGEST_PAGE, LARGEST_ANSWER = 8_000_000, 32_000_000  # bytes of one page, and of all pages together
+PIECE = 65_536  # bytes
 BACKOFF_BASE, BACKOFF_MAX = 0.5, 20.0  # seconds
 LONGEST_PAUSE = 120.0  # seconds of Retry-After that are believed
 RETRIED_STATUSES = (413, 429, 499, 500, 502, 503, 504)  # those that the provider's own client retries
@@ -92,36 +108,6 @@ class RateLimiter:
         self._spent.append(self._deadline.clock.monotonic())
 
 
-class _Retry(Retry):
-    """urllib3's retries, made to wait on the invocation's clock, with full jitter, and to count as calls."""
-
-    deadline: Deadline
-    limiter: RateLimiter
-
-    def new(self, **changes: Any) -> _Retry:
-        copy = super().new(**changes)
-        copy.deadline, copy.limiter = self.deadline, self.limiter
-        return copy
-
-    def get_backoff_time(self) -> float:
-        # Full jitter: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter
-        ceiling = min(BACKOFF_MAX, BACKOFF_BASE * 2.0 ** len(self.history))
-        return random.uniform(BACKOFF_BASE / 10, ceiling)  # noqa: S311 - spreads load, hides nothing
-
-    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        pause = None
-        if response is not None:
-            try:
-                pause = self.get_retry_after(response)
-            except InvalidHeader:  # neither seconds nor a date: back off as without it
-                pause = None
-        if pause is None and response is not None and response.status == requests.codes.too_many_requests:
-            pause = MINUTE / (ATTEMPTS - 1)  # all attempts together reach into the plan's next minute
-        wait = self.get_backoff_time() if pause is None else min(pause, LONGEST_PAUSE)
-        self.deadline.sleep(wait, "waiting to ask the provider again")
-        self.limiter.take()
-
-
 class _BearerAuth(AuthBase):
     """The key as a header; as ``auth``, since an entry in .netrc would replace a plain header."""
 
@@ -144,7 +130,7 @@ class PolygonClient:
     calls_per_minute : int
         The plan's limit, shared by all clients of this process; 0 is unlimited.
     deadline : Deadline
-        No wait reaches past it.
+        No wait and no answer reaches past it; without one, each attempt takes 60 seconds at most.
 
     Attributes
     ----------
@@ -155,15 +141,13 @@ class PolygonClient:
     def __init__(self, *, base_url: str, api_key: str, calls_per_minute: int, deadline: Deadline) -> None:
         self.calls = 0
         self._base_url = base_url
+        self._host = urlsplit(base_url).netloc.rpartition("@")[2]
+        self._mask = Redactor([api_key])
+        self._deadline = deadline
         plan = (base_url, api_key, calls_per_minute, deadline.clock)
         self._limiter = RateLimiter(_SPENT.setdefault(plan, deque(maxlen=calls_per_minute)), deadline)
-        retry = _Retry(
-            total=ATTEMPTS - 1, allowed_methods=["GET"], status_forcelist=RETRIED_STATUSES, raise_on_status=False
-        )
-        retry.deadline, retry.limiter = deadline, self._limiter
-        self._session = requests.Session()
+        self._session = BoundedSession()
         self._session.auth = _BearerAuth(api_key)
-        self._session.mount(base_url, HTTPAdapter(max_retries=retry))
 
     def range_bars(self, symbol: str, first: date, last: date) -> list[Bar]:
         """Fetch the daily bars of one symbol, adjusted for splits, oldest first.
@@ -181,7 +165,7 @@ class PolygonClient:
         CredentialsError
             If it refuses the key.
         TimeUpError
-            If waiting for the plan's limit or for a retry would reach past the deadline.
+            If the answer, or a wait before it, would reach past the deadline.
         """
         path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/1/day/{first}/{last}"
         query = {"adjusted": "true", "sort": "asc", "limit": str(PAGE_LIMIT)}
@@ -229,19 +213,21 @@ class PolygonClient:
             return self._pages_once(path, query, expected)
 
     def _pages_once(self, path: str, query: dict[str, str], expected: Mapping[str, object]) -> list[Any]:
-        url, results, pages = self._base_url + path, list[Any](), 0
+        url, results, pages, size = self._base_url + path, list[Any](), 0, 0
         next_query: dict[str, str] | None = query
         while url:
-            envelope = self._get(url, next_query, path)
+            envelope, page_size = self._get(url, next_query, path)
             page = [] if envelope.get("results") is None else envelope["results"]
             if not isinstance(page, list):
                 raise EnvelopeError(f"the provider's answer to {path} has results that are not a list")
             results = results + page if results else page
-            pages += 1
+            pages, size = pages + 1, size + page_size
             url, next_query = self._next(envelope.get("next_url"), path), None
-            _check_envelope(envelope, expected, path, counts={len(page), len(results)}, is_last=not url)
+            self._check_envelope(envelope, expected, path, counts=(len(page), len(results)), is_last=not url)
             if url and pages == MAX_PAGES:
                 raise ApiError(f"the provider's answer to {path} does not end after {MAX_PAGES} pages")
+            if size > LARGEST_ANSWER:
+                raise ApiError(f"the provider's answer to {path} is larger than {LARGEST_ANSWER:,} bytes in all")
         return results
 
     def _next(self, url: Any, path: str) -> str:
@@ -249,58 +235,154 @@ class PolygonClient:
         if not url:
             return ""
         try:
-            parts = urlsplit(str(url))
-            host = parts.netloc
+            parts = urlsplit(url if isinstance(url, str) else "")
         except ValueError:
-            parts, host = urlsplit(""), str(url)[:80]
-        if host not in (urlsplit(self._base_url).netloc, *PROVIDER_HOSTS):
+            parts = urlsplit("")
+        if parts.netloc not in (urlsplit(self._base_url).netloc, *PROVIDER_HOSTS):
+            host = clean_text(parts.netloc or url, 80, self._mask)
             raise ApiError(f"the provider's answer to {path} goes on at another host: {host}")
         return f"{self._base_url}{parts.path}?{parts.query}"
 
-    def _get(self, url: str, query: dict[str, str] | None, path: str) -> dict[str, Any]:
-        self._limiter.take()
+    def _get(self, url: str, query: dict[str, str] | None, path: str) -> tuple[dict[str, Any], int]:
+        """Fetch a page, asking again after a failure that may pass; return it parsed, and its size in bytes."""
+        for attempt in range(ATTEMPTS):
+            self._limiter.take()
+            try:
+                return self._attempt(url, query, path)
+            except _TransientError as error:
+                failure = error
+            if attempt < ATTEMPTS - 1:
+                self._pause(failure, attempt, path)
+        raise failure.refusal
+
+    def _attempt(self, url: str, query: dict[str, str] | None, path: str) -> tuple[dict[str, Any], int]:
+        seconds = min(ATTEMPT_SECONDS, self._deadline.remaining)
+        if seconds <= 0:
+            raise TimeUpError(f"no time is left to ask the provider for {path}")
         started = time.monotonic()
         try:
-            response = self._session.get(url, params=query, timeout=TIMEOUT, allow_redirects=False)
-        except requests.RequestException as error:
-            host = urlsplit(self._base_url).netloc.rpartition("@")[2]
-            raise ApiError(
-                f"the provider at {host} did not answer {path} after {ATTEMPTS} attempts: {type(error).__name__}"
-            ) from None
+            response, body = self._session.read(url, query, seconds, LARGEST_PAGE)
+        except ssl.SSLCertVerificationError as error:
+            said = clean_text(error.verify_message)
+            raise ApiError(f"the provider at {self._host} has a certificate that is not valid: {said}") from None
+        except NoAnswerError as error:
+            refusal = f"the provider at {self._host} did not answer {path} after {ATTEMPTS} attempts: {error}"
+            raise _TransientError(str(error), ApiError(refusal)) from None
+        except TooLargeError:
+            raise ApiError(f"the provider's answer to {path} is larger than {LARGEST_PAGE:,} bytes") from None
+        status = response.status_code
+        logger.debug("%d in %.3f s: %s", status, time.monotonic() - started, path)
+        envelope = _parse(body)
+        refusal = _refusal(status, self._reason(envelope), path)
+        if status in RETRIED_STATUSES:
+            pause = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+            if pause is None and status == requests.codes.too_many_requests:
+                pause = MINUTE / (ATTEMPTS - 1)  # all attempts together reach into the plan's next minute
+            raise _TransientError(f"HTTP {status}", ApiError(refusal), pause)
+        if status == requests.codes.ok and envelope is None and body.lstrip()[:1] in (b"", b"{"):
+            refusal = f"the provider's answer to {path} breaks off, {ATTEMPTS} attempts in a row"
+            raise _TransientError("the answer breaks off", ApiError(refusal))
         self.calls += 1
-        logger.debug("%d in %.3f s: %s", response.status_code, time.monotonic() - started, path)
-        envelope = None
-        try:
-            envelope = orjson.loads(response.content)
-        except orjson.JSONDecodeError:  # a number beyond float64: json reads it, and validation rejects that bar
-            with suppress(ValueError, RecursionError):
-                envelope = json.loads(response.content)
-        if response.status_code != requests.codes.ok:
-            kind = REFUSALS.get(response.status_code, ApiError)
-            raise kind(_refusal(response.status_code, envelope, path))
+        if status != requests.codes.ok:
+            raise REFUSALS.get(status, ApiError)(refusal)
         if not isinstance(envelope, dict):
-            raise ApiError(f"the provider's answer to {path} is not a JSON object: {response.text[:80]!r}")
+            said = clean_text(body, 80, self._mask)
+            raise ApiError(f"the provider's answer to {path} is not a JSON object: {said!r}")
         if envelope.get("status") not in USABLE_STATUSES:
-            raise ApiError(f"the provider answered {path} with {_reason(envelope)}")
-        return envelope
+            raise ApiError(f"the provider answered {path} with {self._reason(envelope)}")
+        return envelope, len(body)
+
+    def _pause(self, failure: _TransientError, attempt: int, path: str) -> None:
+        """Wait before the next attempt, on the deadline's clock."""
+        wait = failure.pause
+        if wait is None:
+            # Full jitter: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter
+            ceiling = min(BACKOFF_MAX, BACKOFF_BASE * 2.0 ** (attempt + 1))
+            wait = random.uniform(BACKOFF_BASE / 10, ceiling)  # noqa: S311 - spreads load, hides nothing
+        if self._deadline.remaining < BACKOFF_BASE:
+            raise TimeUpError(f"the provider at {self._host} did not answer {path} in the time left: {failure}")
+        self._deadline.sleep(wait, f"{failure}; asking the provider again")
+
+    def _reason(self, envelope: Any) -> str:
+        if not isinstance(envelope, dict):
+            return "no explanation"
+        status = clean_text(envelope.get("status"), 40, self._mask) or "no status"
+        said = clean_text(envelope.get("error") or envelope.get("message"), mask=self._mask)
+        return f"{status}: {said or 'no explanation'}"
+
+    def _check_envelope(
+        self,
+        envelope: Mapping[str, Any],
+        expected: Mapping[str, object],
+        path: str,
+        *,
+        counts: tuple[int, int],
+        is_last: bool,
+    ) -> None:
+        """Compare a page with the question and with what it says of itself; an absent field is no contradiction.
+
+        Raises
+        ------
+        EnvelopeError
+            If a field is not as expected, or the last page does not have as many results as it says.
+        """
+        for name, value in expected.items():
+            if (found := envelope.get(name)) not in (None, value):
+                shown = clean_text(found, 40, self._mask)
+                raise EnvelopeError(f"the provider's answer to {path} has {name} {shown!r}, not {value!r}")
+        said = envelope.get("resultsCount")
+        if is_last and said is not None and said not in counts:
+            shown = clean_text(said, 40, self._mask)
+            raise EnvelopeError(
+                f"the provider's answer to {path} has {max(counts)} results and says {shown or 'no number'}"
+            )
 
 
-def _check_envelope(
-    envelope: Mapping[str, Any], expected: Mapping[str, object], path: str, *, counts: set[int], is_last: bool
-) -> None:
-    """Compare a page with the question and with what it says of itself; an absent field is no contradiction.
+class _TransientError(Exception):
+    """An attempt failed, and another may not.
 
-    Raises
-    ------
-    EnvelopeError
-        If a field is not as expected, or the last page does not have as many results as it says.
+    Parameters
+    ----------
+    reason : str
+    refusal : ApiError
+        What to raise after the last attempt.
+    pause : float, optional
+        Seconds to wait before the next attempt; default by the usual backoff.
     """
-    for name, value in expected.items():
-        if (found := envelope.get(name)) not in (None, value):
-            raise EnvelopeError(f"the provider's answer to {path} has {name} {str(found)[:40]!r}, not {value!r}")
-    said = envelope.get("resultsCount")
-    if is_last and said is not None and said not in counts:
-        raise EnvelopeError(f"the provider's answer to {path} has {max(counts)} results and says {str(said)[:40]}")
+
+    def __init__(self, reason: str, refusal: ApiError, pause: float | None = None) -> None:
+        super().__init__(reason)
+        self.refusal, self.pause = refusal, pause
+
+
+def _parse(body: bytes) -> Any:
+    """Parse an answer; None if it is not JSON."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:  # a number beyond float64: json reads it, and validation rejects that bar
+        with suppress(ValueError, RecursionError):
+            return json.loads(body)
+    return None
+
+
+def retry_after(header: str | None, now: datetime) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for, from 0 to 120; None if it is neither number nor date.
+
+    Parameters
+    ----------
+    header : str or None
+    now : datetime.datetime
+        With a time zone.
+    """
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text), LONGEST_PAUSE)
+    try:
+        moment = parsedate_to_datetime(text)
+        seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), LONGEST_PAUSE)
 
 
 def parse_splits(items: Iterable[Any]) -> tuple[list[Split], list[RejectedBar]]:
@@ -320,7 +402,7 @@ def parse_splits(items: Iterable[Any]) -> tuple[list[Split], list[RejectedBar]]:
             symbol = item.get("ticker") if isinstance(item, dict) else None
             shown = symbol if isinstance(symbol, str) and SYMBOL.fullmatch(symbol) else json.dumps(symbol)
             lacks = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-            rejected.append(RejectedBar(shown, None, f"a split that cannot be read: {lacks}"[:200], json.dumps(item)))
+            rejected.append(RejectedBar(shown, None, f"a split that cannot be read: {lacks}", json.dumps(item)))
     return sorted(splits, key=lambda split: (split.execution_date, split.symbol)), rejected
 
 
@@ -335,11 +417,14 @@ def _split(item: Any) -> Split:
         raise ValueError("its ratio is not two numbers")
     if not isinstance(day, str):
         raise TypeError("its execution date is not text")
-    return Split(symbol, date.fromisoformat(day), *map(float, numbers))
+    try:
+        executed = date.fromisoformat(day)
+    except ValueError:
+        raise ValueError("its execution date is not an ISO date") from None
+    return Split(symbol, executed, *map(float, numbers))
 
 
-def _refusal(status: int, envelope: Any, path: str) -> str:
-    reason = _reason(envelope)
+def _refusal(status: int, reason: str, path: str) -> str:
     known = {
         401: f"the provider refused the key in POLYGON_API_KEY (401, {reason})",
         403: f"the plan of this POLYGON_API_KEY does not include {path} (403, {reason})",
@@ -349,8 +434,179 @@ def _refusal(status: int, envelope: Any, path: str) -> str:
     return known.get(status, f"the provider failed on {path} ({status}, {reason})")
 
 
-def _reason(envelope: Any) -> str:
-    if not isinstance(envelope, dict):
-        return "no explanation"
-    said = envelope.get("error") or envelope.get("message") or "no explanation"
-    return f"{envelope.get('status')}: {' '.join(str(said).split())[:200]}"
+# Bounded HTTP: the timeouts of requests and urllib3 are for single steps, never for a whole answer, and no size is too
+# large for them.
+
+NETWORK_ERRORS = (OSError, HTTPError, http.client.HTTPException)  # requests' own are OSError
+
+
+class NoAnswerError(Exception):
+    """There is no whole answer; the message says why, in a few words."""
+
+
+class TooLargeError(Exception):
+    """The answer is larger than its limit."""
+
+
+class BoundedSession(requests.Session):
+    """A session that reads whole answers within a time and a size, and follows no redirection.
+
+    Parameters
+    ----------
+    retries : urllib3.Retry, optional
+        Default none.
+    connections : int
+        Kept open at most.
+    """
+
+    def __init__(self, retries: Retry | int = 0, connections: int = 10) -> None:
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _BoundedAdapter(max_retries=retries, pool_maxsize=connections))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None: requests would read the whole body of a redirection, however large."""
+
+    def read(
+        self, url: str, query: Mapping[str, str] | None, seconds: float, limit: int
+    ) -> tuple[requests.Response, bytes]:
+        """Get an address; return the response and its body, decompressed.
+
+        Parameters
+        ----------
+        url : str
+        query : mapping of str to str or None
+        seconds : float
+            From connecting to the last byte.
+        limit : int
+            Bytes after decompression.
+
+        Raises
+        ------
+        NoAnswerError
+            If there is no connection, or the answer is late, breaks off or is not HTTP.
+        TooLargeError
+            If the body is larger than the limit.
+        ssl.SSLCertVerificationError
+            If the certificate of the server is not valid.
+        """
+        # Half of the time is left for the TLS handshake, which may take as long as connecting.
+        timeout: Any = Timeout(total=seconds, connect=min(CONNECT_SECONDS, seconds / 2))
+        try:
+            with self.get(url, params=query, timeout=timeout, stream=True, allow_redirects=False) as response:
+                pieces, size = [], 0
+                for piece in response.iter_content(PIECE):
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > limit:
+                        raise TooLargeError
+                return response, b"".join(pieces)
+        except NETWORK_ERRORS as error:
+            cause = _first_cause(error)
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise cause from None
+            raise NoAnswerError(explain_failure(error, seconds)) from None
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return the error that requests and urllib3 wrapped in errors of their own."""
+    while type(error) is not ConnectTimeoutError and isinstance(error.__context__, NETWORK_ERRORS):
+        error = error.__context__
+    return error
+
+
+def explain_failure(error: BaseException, seconds: float) -> str:
+    """Say in a few words why there is no whole answer within so many seconds."""
+    cause = _first_cause(error)
+    if type(cause) is ConnectTimeoutError:
+        return "no connection in time"
+    if isinstance(cause, TimeoutError | ReadTimeoutError):
+        return f"no whole answer within {seconds:.2g} s"
+    if isinstance(cause, OSError) and cause.strerror:
+        return clean_text(cause.strerror)
+    if isinstance(cause, http.client.RemoteDisconnected):
+        return "the connection was closed without an answer"
+    if isinstance(cause, ProtocolError | DecodeError | http.client.IncompleteRead | zlib.error):
+        return "the answer broke off"
+    if isinstance(cause, http.client.HTTPException):
+        return "the answer is not HTTP"
+    return "the connection failed"
+
+
+class _BoundedReader(io.RawIOBase):
+    """The bytes of one response, headers included, until its time or its size is used up.
+
+    Timeouts of sockets bound the wait for the next byte only, so that a byte a second would keep a response going.
+    """
+
+    def __init__(self, raw: io.RawIOBase, connection: socket.socket) -> None:
+        self._raw, self._connection = raw, connection
+        self._end = time.monotonic() + (connection.gettimeout() or ATTEMPT_SECONDS)
+        self._left = 2 * LARGEST_PAGE  # chunks have headers
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        seconds = self._end - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError
+        self._connection.settimeout(seconds)
+        count = self._raw.readinto(buffer)
+        self._left -= count or 0
+        if self._left < 0:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "it sends more than an answer can have")
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _BoundedResponse(http.client.HTTPResponse):
+    """A response whose read timeout bounds all of it."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
+        super().__init__(sock, *args, **named)
+        self.fp = io.BufferedReader(_BoundedReader(self.fp.detach(), sock))
+
+
+class _BoundedConnection(HTTPConnection):
+    """A connection that is made within its timeout, name resolution and all addresses included."""
+
+    response_class = _BoundedResponse
+
+    def _new_conn(self) -> socket.socket:
+        # No timeout covers name resolution, and each address of a host has one of its own.
+        made: Future[socket.socket] = Future()
+
+        def connect() -> None:
+            try:
+                made.set_result(super(_BoundedConnection, self)._new_conn())
+            except (OSError, HTTPError, ValueError) as error:  # a name may be no name at all
+                made.set_exception(error)
+
+        Thread(target=connect, name="connect", daemon=True).start()
+        try:
+            return made.result(self.timeout)
+        except FutureTimeoutError:
+            made.add_done_callback(_close_late)
+            raise ConnectTimeoutError(self, "no connection in time") from None
+
+
+def _close_late(made: Future[socket.socket]) -> None:
+    if not made.exception():
+        made.result().close()
+
+
+class _BoundedTlsConnection(_BoundedConnection, HTTPSConnection):
+    """The same with TLS, whose handshake has the connection's timeout as a whole."""
+
+
+class _BoundedAdapter(HTTPAdapter):
+    """Sends requests whose timeouts bound the whole connection and the whole response. It retries nothing."""
+
+    def get_connection_with_tls_context(self, *args: Any, **named: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **named)
+        pool.ConnectionCls = _BoundedTlsConnection if pool.scheme == "https" else _BoundedConnection
+        return pool

@@ -13,10 +13,10 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dotenv.parser import Binding, parse_stream
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
@@ -24,12 +24,14 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from domain.errors import ConfigError
 from domain.models import EVERY_SYMBOL
+from domain.text import Redactor
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 MAX_CHARTS = 10  # per report
 SECRET_KEYS = ("POLYGON_API_KEY", "DATABASE_URL", "SMTP_PASSWORD")
+AWS_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")  # AWS sets them for the function
 SECRETS_TIMEOUT = 5.0  # seconds to connect, and to answer: a function without a route to AWS must fail early
 ALIKE = 0.84  # ratio by difflib from which a name is taken for a misspelled setting: POLYGON_API_KYE, DATABASE_URI
 OUR_WORDS = ("POLYGON_", "QUICKCHART_")  # in the environment; other words of ours are everybody's there, like SMTP_
@@ -189,6 +191,13 @@ class Settings(BaseSettings):
             return "smtp" if self.smtp_host else "outbox"
         return self.mail_transport
 
+    @cached_property
+    def redact(self) -> Redactor:
+        """Mask all secrets of these settings in a text: the key, the passwords, and those of AWS."""
+        database = _login(self.database_url.get_secret_value())
+        secrets = [self.polygon_api_key.get_secret_value(), *(os.environ.get(name, "") for name in AWS_SECRETS)]
+        return Redactor(secrets, [database, (self.smtp_user, self.smtp_password.get_secret_value())])
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -200,6 +209,12 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read the secret after the environment and before ``.env``."""
         return init_settings, env_settings, _SecretSource(settings_cls, dotenv_settings), dotenv_settings
+
+
+def _login(url: str) -> tuple[str, str]:
+    """Return user and password of a URL, decoded; also of one that urlsplit refuses."""
+    user, _, password = url.partition("://")[2].rpartition("@")[0].partition(":")
+    return unquote(user), unquote(password)
 
 
 class _SecretSource(PydanticBaseSettingsSource):
@@ -327,6 +342,7 @@ def _warn_once(message: str) -> None:
 def _explain_setting(error: ErrorDetails) -> str:
     name = str(error["loc"][0])
     is_secret = name not in Settings.model_fields or Settings.model_fields[name].annotation is SecretStr
+    is_secret |= name.endswith("_url") and "@" in str(error["input"])  # a user and a password
     return explain(error, name.upper(), "not usable" if is_secret else repr(error["input"]))
 
 
@@ -352,6 +368,12 @@ def explain(error: ErrorDetails, key: str, shown: str, valid: str | None = None)
 def settings() -> Settings:
     """Return the settings of this process. The first call reads them; ``settings.cache_clear()`` forgets them."""
     return load_settings()
+
+
+def redact(text: str) -> str:
+    """Mask all secrets of this process's settings in a text; before these are read, users and passwords in URLs."""
+    mask = settings().redact if settings.cache_info().currsize else Redactor()
+    return mask(text)
 
 
 def secrets_rotated(used: Settings) -> bool:

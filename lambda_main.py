@@ -29,7 +29,8 @@ def handler(event: Any, context: Any = None) -> JobResult:
         ``{"job_type": "daily_update"}``, with any of the optional keys of :class:`entrypoints.payload.Payload`.
     context : object, optional
         Lambda's context: the run ends within ``get_remaining_time_in_millis``, and writes its log and metrics. The
-        command line passes an object with a ``progress`` function instead; such a run has no time limit.
+        command line passes an object with the functions ``progress`` and ``waiting`` instead; such a run has no time
+        limit.
 
     Returns
     -------
@@ -122,9 +123,12 @@ def run_context(context: Any) -> RunContext:
     """
     configured = settings()
     remaining = getattr(context, "get_remaining_time_in_millis", None)
+    deadline = Deadline(remaining() / 1000 if remaining else None, SystemClock())
+    if waiting := getattr(context, "waiting", None):
+        deadline.on_wait.append(waiting)
     return RunContext(
         settings=configured,
         engine=open_engine(configured.database_url.get_secret_value()),
-        deadline=Deadline(remaining() / 1000 if remaining else None, SystemClock()),
+        deadline=deadline,
         progress=getattr(context, "progress", None) or no_progress,
     )

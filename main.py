@@ -302,7 +302,7 @@ def _invoke(
             event = {"symbols": SANDBOX_SYMBOLS, "as_of": str(SANDBOX_TODAY), **event}
             charts = event.get("job_type") == "weekly_report"
             stack.enter_context(_sandbox(charts=charts, misbehave=misbehave))
-        with progress_bar(console) as context:
+        with progress_bar(console, quiet=as_json) as context:
             from lambda_main import handler
 
             result = handler(event, context)
@@ -414,8 +414,11 @@ def _interrupted_by_signals() -> Iterator[list[signal.Signals]]:
 
 
 def _print_error(error: Exception | str, kind: str = "error") -> None:
-    """Print one line on standard error; a character that a terminal does not show is escaped."""
-    shown = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(error))
+    """Print one line without secrets on standard error; a character that a terminal does not show is escaped."""
+    from config import redact
+
+    text = redact(str(error))
+    shown = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
     with suppress(OSError):  # standard error may be full or closed, and the exit status still tells
         print(f"{kind}: {''.join(shown)}", file=sys.stderr)
 

@@ -171,7 +171,7 @@ def environment(url: str, database: str) -> dict[str, str]:
         **os.environ,
         "DATABASE_URL": database,
         "POLYGON_BASE_URL": url,
-        "POLYGON_API_KEY": "sandbox",
+        "POLYGON_API_KEY": "sandbox-key",
         "POLYGON_CALLS_PER_MINUTE": "0",
         "SYMBOLS": "*",
     }

@@ -5,6 +5,7 @@ Everything that waits takes one of these, so that tests run a hundred minutes of
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from domain.errors import TimeUpError
+
+logger = logging.getLogger(f"stock_tracker.{__name__}")
 
 Waiting = Callable[[str, float], None]
 """Called every second of a wait with its reason and the seconds still to wait."""
@@ -76,7 +79,7 @@ class Deadline:
         return deadline
 
     def sleep(self, seconds: float, reason: str) -> None:
-        """Wait, unless the wait would reach past the deadline.
+        """Wait, unless the wait would reach past the deadline; a wait of a second or more is one line of the log.
 
         Raises
         ------
@@ -85,6 +88,8 @@ class Deadline:
         """
         if seconds > self.remaining:
             raise TimeUpError(f"{reason} needs {seconds:.0f} s, and {max(self.remaining, 0):.0f} s are left")
+        if seconds >= 1:
+            logger.info("waiting %.0f s: %s", seconds, reason)
         while seconds > 0:
             for call in self.on_wait:
                 call(reason, seconds)

@@ -16,6 +16,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from config import redact
+from domain.clock import Waiting
 from domain.models import JobResult, ProgressFunction
 
 if TYPE_CHECKING:
@@ -35,23 +37,31 @@ COLORS = {
 
 @dataclass(frozen=True)
 class TerminalContext:
-    """What the handler gets in place of Lambda's context: no time limit, and a function that shows progress."""
+    """What the handler gets in place of Lambda's context: no time limit, and functions that show progress and waits."""
 
     progress: ProgressFunction
+    waiting: Waiting
+
+
+class _Formatter(logging.Formatter):
+    """Lines without secrets, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
 
 
 def show_debug_lines() -> None:
     """Print all lines of the ``stock_tracker`` loggers on standard error."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     package = logging.getLogger("stock_tracker")
     package.handlers = [handler]
     package.setLevel(logging.DEBUG)
 
 
 @contextmanager
-def progress_bar(console: Console) -> Iterator[TerminalContext]:
-    """Show progress as a bar, on a terminal and once a job has taken a second, unless log lines show it."""
+def progress_bar(console: Console, *, quiet: bool = False) -> Iterator[TerminalContext]:
+    """Show progress and waits as a bar, on a terminal and once a job has taken a second, unless log lines show it."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -59,18 +69,24 @@ def progress_bar(console: Console) -> Iterator[TerminalContext]:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal or logging.getLogger("stock_tracker").isEnabledFor(logging.DEBUG),
+        disable=quiet or not console.is_terminal or logging.getLogger("stock_tracker").isEnabledFor(logging.DEBUG),
     )
     started = time.monotonic()
     task = bar.add_task("")
 
-    def show(done: int, total: int, doing: str) -> None:
-        bar.update(task, completed=done, total=total, description=doing)
+    def update(**columns: Any) -> None:
+        bar.update(task, **columns)
         if time.monotonic() - started > PROGRESS_DELAY:
             bar.start()
 
+    def show(done: int, total: int, doing: str) -> None:
+        update(completed=done, total=total, description=doing)
+
+    def show_wait(reason: str, seconds: float) -> None:
+        update(description=escape(f"waiting {seconds:.0f} s: {reason}"))
+
     try:
-        yield TerminalContext(show)
+        yield TerminalContext(show, show_wait)
     finally:
         bar.stop()
 

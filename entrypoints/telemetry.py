@@ -21,6 +21,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from sqlalchemy import Engine
 
 import utils
+from config import redact
 from domain.calendar import last_sessions, previous_session, sessions_between
 from domain.errors import StockTrackerError
 from domain.models import EVERY_SYMBOL, JobResult, Request
@@ -58,7 +59,7 @@ class Telemetry:
 
     def __init__(self, request_id: str) -> None:
         self._began = time.monotonic()
-        self._log = Logger(service=SERVICE, level="INFO")
+        self._log = Logger(service=SERVICE, level="INFO", json_serializer=_serialize)
         self._log.structure_logs(function_request_id=request_id)  # and drop the keys of the previous invocation
         self._keys: dict[str, Any] = {"function_request_id": request_id}
         self._request: Request | None = None
@@ -125,6 +126,11 @@ class Telemetry:
             self._log.warning(f"the freshness is not known: {error}")
             return {}
         return {} if behind is None else {"FreshnessSessions": behind}
+
+
+def _serialize(line: dict[str, Any]) -> str:
+    """Write a log line as JSON, without secrets."""
+    return redact(json.dumps(line, default=str, separators=(",", ":"), ensure_ascii=False))
 
 
 def summarize(symbols: Sequence[str]) -> SymbolSummary:

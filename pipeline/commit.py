@@ -125,7 +125,7 @@ def commit_batch(run: Run, batch: Sequence[Response], state: LoadState) -> None:
         fresh = metrics.rows.loc[~metrics.is_stored, ["symbol", "date"]]
         record_coverage(run, connection, readings, fresh, state, at)
         rejected = [bar for response in batch for bar in response.rejected]
-        counts.rejected = database.record_rejected(connection, run.run_id, rejected)
+        counts.rejected = run.record_rejected(connection, rejected)
         run.save(connection, counts, seen_to=state.seen_to)
     run.counts.add(counts)
 
@@ -336,6 +336,6 @@ def commit_restatement(run: Run, response: Response, state: LoadState) -> None:
             record_coverage(run, connection, [answer], fresh, state, at)
             mark_restated(run, connection, symbol, stored, bars)
             rejected += moved
-        counts.rejected = database.record_rejected(connection, run.run_id, rejected)
+        counts.rejected = run.record_rejected(connection, rejected)
         run.save(connection, counts, seen_to=state.seen_to)
     run.counts.add(counts)

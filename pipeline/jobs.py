@@ -17,7 +17,7 @@ from domain.clock import Deadline
 from domain.coverage import Coverage
 from domain.errors import ApiError, ConfigError, CredentialsError, TimeUpError
 from domain.models import EVERY_SYMBOL, JobResult, JobType, Outcome, Request, SessionSpan, Status
-from pipeline.run import Run, RunContext, exclusive, journaled
+from pipeline.run import Run, RunContext, exclusive, journaled, without_secrets
 from storage.engine import transaction
 
 if TYPE_CHECKING:
@@ -43,13 +43,14 @@ def run_job(request: Request, context: RunContext) -> JobResult:
             "POLYGON_API_KEY is not set: put a key of https://massive.com (the free plan will do) into .env,"
             " or add --sandbox to use recorded prices"
         )
-    if request.dry_run:
-        outcome = job(run)
-    else:
-        with journaled(run):
+    with without_secrets(run):
+        if request.dry_run:
             outcome = job(run)
-            with transaction(context.engine) as connection:
-                run.save(connection, status=outcome["status"], finished_at=context.now())
+        else:
+            with journaled(run):
+                outcome = job(run)
+                with transaction(context.engine) as connection:
+                    run.save(connection, status=outcome["status"], finished_at=context.now())
     result = {
         "status": outcome["status"],
         "job_type": request.job_type,
@@ -60,7 +61,7 @@ def run_job(request: Request, context: RunContext) -> JobResult:
         "api_calls": run.api_calls,
         "rows": vars(run.counts).copy(),
         **{name: value for name, value in outcome.items() if name not in ("status", "sessions")},
-        "warnings": run.warnings,
+        "warnings": [run.redact(warning) for warning in run.warnings],
         "elapsed_seconds": round(time.monotonic() - started, 3),
     }
     return cast(JobResult, result)
@@ -259,7 +260,7 @@ def _load_week(run: Run, sessions: list[date], deadline: Deadline) -> tuple[Outc
     except (ApiError, CredentialsError) as error:
         if isinstance(error, CredentialsError) and secrets_rotated(run.context.settings):
             raise  # the handler tries once more, with the new one
-        return None, [f"Some prices of this week could not be loaded: {error}."]
+        return None, [f"Some prices of this week could not be loaded: {run.redact(str(error))}."]
     late = ["Some prices of this week could not be loaded in the time that there was."]
     return outcome if run.request.dry_run else None, late if outcome["status"] == "partial" else []
 

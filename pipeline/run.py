@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,7 +17,8 @@ import utils
 from config import Settings
 from domain.clock import Deadline
 from domain.errors import DataError, StockTrackerError
-from domain.models import Counts, ProgressFunction, Request, no_progress
+from domain.models import Counts, ProgressFunction, RejectedBar, Request, no_progress
+from domain.text import Redactor, clean_text
 from storage.adoption import adoption_in_time
 from storage.engine import redacted_url, transaction
 from storage.locks import run_lock
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(f"stock_tracker.{__name__}")
 
+LONGEST_ERROR = 2_000  # characters in job_runs
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where a sandbox runs
 
 
@@ -77,6 +79,17 @@ class Run:
             )
         return self._client
 
+    @property
+    def redact(self) -> Redactor:
+        """Masks the secrets of the run's settings in a text."""
+        return self.context.settings.redact
+
+    def record_rejected(self, connection: Connection, bars: Sequence[RejectedBar]) -> int:
+        """Keep rejected bars as received, but for secrets; return how many there were."""
+        mask = self.redact
+        masked = [replace(bar, symbol=mask(bar.symbol), reason=mask(bar.reason), bar=mask(bar.bar)) for bar in bars]
+        return database.record_rejected(connection, self.run_id, masked)
+
     def save(self, connection: Connection, added: Counts | None = None, **columns: Any) -> None:
         """Update this run's row in ``job_runs``, in the caller's transaction.
 
@@ -85,6 +98,19 @@ class Run:
         counts = Counts(**vars(self.counts))
         counts.add(added or Counts())
         database.update_run(connection, self.run_id, counts, api_calls=self.api_calls, **columns)
+
+
+@contextmanager
+def without_secrets(run: Run) -> Iterator[None]:
+    """Mask secrets in the message of an error that leaves the block."""
+    try:
+        yield
+    except Exception as error:
+        message = run.redact(str(error))
+        if message == str(error):
+            raise
+        kind = type(error) if isinstance(error, StockTrackerError) else RuntimeError
+        raise kind(message) from None
 
 
 @contextmanager
@@ -158,8 +184,9 @@ def _record_end(run: Run, error: BaseException) -> None:
         status, message = "failed", str(error)
     else:
         status, message = "failed", f"unexpected error: {error}"
+    message = clean_text(message, LONGEST_ERROR, run.redact)
     try:
         with transaction(run.context.engine) as connection:
-            run.save(connection, status=status, finished_at=run.context.now(), error=" ".join(message.split()))
+            run.save(connection, status=status, finished_at=run.context.now(), error=message)
     except StockTrackerError as unrecorded:
         logger.info("%s; and this end of the run cannot be recorded: %s", message, unrecorded)

@@ -76,7 +76,7 @@ def check_splits(run: Run, client: PolygonClient, *, alone: bool) -> bool:
         symbols = sorted({split.symbol for split in found})
         pending = set(utils.read_spans(connection, symbols)) if alone else set(symbols)
         new = database.record_splits(connection, found, pending=pending, now=run.context.now())
-        counts = Counts(rejected=database.record_rejected(connection, run.run_id, rejected))
+        counts = Counts(rejected=run.record_rejected(connection, rejected))
         run.save(connection, counts, splits_until=max(known or as_of, as_of))
     run.counts.add(counts)
     return any(split.symbol in pending for split in new)

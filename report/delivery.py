@@ -29,6 +29,7 @@ from typing import IO, Any, Literal, TypeVar
 
 from config import Settings
 from domain.errors import ConfigError, CredentialsError, DeliveryError
+from domain.text import clean_text
 from report.rendering import render
 
 logger = logging.getLogger(f"stock_tracker.{__name__}")
@@ -496,6 +497,5 @@ def _coded(code: int, text: bytes | str, settings: Settings) -> str:
 
 
 def _said(text: str, settings: Settings) -> str:
-    """Put what another service said in one line; if it repeats the password, mask it."""
-    password = settings.smtp_password.get_secret_value()
-    return " ".join((text.replace(password, "***") if password else text).split())
+    """Put what another service said in one line without secrets, which it may repeat."""
+    return clean_text(text, mask=settings.redact)

@@ -63,7 +63,7 @@ class MarketServer:
         The prices that it serves; may change or be replaced at any time.
     today : date
         The provider's current date; may be set at any time. Sessions before it are published.
-    key : str, default "sandbox"
+    key : str, default "sandbox-key"
         The only accepted key.
     calls_per_minute : int, default 0
         Calls allowed in any 60 seconds; 0 is unlimited.
@@ -88,7 +88,7 @@ class MarketServer:
         history: PriceHistory,
         *,
         today: date,
-        key: str = "sandbox",
+        key: str = "sandbox-key",
         calls_per_minute: int = 0,
         port: int = 0,
         clock: Callable[[], float] = time.monotonic,

@@ -56,7 +56,7 @@ def longest_report(week: Week, picture: bytes) -> Report:
     notices = [
         "The exchange was closed on Monday and Tuesday.",
         "Some prices of this week could not be loaded: the provider at api.example.com did not answer"
-        " /v2/aggs/grouped/locale/us/market/stocks/2013-03-01 after 5 attempts: ConnectionError.",
+        " /v2/aggs/grouped/locale/us/market/stocks/2013-03-01 after 5 attempts: Connection refused.",
         *[f"The bar of BRK.LA{n:04} for Friday was rejected: {'its high is below its low, ' * 7}." for n in range(11)],
         *[f"BRK.LA{n:04} split 2 for 1 on Tuesday; all its prices are adjusted for the split." for n in range(11)],
         f"no chart for BRK.LA2999: the chart service says {'Error' * 40!r}",

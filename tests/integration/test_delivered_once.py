@@ -469,7 +469,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
     ("reply", "reason"),
     [
         pytest.param(Reply(500, b"oops"), "HTTP 500", id="down"),
-        pytest.param(None, "the chart service cannot be reached", id="hanging up"),
+        pytest.param(None, "the chart service did not answer", id="hanging up"),
         pytest.param("silent", "no response within", id="slow"),
         pytest.param(
             Reply(400, PNG, {"Content-Type": "image/png", "X-quickchart-error": "Chart Error: no"}),

@@ -118,7 +118,7 @@ class TestEnvelope:
         assert (result["status"], result["rows"]["rejected"], result["rows"]["inserted"]) == ("ok", 3, 5)
         kept = rows(engine, "SELECT symbol, reason FROM rejected_bars ORDER BY symbol")
         assert kept == [
-            ("FB", "a split that cannot be read: Invalid isoformat string: ''"),
+            ("FB", "a split that cannot be read: its execution date is not an ISO date"),
             ("IBM", "a split that cannot be read: a split of 1.0 into 0.0: both must be positive"),
             ("null", "a split that cannot be read: it is not an object"),
         ]

@@ -1,8 +1,6 @@
 """The client against real local servers: bars, splits, paging, errors, retries, deadlines and the rate limit."""
 
 import json
-import socket
-import threading
 from collections import deque
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -35,7 +33,7 @@ def clock():
 def client_of(clock):
     """A function that makes a client of a server."""
 
-    def make(url, *, key="sandbox", calls_per_minute=0, seconds=None):
+    def make(url, *, key="sandbox-key", calls_per_minute=0, seconds=None):
         deadline = Deadline(seconds, clock, reserve=0)
         return PolygonClient(base_url=url, api_key=key, calls_per_minute=calls_per_minute, deadline=deadline)
 
@@ -179,8 +177,8 @@ class TestSplits:
             ({**ITEM, "ticker": ""}, "its ticker is not text of 1 to 10 ASCII characters"),
             ({**ITEM, "ticker": "ELEVENCHARS"}, "its ticker is not text of 1 to 10 ASCII characters"),
             ({**ITEM, "ticker": ["X"]}, "its ticker is not text of 1 to 10 ASCII characters"),
-            ({**ITEM, "execution_date": "soon"}, "Invalid isoformat string: 'soon'"),
-            ({**ITEM, "execution_date": ""}, "Invalid isoformat string: ''"),
+            ({**ITEM, "execution_date": "soon"}, "its execution date is not an ISO date"),
+            ({**ITEM, "execution_date": ""}, "its execution date is not an ISO date"),
             ({**ITEM, "execution_date": None}, "its execution date is not text"),
             ({**ITEM, "execution_date": 20130301}, "its execution date is not text"),
             ({**ITEM, "split_from": None}, "its ratio is not two numbers"),
@@ -208,9 +206,9 @@ class TestSplits:
         _, (rejected,) = parse_splits([{**self.ITEM, "ticker": ticker, "split_to": 0}])
         assert rejected.symbol == shown
 
-    def test_a_long_value_does_not_make_a_long_reason(self):
-        _, (rejected,) = parse_splits([{**self.ITEM, "execution_date": "x" * 5_000}])
-        assert len(rejected.reason) == 200
+    def test_a_reason_holds_nothing_of_the_record(self):
+        _, (rejected,) = parse_splits([{**self.ITEM, "execution_date": "Q" * 5_000}])
+        assert "Q" not in rejected.reason
 
     def test_a_bad_record_stops_no_other(self, client_of):
         items = [{**self.ITEM, "split_from": 0}, self.ITEM, None]
@@ -317,6 +315,7 @@ class TestEnvelope:
             ({"resultsCount": 2}, "has 1 results and says 2"),
             ({"resultsCount": 0}, "has 1 results and says 0"),
             ({"resultsCount": "1"}, "has 1 results and says 1"),
+            ({"resultsCount": [1]}, "has 1 results and says no number"),
             ({"results": []}, "has 0 results and says 1"),
             ({"results": None}, "has 0 results and says 1"),
             ({"results": {"c": 1}}, "has results that are not a list"),
@@ -412,9 +411,7 @@ class TestAnswers:
     @pytest.mark.parametrize(
         ("body", "said"),
         [
-            (b"<html>\n<b>no", "is not a JSON object: '<html>\\n<b>no'"),
-            (b"", "is not a JSON object: ''"),
-            (b"{", "is not a JSON object"),
+            (b"<html>\n<b>\x1b[31mno", "is not a JSON object: '<html> <b>no'"),
             (b"[]", "is not a JSON object: '[]'"),
             (b"null", "is not a JSON object"),
             (b'"OK"', "is not a JSON object"),
@@ -423,7 +420,7 @@ class TestAnswers:
             (b"[" * 200_000, "is not a JSON object"),
             (b'{"status": "ERROR", "error": "broken\\nfor now"}', "with ERROR: broken for now"),
             (b'{"status": "NOT_AUTHORIZED", "message": "buy more"}', "with NOT_AUTHORIZED: buy more"),
-            (b'{"results": []}', "with None: no explanation"),
+            (b'{"results": []}', "with no status: no explanation"),
             (b'{"status": ["OK"]}', "no explanation"),
         ],
     )
@@ -542,25 +539,6 @@ class TestRetries:
         assert url.removeprefix("http://") in message
         assert len(clock.slept) == ATTEMPTS - 1
 
-    def test_an_answer_that_breaks_off_is_an_error_in_one_line(self, client_of):
-        with socket.create_server(("127.0.0.1", 0)) as server:
-
-            def answer():
-                while True:
-                    try:
-                        connection, _ = server.accept()
-                    except OSError:
-                        return
-                    with connection:
-                        connection.recv(65536)
-                        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"status"')
-
-            threading.Thread(target=answer, daemon=True).start()
-            url = f"http://127.0.0.1:{server.getsockname()[1]}"
-            message = refusal(client_of(url, key=KEY))
-            server.shutdown(socket.SHUT_RDWR)
-        assert "did not answer /v2/aggs/ticker/GOOG" in message
-
     def test_backoff_grows_up_to_a_limit(self, client, market, clock):
         for _ in range(30):
             market.fail_next(*[Fault(status=500)] * (ATTEMPTS - 1))
@@ -585,7 +563,10 @@ class TestRetries:
         client.grouped_bars(FRIDAY)
         assert clock.slept == []
 
-    @pytest.mark.parametrize("pause", ["soon", "-5", "1.5", "", "9" * 400])
+    @pytest.mark.parametrize(
+        "pause",
+        ["soon", "-5", "1.5", "", "9" * 400, "9" * 5_000, "NaN", "inf", "\xbd", "\xb2", "Fri, 99 Foo 2013 99:99 GMT"],
+    )
     def test_an_unreadable_retry_after_gives_the_usual_backoff(self, client, market, clock, pause):
         market.fail_next(Fault(status=503, headers={"Retry-After": pause}))
         client.grouped_bars(FRIDAY)

@@ -554,6 +554,33 @@ class TestSecrets:
             monkeypatch.setenv(name.upper(), HIDDEN)
         assert HIDDEN not in refused(monkeypatch, "LOG_LEVEL", "loud")
 
+    @pytest.mark.parametrize("name", ["POLYGON_BASE_URL", "QUICKCHART_URL"])
+    @pytest.mark.parametrize(
+        "url", ["https://me:{}@example.com", "https://{}@example.com", "https://me:a/ {}@example.com"]
+    )
+    def test_an_address_with_a_user_is_refused_without_showing_it(self, monkeypatch, name, url):
+        message = refused(monkeypatch, name, url.format(HIDDEN))
+        assert message == f"{name} is not usable: valid is an http:// or https:// address without a user"
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("POLYGON_API_KEY", HIDDEN),
+            ("SMTP_PASSWORD", HIDDEN),
+            ("DATABASE_URL", f"postgresql://me:{HIDDEN}@db.example.com/prices"),
+            ("AWS_SECRET_ACCESS_KEY", HIDDEN),
+            ("AWS_SESSION_TOKEN", HIDDEN),
+        ],
+    )
+    def test_every_secret_is_masked_in_what_leaves_this_process(self, monkeypatch, name, value):
+        monkeypatch.setenv(name, value)
+        assert settings().redact(f"no {HIDDEN} for you") == "no *** for you"
+        assert config.redact(f"no {HIDDEN} for you") == "no *** for you"
+
+    def test_masking_reads_no_settings(self, monkeypatch):
+        monkeypatch.setenv("LOG_LEVEL", "loud")
+        assert config.redact("at https://me:word@example.com") == "at https://***@example.com"
+
     def test_the_error_has_no_cause_for_a_traceback_to_print(self, monkeypatch):
         monkeypatch.setenv("POLYGON_API_KEY", f"{HIDDEN}\n")
         with pytest.raises(ConfigError) as caught:

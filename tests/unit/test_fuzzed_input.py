@@ -163,6 +163,7 @@ def test_a_command_line_ends_with_a_status_and_no_traceback(arguments: list[str]
     settings.cache_clear()
     with (
         patch.object(sys, "argv", ["main.py", *arguments]),
+        patch.dict("os.environ", DATABASE_URL=f"sqlite:///{Path.cwd()}/stock_tracker.db"),
         contextlib.redirect_stdout(printed),
         contextlib.redirect_stderr(said),
     ):

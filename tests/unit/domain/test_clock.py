@@ -85,3 +85,12 @@ def test_the_system_clock_is_the_computers_own(monkeypatch):
     SystemClock().sleep(0.5)
     assert SystemClock().monotonic() == 42.0
     assert slept == [0.5]
+
+
+def test_a_wait_is_one_line_of_the_log(caplog):
+    caplog.set_level("INFO", logger="stock_tracker")
+    deadline = Deadline(None, FrozenClock())
+    deadline.on_wait.append(lambda *_: None)
+    deadline.sleep(42, "the limit")
+    deadline.sleep(0.5, "a pause that nobody notices")
+    assert caplog.messages == ["waiting 42 s: the limit"]

@@ -8,8 +8,11 @@ import logging
 import pytest
 from rich.console import Console
 
+from config import settings
+from domain.clock import Deadline
 from domain.models import JobResult, SessionSpan
 from entrypoints.console import progress_bar, show_debug_lines, show_result
+from tests.support.clocks import FrozenClock
 
 RESULT: JobResult = {
     "status": "ok",
@@ -70,6 +73,38 @@ def test_progress_is_not_shown_where_there_is_no_terminal(console: Console) -> N
     with progress_bar(console) as context:
         context.progress(1, 2, "GOOG")
     assert printed(console) == ""
+
+
+@pytest.mark.parametrize(("terminal", "quiet"), [(True, False), (True, True), (False, False)])
+def test_a_wait_says_on_a_terminal_what_for_and_how_long_still(
+    terminal: bool, quiet: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("entrypoints.console.PROGRESS_DELAY", 0.0)
+    console = Console(file=io.StringIO(), width=120, force_terminal=terminal)
+    deadline = Deadline(None, FrozenClock())
+    with progress_bar(console, quiet=quiet) as context:
+        deadline.on_wait.append(context.waiting)
+        deadline.sleep(42, "the plan's limit of 5 calls per minute")
+    shown = "waiting 1 s: the plan's limit of 5 calls per minute" in printed(console)
+    assert shown == (terminal and not quiet)
+
+
+def test_debug_lines_hold_no_secret(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYGON_API_KEY", "hunter2-do-not-tell")
+    settings()
+    package = logging.getLogger("stock_tracker")
+    before = package.handlers, package.level
+    try:
+        show_debug_lines()
+        raise ValueError("no hunter2-do-not-tell for you")
+    except ValueError:
+        logging.getLogger("stock_tracker.test").exception("says %s", "hunter2-do-not-tell")
+    finally:
+        package.handlers = before[0]
+        package.setLevel(before[1])
+    errors = capsys.readouterr().err
+    assert "says ***" in errors
+    assert "ValueError: no *** for you" in errors
 
 
 def test_debug_lines_go_to_standard_error_once(capsys: pytest.CaptureFixture[str]) -> None:

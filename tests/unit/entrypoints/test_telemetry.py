@@ -17,11 +17,12 @@ from sqlalchemy import make_url
 
 from config import settings
 from database import replace_coverage
+from domain.clock import SystemClock
 from domain.coverage import Reading, Readings
 from domain.errors import StockTrackerError
 from entrypoints.telemetry import SERVICE, SESSIONS_PER_YEAR, sessions_behind
 from lambda_main import handler
-from sandbox.server import MarketServer
+from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine, transaction
 from storage.migration import ensure_schema
 from tests.support import cloudwatch
@@ -241,6 +242,24 @@ def test_a_refused_database_login_is_the_last_line_without_a_freshness(lines: Li
     assert by_job(blob, "daily_update").keys() == {"RunFailed", "DurationSeconds", "PeakMemoryMB"}
     assert json.loads(result)["error"] == "CredentialsError"
     assert json.loads(result)["message"].endswith("; check the user and the password in DATABASE_URL")
+
+
+def test_no_line_holds_a_key_that_the_provider_or_the_event_repeats(lines: Lines, market: MarketServer) -> None:
+    said = json.dumps({"status": "ERROR", "error": f"no {KEY} for you"}).encode()
+    market.fail_next(Fault(status=404, body=said))
+
+    *_, result = lines({**INITIALIZE, "symbols": ["GOOG"]}, LOG_LEVEL="DEBUG")
+    *_, refused = lines({**INITIALIZE, "note": KEY})
+
+    assert "(404, ERROR: no *** for you)" in json.loads(result)["message"]
+    assert json.loads(json.loads(refused)["event"])["note"] == "***"
+
+
+def test_a_wait_is_one_line(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SystemClock, "sleep", lambda _, seconds: None)
+    logged = [json.loads(line) for line in lines(INITIALIZE, POLYGON_CALLS_PER_MINUTE="4")]
+    waits = [line["message"] for line in logged if line.get("message", "").startswith("waiting ")]
+    assert waits == ["waiting 60 s: the plan's limit of 4 calls per minute"]
 
 
 def test_a_payload_without_a_valid_job_counts_as_a_failure_of_an_unknown_job(lines: Lines) -> None:

@@ -174,6 +174,13 @@ def test_a_greylisted_recipient_gets_the_mail_later_and_the_other_only_once():
     assert [recipients for _, recipients, _ in box.mails] == [[ONE], [TWO]]
 
 
+def test_what_the_server_says_is_one_clean_line():
+    box = Box({TWO: ["550 no \x1b[31msuch\x07 box " + "x" * 300]})
+    with smtp_server(box) as port:
+        (reply,) = send(message(), settings(port)).refused.values()
+    assert reply == "550 no such box " + "x" * 183 + "…"
+
+
 def test_when_all_recipients_are_refused_each_is_named_with_its_reply():
     box = Box({ONE: ["550 unknown"], TWO: ["550 blocked"]})
     with smtp_server(box) as port, pytest.raises(DeliveryError) as caught:

@@ -34,7 +34,7 @@ def test_only_get_is_answered(client, market):
     assert client.json(WEEK)["resultsCount"] == 5
 
 
-@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic sandbox"}])
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic sandbox-key"}])
 def test_a_missing_or_wrong_key_is_refused(client, market, headers):
     response = client.anonymous(WEEK, headers=headers)
     client.assert_error(response, 401, "Unknown API Key")
