@@ -21,7 +21,7 @@ JobType = Literal["initialize", "daily_update", "weekly_report"]
 JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
 
 Status = Literal["ok", "nothing_to_do", "partial", "sent", "already_sent"]
-"""How a run ended, as its result says; ``job_runs`` also knows ``running`` and ``failed``."""
+"""How a run ended, as its result says; ``job_runs`` also knows ``running``, ``failed`` and ``abandoned``."""
 
 Cause = Literal["corrected", "withdrawn", "appeared", "restated", "rescaled", "loaded"]
 """Why a stored bar changed; ``loaded`` is a bar first loaded among rows that were there before any run."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -22,7 +22,7 @@ from api_client import PolygonClient
 from domain.calendar import today
 from domain.clock import Deadline
 from domain.coverage import Readings, is_settled, provisional_pairs, unread_pairs, unread_ranges
-from domain.errors import ApiError, CredentialsError, TimeUpError
+from domain.errors import ApiError, CredentialsError, StockTrackerError, TimeUpError
 from domain.models import EVERY_SYMBOL
 from domain.planner import Call, GroupedCall, plan_calls
 from pipeline.commit import Answer, LoadState, commit_batch, commit_restatement, record_coverage, see
@@ -225,7 +225,7 @@ def _fetch_and_commit(
         run.request.symbols,
         reach=state.reach,
         deadline=deadline,
-        progress=run.context.progress,
+        progress=run.progress,
     )
     with closing(batches):
         try:
@@ -248,11 +248,15 @@ def _fetch_and_commit(
 
 
 def _commit(run: Run, batch: list[Response], state: LoadState) -> None:
-    started = time.monotonic()
-    if batch[0].call.restates:
-        commit_restatement(run, batch[0], state)
-    else:
-        commit_batch(run, batch, state)
+    started, before = time.monotonic(), replace(run.counts)
+    try:
+        if batch[0].call.restates:
+            commit_restatement(run, batch[0], state)
+        else:
+            commit_batch(run, batch, state)
+    except StockTrackerError:
+        run.counts = before  # nothing of it is stored
+        raise
     rows = sum(len(response.accepted) for response in batch)
     logger.debug("committed %d bars in %.0f ms", rows, (time.monotonic() - started) * 1000)
 

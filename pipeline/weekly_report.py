@@ -194,6 +194,7 @@ def _deliver(run: Run, report: Report, sent: Mapping[str, Any] | None) -> Delive
             recipients=", ".join(settings.mail_to),
             claimed_at=now,
         )
+        run.save(connection)
     unconfirmed = same and sent is not None and sent["status"] == "claimed"
     if unconfirmed:
         run.warnings.append(

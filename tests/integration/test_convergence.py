@@ -37,7 +37,7 @@ from pipeline.run import Run, RunContext, journaled
 from sandbox.history import PriceHistory
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine
-from tests.support import deep, oracle, tables
+from tests.support import deep, oracle, runs, tables
 from tests.support.oracle import Bar
 from tests.support.tables import has_tables, rows, scalar, stock_data
 
@@ -174,7 +174,7 @@ class World:
         context = RunContext(settings=self.settings, engine=self.engine, deadline=Deadline(None, SystemClock()))
         run = Run(Request("weekly_report", SYMBOLS, self.market.today), context)
         with journaled(run):
-            audit(run, lambda coverage: jobs._tracked_sessions(run, coverage), context.deadline)
+            audit(run, lambda coverage: jobs._tracked_sessions(run, coverage))
         self.warnings += run.warnings
 
     def expected(self) -> list[oracle.Row]:
@@ -298,6 +298,8 @@ def _load(world: World, what: Step) -> None:
 def _kill(world: World, what: Step, statement: int) -> None:
     with killed_at(world.engine, statement):
         _load(world, what)
+    if has_tables(world.engine):
+        runs.let_leases_end(world.engine)
 
 
 def _refuse(world: World, what: Step, answered: int) -> None:
