@@ -135,7 +135,7 @@ class Run:
         TimeUpError
             If the lease is lost.
         """
-        context, pause = self.context, FIRST_PAUSE
+        context, pause, started = self.context, FIRST_PAUSE, time.monotonic()
         self._has_turn = self._has_turn or self.request.dry_run or self._is_turn()
         while not self._has_turn:
             try:
@@ -145,6 +145,7 @@ class Run:
                 raise DataError(f"{place}: another run is still going on; try again later") from None
             pause = min(pause * 1.5, LONGEST_PAUSE)
             self._has_turn = self._is_turn()
+        logger.debug("waited %.0f ms for other runs", (time.monotonic() - started) * 1000)
         return self.held is None
 
     def _is_turn(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, DateTime, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, Connection, DateTime, func, literal, or_, select, text, update
 
 from storage.schema import JOB_RUNS
 
@@ -60,13 +60,17 @@ def close_abandoned(connection: Connection, finished_at: datetime) -> None:
 
 def is_turn(connection: Connection, run_id: str) -> bool | None:
     """Return whether no earlier run with a session in common is at work; None if the run itself was closed."""
-    own, other = JOB_RUNS.alias("own"), JOB_RUNS.alias("other")
-    in_common = or_(
-        own.c.held_from.is_(None),
-        other.c.held_from.is_(None),
-        (other.c.held_from <= own.c.held_to) & (other.c.held_to >= own.c.held_from),
-    )
-    earlier = select(other.c.run_id).where(other.c.status == "running", other.c.place < own.c.place, in_common)
-    query = select(~earlier.exists()).where(own.c.run_id == run_id, own.c.status == "running")
-    turn = connection.execute(query).scalar()
+    turn = connection.execute(_IS_TURN, {"run_id": run_id}).scalar()
     return None if turn is None else bool(turn)
+
+
+_IS_TURN = text("""
+SELECT NOT EXISTS (
+    SELECT 1 FROM job_runs AS other WHERE other.status = 'running' AND other.place < own.place
+    AND (
+        other.held_from IS NULL OR own.held_from IS NULL
+        OR (other.held_from <= own.held_to AND other.held_to >= own.held_from)
+    )
+)
+FROM job_runs AS own WHERE own.run_id = :run_id AND own.status = 'running'
+""")

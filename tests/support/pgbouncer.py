@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import make_url
 
@@ -47,13 +48,14 @@ def pooler(url: str, *, connections: int) -> Iterator[str]:
             "max_client_conn = 200\nlogfile = /dev/null\n"
         )
         command = [path, str(settings)]
+        libraries = os.pathsep.join(str(folder) for folder in BUILT.glob("usr/lib/*-linux-gnu"))
+        options: dict[str, Any] = {"stderr": subprocess.DEVNULL, "env": {**os.environ, "LD_LIBRARY_PATH": libraries}}
         if os.geteuid() == 0:  # it refuses to run as root
             nobody = pwd.getpwnam("nobody")
             for file in (Path(folder), settings, users):
                 os.chown(file, nobody.pw_uid, nobody.pw_gid)
-            process = subprocess.Popen(command, user=nobody.pw_uid, group=nobody.pw_gid, stderr=subprocess.DEVNULL)
-        else:
-            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            options |= {"user": nobody.pw_uid, "group": nobody.pw_gid}
+        process = subprocess.Popen(command, **options)
         try:
             _wait_until_open(port)
             pooled = target.set(drivername="postgresql", host="127.0.0.1", port=port, username=user, query={})
