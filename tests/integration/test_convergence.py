@@ -36,7 +36,7 @@ from pipeline.audit import audit
 from pipeline.run import Run, RunContext, journaled
 from sandbox.history import PriceHistory
 from sandbox.server import Fault, MarketServer
-from storage.engine import open_engine
+from storage.engine import open_engine, transaction
 from tests.support import deep, oracle, runs, tables
 from tests.support.oracle import Bar
 from tests.support.tables import has_tables, rows, scalar, stock_data
@@ -175,6 +175,8 @@ class World:
         run = Run(Request("weekly_report", SYMBOLS, self.market.today), context)
         with journaled(run):
             audit(run, lambda coverage: jobs._tracked_sessions(run, coverage))
+            with transaction(self.engine) as connection:
+                run.save(connection, status="ok")
         self.warnings += run.warnings
 
     def expected(self) -> list[oracle.Row]:
