@@ -21,11 +21,19 @@ run: $(VENV)/.run ## Load real prices, update them by a day, and write a weekly 
 check: lint ## Check format, style, imports and types, and run the unit tests: the fast loop
 	@$(BIN)/python -m pytest -n auto --dist worksteal --quiet tests/unit $(ARGS)
 
-test: $(VENV)/.test ## Run the whole suite, on a real PostgreSQL
+test: $(VENV)/.test build/pgbouncer ## Run the whole suite, on a real PostgreSQL
 	@$(BIN)/python -m pytest -n auto --dist worksteal --ignore=tests/e2e $(ARGS)
 
-test-deep: $(VENV)/.test ## Run 1,200 more random lives, recorded years and 50 races (DEEPER=20, DEEP_SECONDS=120)
+test-deep: $(VENV)/.test build/pgbouncer ## Run 1,200 more random lives, recorded years and 50 races (DEEPER=20, DEEP_SECONDS=120)
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m deep $(ARGS)
+
+# Tests through a pooler take pgbouncer from PATH, or from Debian's package, unpacked here without root. Where neither
+# is to be had they skip.
+build/pgbouncer:
+	@mkdir -p $@
+	@PATH=$$PATH:/usr/sbin command -v pgbouncer >/dev/null || { cd $@ && timeout 60 apt-get download --quiet pgbouncer \
+		$$(apt-cache depends pgbouncer | sed -n 's/^ *Depends: \(libevent\|libc-ares\)/\1/p') \
+		&& for package in *.deb; do dpkg-deb -x $$package .; done; } >/dev/null 2>&1 || true
 
 bench: $(VENV)/.bench ## Measure every claim of docs/benchmarks.md (about 4 minutes; ARGS=--json for objects)
 	@for script in load transform parse market cold_start report; do \

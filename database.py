@@ -14,7 +14,7 @@ from datetime import date, datetime, time
 from typing import Any, TypedDict
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, DateTime, bindparam, delete, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, DateTime, Update, bindparam, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from domain.coverage import Readings
@@ -30,6 +30,7 @@ from domain.models import (
     Undelivered,
 )
 from storage.bulk import insert_frame, temp_table
+from storage.locks import HeldSessions, last_in_queue, lease_end
 from storage.schema import (
     BAR_REVISIONS,
     COVERAGE,
@@ -287,14 +288,39 @@ def _dialect(connection: Connection) -> Any:
     return postgresql if connection.dialect.name == "postgresql" else sqlite
 
 
-def start_run(connection: Connection, **columns: Any) -> None:
-    """Insert the run's row into ``job_runs``: ``run_id, job_type, payload, as_of, provider, started_at``."""
-    connection.execute(insert(JOB_RUNS).values(status="running", **columns))
+def start_run(connection: Connection, *, held: HeldSessions | None, **columns: Any) -> None:
+    """Insert the run's row into ``job_runs``: ``run_id, job_type, payload, as_of, provider, started_at``.
+
+    It queues up behind all runs that hold sessions in common; `held` None is all sessions.
+    """
+    connection.execute(insert(JOB_RUNS).values(status="running", **columns, **last_in_queue(connection, held)))
 
 
-def update_run(connection: Connection, run_id: str, counts: Counts, **columns: Any) -> None:
-    """Update the run's row: its counts, and any other columns."""
-    connection.execute(update(JOB_RUNS).where(JOB_RUNS.c.run_id == run_id).values(**vars(counts), **columns))
+def requeue_run(connection: Connection, run_id: str, *, held: HeldSessions | None) -> None:
+    """Let a run hold other sessions, behind all runs that are there."""
+    connection.execute(_run(run_id).values(**last_in_queue(connection, held)))
+
+
+def update_run(connection: Connection, run_id: str, counts: Counts, **columns: Any) -> bool:
+    """Update a running run's row: its counts, any other columns, and the end of its lease.
+
+    Returns
+    -------
+    bool
+        False if another run has closed it, and taken over: this transaction must not be committed.
+    """
+    running = _run(run_id).where(JOB_RUNS.c.status == "running")
+    values = {**vars(counts), **columns, "leased_until": lease_end(connection)}
+    return connection.execute(running.values(**values)).rowcount == 1
+
+
+def end_run(connection: Connection, run_id: str, counts: Counts, **columns: Any) -> None:
+    """Record how a run ended: its ``status`` and other columns. This ends its lease as well."""
+    connection.execute(_run(run_id).values(**vars(counts), **columns))
+
+
+def _run(run_id: str) -> Update:
+    return update(JOB_RUNS).where(JOB_RUNS.c.run_id == run_id)
 
 
 def claim_report(

@@ -21,7 +21,7 @@ JobType = Literal["initialize", "daily_update", "weekly_report"]
 JOB_TYPES: tuple[JobType, ...] = get_args(JobType)
 
 Status = Literal["ok", "nothing_to_do", "partial", "sent", "already_sent"]
-"""How a run ended, as its result says; ``job_runs`` also knows ``running`` and ``failed``."""
+"""How a run ended, as its result says; ``job_runs`` also knows ``running``, ``failed`` and ``abandoned``."""
 
 ReportStatus = Literal["claimed", "sent", "resent", "no_prices", "failed"]
 """What became of a week's report: ``resent`` follows a claim without confirmation; ``failed``: nobody got it."""

@@ -6,26 +6,26 @@ from datetime import date
 
 import utils
 from domain import planner
-from domain.clock import Deadline
 from domain.coverage import settled_ages
-from domain.errors import ApiError, CredentialsError
+from domain.errors import ApiError, CredentialsError, TimeUpError
 from domain.planner import Call
 from pipeline.loader import TargetSessions, load, read_reach
-from pipeline.run import Run, exclusive
+from pipeline.run import Run
 
 
-def audit(run: Run, tracked_sessions: TargetSessions, deadline: Deadline) -> None:
+def audit(run: Run, tracked_sessions: TargetSessions) -> None:
     """Read a part of settled history again, by at most ``AUDIT_CALLS`` calls.
 
     A failure is a warning: the report that follows goes out, and the next audit begins where this one ended.
     """
-    with exclusive(run, deadline):
+    run.await_turn()
+    deadline = run.context.deadline
+    try:
         calls, sessions = plan_audit(run, tracked_sessions)
-        try:
-            if calls and not load(run, run.client(deadline), calls, sessions, deadline=deadline):
-                run.warnings.append("the audit goes on with the next report")
-        except (ApiError, CredentialsError) as error:
-            run.warnings.append(f"the audit goes on with the next report: {error}")
+        if calls and not load(run, run.client(deadline), calls, sessions, deadline=deadline):
+            run.warnings.append("the audit goes on with the next report")
+    except (ApiError, CredentialsError, TimeUpError) as error:
+        run.warnings.append(f"the audit goes on with the next report: {error}")
 
 
 def plan_audit(run: Run, tracked_sessions: TargetSessions) -> tuple[list[Call], list[date]]:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, cast
 import utils
 from config import secrets_rotated
 from domain.calendar import last_sessions, previous_session, sessions_between, week_sessions
-from domain.clock import Deadline
 from domain.coverage import Coverage
 from domain.errors import ApiError, ConfigError, CredentialsError, TimeUpError
 from domain.models import EVERY_SYMBOL, JobResult, JobType, Outcome, Request, SessionSpan, Status
-from pipeline.run import Run, RunContext, exclusive, journaled, without_secrets
+from pipeline.run import Run, RunContext, journaled, without_secrets
 from storage.engine import transaction
+from storage.locks import HeldSessions
 
 if TYPE_CHECKING:
     from domain.planner import Call
@@ -36,7 +36,7 @@ def run_job(request: Request, context: RunContext) -> JobResult:
         Recorded in ``job_runs`` as well, where the database can be reached.
     """
     started = time.monotonic()
-    run = Run(request, context)
+    run = Run(request, context, _held_sessions(request))
     job = JOBS[request.job_type]
     if job is not weekly_report and not request.dry_run and not _has_key(run):
         raise ConfigError(
@@ -49,7 +49,7 @@ def run_job(request: Request, context: RunContext) -> JobResult:
         else:
             with journaled(run):
                 outcome = job(run)
-                with transaction(context.engine) as connection:
+                with transaction(context.engine, write=False) as connection:  # another session may hold the write lock
                     run.save(connection, status=outcome["status"], finished_at=context.now())
     result = {
         "status": outcome["status"],
@@ -72,17 +72,23 @@ def _has_key(run: Run) -> bool:
 
 
 def initialize(run: Run) -> Outcome:
-    """Load the last sessions before as-of, or those of an explicit range, of every symbol.
-
-    Runs of ranges that have no session in common load at the same time.
-    """
+    """Load the last sessions before as-of, or those of an explicit range, of every symbol."""
     request = run.request
-    latest = previous_session(request.as_of)
-    if request.start:
-        wanted = sessions_between(request.start, min(request.end or latest, latest))
-        return _load_missing(run, lambda _: wanted, held=wanted)
-    wanted = last_sessions(request.sessions, request.as_of)
+    wanted = _sessions_of_range(request) if request.start else last_sessions(request.sessions, request.as_of)
     return _load_missing(run, lambda _: wanted)
+
+
+def _held_sessions(request: Request) -> HeldSessions | None:
+    """The sessions that a run holds: runs of ranges that have no session in common load at the same time."""
+    wanted = _sessions_of_range(request)
+    return (wanted[0], wanted[-1]) if wanted else None
+
+
+def _sessions_of_range(request: Request) -> list[date]:
+    if not request.start:
+        return []
+    latest = previous_session(request.as_of)
+    return sessions_between(request.start, min(request.end or latest, latest))
 
 
 def daily_update(run: Run) -> Outcome:
@@ -111,9 +117,7 @@ def _load_missing(
     target_sessions: TargetSessions,
     *,
     settle: bool = False,
-    held: Sequence[date] = (),
     force: bool | None = None,
-    deadline: Deadline | None = None,
 ) -> Outcome:
     """Load what is missing of the target sessions; in a dry run, say what would be asked for.
 
@@ -123,39 +127,33 @@ def _load_missing(
     target_sessions : callable
     settle : bool
         Whether provisional sessions are read again.
-    held : sequence of datetime.date
-        Hold these sessions only, so that other runs can work beside this one; empty to hold all.
     force : bool, optional
         Whether everything is read again; default as requested.
-    deadline : Deadline, optional
-        Default the run's own.
     """
     from pipeline.loader import load
     from pipeline.splits import check_splits
 
     force = run.request.force if force is None else force
-    deadline = deadline or run.context.deadline
+    deadline = run.context.deadline
     if run.request.dry_run:
         return _dry_run(run, _plan(run, target_sessions, settle=settle, force=force))
-    if held and _plan(run, target_sessions, settle=settle, force=force).restates:
-        held = ()  # a restatement replaces history that a run beside this one may be adding to
-    with exclusive(run, deadline, held) as alone:
-        plan = _plan(run, target_sessions, settle=settle, force=force)
-        complete = True
-        if plan.calls or _splits_due(run):
-            try:
-                if check_splits(run, run.client(deadline), alone=alone):
-                    plan = _plan(run, target_sessions, settle=settle, force=force)
-            except TimeUpError as error:
-                run.warnings.append(f"left for the next run: {error}")
-                complete = False
-        if complete and plan.calls:
+    if run.held and _plan(run, target_sessions, settle=settle, force=force).restates:
+        run.hold_all()  # a restatement replaces history that a run beside this one may be adding to
+    alone = run.await_turn()
+    plan = _plan(run, target_sessions, settle=settle, force=force)
+    complete = True
+    try:
+        if (plan.calls or _splits_due(run)) and check_splits(run, run.client(deadline), alone=alone):
+            plan = _plan(run, target_sessions, settle=settle, force=force)
+        if plan.calls:
             calls = [call for call in plan.calls if alone or not call.restates]
-            client = run.client(deadline)
-            complete = load(run, client, calls, plan.sessions, deadline=deadline, force=force)
+            complete = load(run, run.client(deadline), calls, plan.sessions, deadline=deadline, force=force)
             if len(calls) < len(plan.calls):
                 run.warnings.append("a history that was restated is left for the next run, which works alone")
                 complete = False
+    except TimeUpError as error:
+        run.warnings.append(f"left for the next run: {error}")
+        complete = False
     if plan.sessions and complete:
         _warn_of_unknown(run)
     status: Status = "partial" if not complete else "ok" if plan.calls else "nothing_to_do"
@@ -217,15 +215,15 @@ def weekly_report(run: Run) -> Outcome:
         return _tracked_sessions(run, coverage)
 
     sessions = week_sessions(run.request.as_of)
-    deadline = run.context.deadline.earlier(REPORT_SECONDS)
     known = already_sent(run, sessions)
-    plan, shortfall = (None, []) if known else _load_week(run, sessions, deadline)
-    if not run.request.dry_run and _has_key(run):
-        audit(run, tracked, deadline)
+    with run.until(run.context.deadline.earlier(REPORT_SECONDS)):
+        plan, shortfall = (None, []) if known else _load_week(run, sessions)
+        if not run.request.dry_run and _has_key(run):
+            audit(run, tracked)
     if known:
         return known
-    with exclusive(run, run.context.deadline):
-        outcome = send_report(run, sessions, shortfall)
+    run.await_turn()
+    outcome = send_report(run, sessions, shortfall)
     if plan:
         lines, calls = _shown(plan_audit(run, tracked)[0])
         outcome["plan"] = [*plan.get("plan", []), *lines]
@@ -233,7 +231,7 @@ def weekly_report(run: Run) -> Outcome:
     return outcome
 
 
-def _load_week(run: Run, sessions: list[date], deadline: Deadline) -> tuple[Outcome | None, list[str]]:
+def _load_week(run: Run, sessions: list[date]) -> tuple[Outcome | None, list[str]]:
     """Load what the week lacks, in the time that the report can spare.
 
     A report goes out with what is there. A list of symbols of which nothing was ever read gets its history, as an
@@ -256,7 +254,7 @@ def _load_week(run: Run, sessions: list[date], deadline: Deadline) -> tuple[Outc
         lacks = _plan(run, wanted, settle=False, force=False).calls
         return None, ["POLYGON_API_KEY is not set: what is missing could not be loaded."] if lacks else []
     try:
-        outcome = _load_missing(run, wanted, force=False, deadline=deadline)
+        outcome = _load_missing(run, wanted, force=False)
     except (ApiError, CredentialsError) as error:
         if isinstance(error, CredentialsError) and secrets_rotated(run.context.settings):
             raise  # the handler tries once more, with the new one

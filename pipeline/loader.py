@@ -234,7 +234,7 @@ def _fetch_and_commit(
         run.request.symbols,
         reach=state.reach,
         deadline=deadline,
-        progress=run.context.progress,
+        progress=run.progress,
     )
     with closing(batches):
         try:

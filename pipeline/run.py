@@ -1,12 +1,13 @@
-"""A run of a job: its request, its context, its counts and warnings, its lock, and its row in ``job_runs``."""
+"""A run of a job: its request, its context, its counts and warnings, its lease, and its row in ``job_runs``."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,12 +17,12 @@ import database
 import utils
 from config import Settings
 from domain.clock import Deadline
-from domain.errors import DataError, StockTrackerError
+from domain.errors import DataError, StockTrackerError, TimeUpError
 from domain.models import Counts, ProgressFunction, RejectedBar, Request, no_progress
 from domain.text import Redactor, clean_text
 from storage.adoption import adoption_in_time
-from storage.engine import redacted_url, transaction
-from storage.locks import run_lock
+from storage.engine import redacted_url, transaction, until
+from storage.locks import LEASE_SECONDS, RENEW_SECONDS, HeldSessions, close_abandoned, is_turn
 from storage.migration import ensure_schema
 
 if TYPE_CHECKING:
@@ -31,11 +32,12 @@ logger = logging.getLogger(f"stock_tracker.{__name__}")
 
 LONGEST_ERROR = 2_000  # characters in job_runs
 THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where a sandbox runs
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between two looks at whether it is a run's turn
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a job works with; an argument, so that tests can pass their own."""
+    """What a job works with; an argument, so that tests can pass their own. The deadline bounds the engine as well."""
 
     settings: Settings
     engine: Engine
@@ -43,17 +45,29 @@ class RunContext:
     progress: ProgressFunction = no_progress
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "engine", until(self.engine, self.deadline))
+
 
 @dataclass
 class Run:
-    """One run of a job, from its start to its result."""
+    """One run of a job, from its start to its result.
+
+    Attributes
+    ----------
+    held : HeldSessions or None
+        The sessions that it holds, so that others can work beside it; None for all.
+    """
 
     request: Request
     context: RunContext
+    held: HeldSessions | None = None
     counts: Counts = field(default_factory=Counts)
     warnings: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
     _client: PolygonClient | None = None
+    _has_turn: bool = False
+    _renewed: float = field(default_factory=time.monotonic)
 
     @property
     def run_id(self) -> str:
@@ -91,13 +105,93 @@ class Run:
         return database.record_rejected(connection, self.run_id, masked)
 
     def save(self, connection: Connection, added: Counts | None = None, **columns: Any) -> None:
-        """Update this run's row in ``job_runs``, in the caller's transaction.
+        """Update this run's row in ``job_runs``, in the caller's transaction; with a ``status``, the run ends.
 
-        What the transaction adds to the run's counts is part of them once it is committed.
+        Every commit saves the run, which renews its lease. What it adds to the run's counts is part of them once it is
+        committed.
+
+        Raises
+        ------
+        TimeUpError
+            If the lease is lost: another run has taken over, and the transaction must not be committed.
         """
-        counts = Counts(**vars(self.counts))
+        columns["api_calls"], counts = self.api_calls, replace(self.counts)
         counts.add(added or Counts())
-        database.update_run(connection, self.run_id, counts, api_calls=self.api_calls, **columns)
+        if "status" in columns:
+            database.end_run(connection, self.run_id, counts, **columns)
+        elif not database.update_run(connection, self.run_id, counts, **columns):
+            raise self._lease_lost()
+        self._renewed = time.monotonic()
+
+    def keep_lease(self, *_: object) -> None:
+        """Renew the lease if a third of it is over: before each call of the provider, and while the run waits."""
+        if time.monotonic() - self._renewed > RENEW_SECONDS:
+            with transaction(self.context.engine, write=False) as connection:
+                self.save(connection)
+
+    def progress(self, done: int, total: int, doing: str) -> None:
+        """Show the progress; called before each call of the provider."""
+        self.keep_lease()
+        self.context.progress(done, total, doing)
+
+    def await_turn(self) -> bool:
+        """Wait until no earlier run with a session in common is at work; a dry run waits for none.
+
+        Whoever comes later waits for this run, from its start to its end. Runs that ended without a word are closed.
+
+        Returns
+        -------
+        bool
+            Whether no other run works at the same time.
+
+        Raises
+        ------
+        DataError
+            If it is not this run's turn before the deadline, or the database holds prices of another provider.
+        TimeUpError
+            If the lease is lost.
+        """
+        context, pause, started = self.context, FIRST_PAUSE, time.monotonic()
+        self._has_turn = self._has_turn or self.request.dry_run or self._is_turn()
+        while not self._has_turn:
+            try:
+                context.deadline.sleep(pause, "waiting for another run to end")
+            except TimeUpError:
+                place = redacted_url(context.engine)
+                raise DataError(f"{place}: another run is still going on; try again later") from None
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+            self._has_turn = self._is_turn()
+        logger.debug("waited %.0f ms for other runs", (time.monotonic() - started) * 1000)
+        return self.held is None
+
+    def _is_turn(self) -> bool:
+        with transaction(self.context.engine, write=False) as connection:
+            close_abandoned(connection, self.context.now())
+            turn = is_turn(connection, self.run_id)
+            if turn is None:
+                raise self._lease_lost()
+            if turn:
+                _ensure_same_provider(self.context, connection)
+            return turn
+
+    def _lease_lost(self) -> TimeUpError:
+        return TimeUpError(f"this run stood still for over {LEASE_SECONDS:.0f} s, and another one has taken over")
+
+    def hold_all(self) -> None:
+        """Hold all sessions instead of some, behind all runs that are there; before the run's turn."""
+        with transaction(self.context.engine) as connection:
+            database.requeue_run(connection, self.run_id, held=None)
+        self.held = None
+
+    @contextmanager
+    def until(self, deadline: Deadline) -> Iterator[None]:
+        """Give the steps of a block a deadline of their own."""
+        whole = self.context
+        self.context = replace(whole, deadline=deadline)
+        try:
+            yield
+        finally:
+            self.context = whole
 
 
 @contextmanager
@@ -113,34 +207,10 @@ def without_secrets(run: Run) -> Iterator[None]:
         raise kind(message) from None
 
 
-@contextmanager
-def exclusive(run: Run, deadline: Deadline, sessions: Sequence[date] = ()) -> Iterator[bool]:
-    """Hold the run lock, for some sessions or exclusively; a dry run needs none.
-
-    Yields
-    ------
-    bool
-        Whether no other run works at the same time.
-
-    Raises
-    ------
-    DataError
-        If the lock is not free before the deadline, or the database holds prices of another provider.
-    """
-    if run.request.dry_run:
-        yield True
-        return
-    with run_lock(run.context.engine, deadline.remaining, sessions) as alone:
-        _ensure_same_provider(run.context)
-        yield alone
-
-
-def _ensure_same_provider(context: RunContext) -> None:
+def _ensure_same_provider(context: RunContext, connection: Connection) -> None:
     """Keep recorded prices of the sandbox and live prices out of one table."""
     host = _host(context.settings)
-    with transaction(context.engine, write=False) as connection:
-        providers = utils.read_providers(connection)
-    for other in providers:
+    for other in utils.read_providers(connection):
         if (other in THIS_MACHINE) != (host in THIS_MACHINE):
             raise DataError(
                 f"{redacted_url(context.engine)} holds prices from {other}, not from {host}:"
@@ -154,7 +224,7 @@ def _host(settings: Settings) -> str:
 
 @contextmanager
 def journaled(run: Run) -> Iterator[None]:
-    """Insert the run's row, and record how a run ends that fails or is interrupted."""
+    """Insert the run's row, which queues it up, and record how a run ends that fails or is interrupted."""
     request, context = run.request, run.context
     with transaction(context.engine) as connection:
         if not utils.schema_exists(connection):
@@ -162,6 +232,7 @@ def journaled(run: Run) -> Iterator[None]:
                 run.warnings += ensure_schema(connection)
         database.start_run(
             connection,
+            held=run.held,
             provider=_host(context.settings),
             run_id=run.run_id,
             job_type=request.job_type,
@@ -169,15 +240,21 @@ def journaled(run: Run) -> Iterator[None]:
             as_of=request.as_of,
             started_at=context.now(),
         )
+    context.deadline.on_wait.append(run.keep_lease)
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
         _record_end(run, error)
         raise
+    finally:
+        context.deadline.on_wait.remove(run.keep_lease)
 
 
 def _record_end(run: Run, error: BaseException) -> None:
-    """Record how a run failed; a database that refuses this as well does not replace the run's own error."""
+    """Record how a run failed; a database that refuses this as well does not replace the run's own error.
+
+    The next run closes the row of such a run.
+    """
     if isinstance(error, KeyboardInterrupt):
         status, message = "interrupted", f"interrupted by {error}" if error.args else "interrupted"
     elif isinstance(error, StockTrackerError):
@@ -186,7 +263,7 @@ def _record_end(run: Run, error: BaseException) -> None:
         status, message = "failed", f"unexpected error: {error}"
     message = clean_text(message, LONGEST_ERROR, run.redact)
     try:
-        with transaction(run.context.engine) as connection:
+        with transaction(run.context.engine, write=False) as connection:  # another session may hold the write lock
             run.save(connection, status=status, finished_at=run.context.now(), error=message)
     except StockTrackerError as unrecorded:
         logger.info("%s; and this end of the run cannot be recorded: %s", message, unrecorded)

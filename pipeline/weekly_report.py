@@ -263,6 +263,7 @@ def _deliver(run: Run, report: Report, sent: SentReport | None) -> Delivery:
             undelivered=left | dict.fromkeys(pending, UNCONFIRMED),
             claimed_at=now,
         )
+        run.save(connection)
     unconfirmed = earlier is not None and earlier.status == "claimed"
     if unconfirmed:
         run.warnings.append(

@@ -1,100 +1,76 @@
-"""The run lock: which runs follow one another, across processes and machines, and which may work side by side."""
+"""The run lock: runs queue up, and each works once no earlier one that is alive has a session in common.
+
+A run's row in ``job_runs`` is its place in the queue and its lease: the sessions that it holds, for a minute by the
+database's clock, renewed while it works. So the lock needs no open connection, and ends by itself with its process.
+A run keeps its lease until another one finds it overdue and closes it; then nothing of it can be committed any more.
+"""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import ColumnElement, Connection, DateTime, func, literal, or_, select, text, update
 
-from domain.errors import DataError
-from storage.engine import connecting, one_line_message, redacted_url
+from storage.schema import JOB_RUNS
 
-RUN_LOCK = 0x53544F434B02
-SESSION_LOCKS = 0x53544F43  # the first of two keys; the second is the session
-MOST_SESSIONS_HELD = 260  # about a year; the server keeps each of them in memory
-LOCK_HELD = ("canceling statement due to statement timeout", "database is locked")
+LEASE_SECONDS = 60.0
+RENEW_SECONDS = 20.0  # after which it is renewed, so that quick steps cost no transaction each
 
-# One statement, so that one timeout bounds it. Sessions are taken in order, so that no two runs can deadlock.
-_TAKE_SESSIONS = """
-WITH beside_others AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(:run))
-SELECT pg_advisory_xact_lock(:sessions, day) FROM beside_others, unnest(CAST(:days AS integer[])) AS day
-"""
-
-logger = logging.getLogger(f"stock_tracker.{__name__}")
+HeldSessions = tuple[date, date]
+"""The first and the last session that a run holds."""
 
 
-@contextmanager
-def run_lock(engine: Engine, seconds: float, sessions: Sequence[date] = ()) -> Iterator[bool]:
-    """Hold the run lock, so that a second run waits and then finds the first one's work done.
-
-    A run is either exclusive, or works beside runs of other sessions; a run that waits to be exclusive is not overtaken
-    by later ones. The lock is an open transaction on a connection of its own (for SQLite, on a file beside the
-    database): it ends with its process, and works through connection poolers.
+def last_in_queue(connection: Connection, held: HeldSessions | None) -> dict[str, Any]:
+    """Return the values of a run that takes the last place, in a transaction that holds the write lock.
 
     Parameters
     ----------
-    engine : sqlalchemy.Engine
-    seconds : float
-        How long to wait for other runs to end.
-    sessions : sequence of datetime.date
-        Hold only these, where the database can and they are not too many; empty to be exclusive.
-
-    Yields
-    ------
-    bool
-        Whether the run is exclusive.
-
-    Raises
-    ------
-    DataError
-        If another run still holds the lock after that time.
+    connection : sqlalchemy.Connection
+    held : HeldSessions or None
+        The sessions that the run holds, so that others can work beside it; None for all.
     """
-    wait = min(max(seconds, 0.001), 86_400)
-    on_server = engine.dialect.name == "postgresql"
-    held = sorted(sessions) if on_server and len(sessions) <= MOST_SESSIONS_HELD else []
-    holder = engine if on_server else _lock_file_engine(engine, wait)
-    stack, started = ExitStack(), time.monotonic()
-    try:
-        with connecting(engine):
-            connection = stack.enter_context(holder.connect())
-            _take_run_lock(connection, engine, wait, held)
-        logger.debug("waited %.0f ms for the run lock", (time.monotonic() - started) * 1000)
-        yield not held
-    finally:
-        with connecting(engine):
-            stack.close()
-        if holder is not engine:
-            holder.dispose()
+    place = select(func.coalesce(func.max(JOB_RUNS.c.place), 0) + 1).scalar_subquery()
+    held_from, held_to = held or (None, None)
+    return {"place": place, "held_from": held_from, "held_to": held_to, "leased_until": lease_end(connection)}
 
 
-def _take_run_lock(connection: Connection, engine: Engine, wait: float, sessions: Sequence[date]) -> None:
-    try:
-        if engine.dialect.name != "postgresql":
-            connection.exec_driver_sql("BEGIN EXCLUSIVE")
-            return
-        settings = {
-            "idle_in_transaction_session_timeout": "0",  # the transaction is idle while the run works
-            "statement_timeout": str(round(wait * 1000)),
-        }
-        for name, value in settings.items():
-            connection.execute(text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value})
-        if sessions:
-            days = [session.toordinal() for session in sessions]
-            connection.execute(text(_TAKE_SESSIONS), {"run": RUN_LOCK, "sessions": SESSION_LOCKS, "days": days})
-        else:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:run)"), {"run": RUN_LOCK})
-    except DBAPIError as error:
-        if one_line_message(error.orig).startswith(LOCK_HELD):
-            raise DataError(f"{redacted_url(engine)}: another run is still going on; try again later") from None
-        raise
+def lease_end(connection: Connection) -> ColumnElement[datetime]:
+    """Return the end of a lease that begins now."""
+    return _from_now(connection, LEASE_SECONDS)
 
 
-def _lock_file_engine(engine: Engine, wait: float) -> Engine:
-    holder = create_engine(f"sqlite:///{engine.url.database}.lock", connect_args={"timeout": wait})
-    event.listen(holder, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
-    return holder
+def _from_now(connection: Connection, seconds: float) -> ColumnElement[datetime]:
+    """The moment so many seconds from now, by the database's clock; SQLite's is this machine's."""
+    later = timedelta(seconds=seconds)
+    if connection.dialect.name == "postgresql":
+        return func.clock_timestamp(type_=DateTime(timezone=True)) + later
+    return literal(datetime.now(UTC) + later, DateTime(timezone=True))
+
+
+def close_abandoned(connection: Connection, finished_at: datetime) -> None:
+    """Close the runs whose lease is over: their processes ended without a word, or have stood still for long."""
+    runs = JOB_RUNS.c
+    overdue = or_(
+        runs.leased_until.is_(None), runs.leased_until <= _from_now(connection, 0)
+    )  # NULL: of an earlier version
+    closed = {"status": "abandoned", "finished_at": finished_at, "error": "it ended without recording how"}
+    connection.execute(update(JOB_RUNS).where(runs.status == "running", overdue).values(**closed))
+
+
+def is_turn(connection: Connection, run_id: str) -> bool | None:
+    """Return whether no earlier run with a session in common is at work; None if the run itself was closed."""
+    turn = connection.execute(_IS_TURN, {"run_id": run_id}).scalar()
+    return None if turn is None else bool(turn)
+
+
+_IS_TURN = text("""
+SELECT NOT EXISTS (
+    SELECT 1 FROM job_runs AS other WHERE other.status = 'running' AND other.place < own.place
+    AND (
+        other.held_from IS NULL OR own.held_from IS NULL
+        OR (other.held_from <= own.held_to AND other.held_to >= own.held_from)
+    )
+)
+FROM job_runs AS own WHERE own.run_id = :run_id AND own.status = 'running'
+""")

@@ -27,7 +27,8 @@ StoredColumns = Mapping[str, frozenset[str]]
 _LAST_COVERED = "(SELECT max(last_session) FROM {schema}coverage)"
 _ADDED: dict[str, dict[str, str]] = {
     COVERAGE.name: {"seen_to": _LAST_COVERED, "oldest_reading": _LAST_COVERED},
-    JOB_RUNS.name: {"corrected": "0", "withdrawn": "0", "seen_to": _LAST_COVERED, "history_days": "NULL"},
+    JOB_RUNS.name: {"corrected": "0", "withdrawn": "0", "seen_to": _LAST_COVERED, "history_days": "NULL"}
+    | dict.fromkeys(("place", "held_from", "held_to", "leased_until"), "NULL"),
     SENT_REPORTS.name: {"symbols": "''", "undelivered": "NULL"},
 }
 

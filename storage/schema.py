@@ -136,7 +136,9 @@ JOB_RUNS = Table(
     Column("payload", Text, nullable=False, comment="as received, JSON"),
     Column("as_of", Date, nullable=False),
     Column("provider", Text, nullable=False, comment="the host that the bars come from"),
-    Column("status", String(20), nullable=False, comment="running, failed, interrupted, or the result's status"),
+    Column(
+        "status", String(20), nullable=False, comment="running, failed, interrupted, abandoned, or the result's status"
+    ),
     Column("started_at", DateTime(timezone=True), nullable=False),
     Column("finished_at", DateTime(timezone=True)),
     Column("api_calls", Integer, nullable=False, default=0),
@@ -150,6 +152,10 @@ JOB_RUNS = Table(
     Column("history_days", Integer, comment="days that the plan reaches back, learned from a refusal"),
     Column("splits_until", Date, comment="splits executed up to this day are recorded"),
     Column("error", Text),
+    Column("place", Integer, comment="its place in the queue of runs that have a session in common"),
+    Column("held_from", Date, comment="the first session that it holds; NULL is all"),
+    Column("held_to", Date),
+    Column("leased_until", DateTime(timezone=True), comment="renewed while it runs; overdue, the next run closes it"),
 )
 
 SPLITS = Table(

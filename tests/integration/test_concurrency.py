@@ -24,9 +24,8 @@ from sandbox.bars import Bar, recorded_bars
 from sandbox.history import PriceHistory
 from sandbox.server import MarketServer
 from storage.engine import open_engine, transaction
-from storage.locks import run_lock
 from tests.conftest import SYMBOLS, Job
-from tests.support import oracle, tables
+from tests.support import oracle, runs, tables
 from tests.support.tables import rows, stock_data
 
 ROOT = Path(__file__).parents[2]
@@ -223,7 +222,7 @@ def test_a_split_is_restated_only_when_no_other_run_can_hold_an_older_answer(
     before = stock_data(engine)
     payload = {"job_type": "initialize", "as_of": "2013-03-02", "start": "2012-11-09", "symbols": ["AAPL", "GOOG"]}
 
-    with run_lock(engine, 1, [date(2012, 11, 8)]):
+    with runs.at_work(engine, (date(2012, 11, 8), date(2012, 11, 8))):
         beside = handler(payload)
 
     assert beside["status"] == "partial"

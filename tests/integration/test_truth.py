@@ -546,18 +546,18 @@ class TestFreePlan:
             clock.now += 86_400
             clock.slept.clear()
             life.morning(session + DAY)
-            assert len(clock.slept) <= 1, life.market.requests
+            assert sum(clock.slept) <= 60, life.market.requests
         life.assert_true()
 
     def test_after_a_missed_day_it_waits_at_most_once(self, life: Life, clock: FrozenClock) -> None:
         clock.now += 86_400
         life.morning(date(2013, 2, 22))
-        assert len(clock.slept) <= 1
+        assert sum(clock.slept) <= 60
         life.assert_true()
 
     def test_the_limit_counts_over_all_clients_of_the_process(self, life: Life, clock: FrozenClock) -> None:
         life.morning(date(2013, 2, 21))  # in the same minute as the 5 calls of the first load
-        assert len(clock.slept) == 1
+        assert 0 < sum(clock.slept) <= 60
         assert clock.now == 60
 
 

@@ -11,11 +11,12 @@ from sqlalchemy import Engine, inspect, text
 from tests.support.oracle import Row
 
 
-def stock_data(engine: Engine, where: str = "") -> list[Row]:
+def stock_data(engine: Engine, where: str = "", *, schema: str = "") -> list[Row]:
     """The rows of ``stock_data``, sorted by symbol and session, with numbers as exact decimals."""
     names = "symbol, date, open, high, low, close, volume, volatility, rolling_avg, daily_pct_change"
     with engine.connect() as connection:
-        rows = connection.execute(text(f"SELECT {names} FROM stock_data {where} ORDER BY symbol, date")).all()
+        table = f"{schema}.stock_data" if schema else "stock_data"
+        rows = connection.execute(text(f"SELECT {names} FROM {table} {where} ORDER BY symbol, date")).all()
     return [Row(row[0], _session(row[1]), *(_exact(value) for value in row[2:])) for row in rows]
 
 
