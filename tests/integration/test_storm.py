@@ -22,14 +22,14 @@ from sandbox.local_http import LocalServer, Reply, Request
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine
 from tests.conftest import SYMBOLS
-from tests.support import oracle
+from tests.support import oracle, pgbouncer
 from tests.support.invocations import Invocation, invoke_many
 from tests.support.mail_server import PASSWORD, Box, smtp_server
 from tests.support.tables import rows, stock_data
 
 TODAY = date(2013, 3, 2)
 SECONDS = 9.0  # an invocation has these, of which it keeps 5 to commit and to answer
-LEASE = 1.5  # seconds
+LEASE = 3.0  # seconds
 KEY = "key-that-nobody-may-see"
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -139,8 +139,12 @@ def _invocations(generator: random.Random, count: int) -> list[Invocation]:
 
 
 @pytest.fixture
-def pooled_url(tcp_url: str) -> str:
-    return make_url(tcp_url).set(password="db-pass-secret").render_as_string(hide_password=False)
+def pooled_url(postgresql_url: str) -> Iterator[str]:
+    """The database through a pooler in transaction mode with two connections."""
+    if not pgbouncer.program():
+        pytest.skip("pgbouncer is neither on PATH nor in build/: apt-get install pgbouncer")
+    with pgbouncer.pooler(postgresql_url, connections=2) as url:
+        yield make_url(url).set(password="db-pass-secret").render_as_string(hide_password=False)
 
 
 @pytest.mark.parametrize(("seed", "count"), [(1, 20), pytest.param(2, 200, marks=pytest.mark.deep)])

@@ -104,13 +104,15 @@ def main() -> None:
     """Run what standard input orders."""
     import entrypoints.telemetry
     import pipeline.audit
+    import pipeline.run
     import pipeline.weekly_report
     import storage.locks
     from lambda_main import handler
 
-    del entrypoints, pipeline  # a warm process has imported them
+    del entrypoints  # a warm process has imported it
     order = json.load(sys.stdin)
     storage.locks.LEASE_SECONDS = order["lease"]
+    vars(pipeline.run)["RENEW_SECONDS"] = order["lease"] / 3
     waiting = [Invocation(**each) for each in order["invocations"]]
     invocations, running = list(waiting), dict[int, tuple[Invocation, int, float]]()
     while waiting or running:
