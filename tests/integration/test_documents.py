@@ -397,6 +397,12 @@ class TestPages:
                 assert file.is_file(), link
                 assert not anchor or anchor in Document(str(file.relative_to(ROOT))).anchors, link
 
+    def test_each_fault_names_a_test_that_is_there(self):
+        rows = re.findall(r"^\| .* `([\w/]+\.py)::(\w+)` \|$", DOCUMENTS["docs/faults.md"].text, re.MULTILINE)
+        assert len(rows) == len(re.findall(r"^\| (?!fault |---)", DOCUMENTS["docs/faults.md"].text, re.MULTILINE)) > 40
+        for file, name in rows:
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), name
+
     def test_the_readme_is_one_page(self):
         assert len(README.text.splitlines()) <= 160
 
