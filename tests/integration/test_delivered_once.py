@@ -31,6 +31,7 @@ from lambda_main import handler
 from sandbox.local_http import LocalServer, Reply
 from sandbox.server import MarketServer
 from tests.conftest import SYMBOLS, Job
+from tests.support import runs
 from tests.support.mail_server import (
     PASSWORD,
     Box,
@@ -267,14 +268,15 @@ def test_the_run_after_a_killed_one_delivers_the_report(
     chart_service = LocalServer(lambda _: mailbox.at("charts"))
     chart_service.start()
     configure(monkeypatch, QUICKCHART_URL=f"{chart_service.url}/chart")
-    # A run reads the clock when it starts, plans, plans its audit, claims, confirms and ends.
-    worker = Worker(killed_at_reading=6 if step == "confirmed" else 0)
+    # A run reads the clock when it starts, has its turn, plans, plans its audit, claims, confirms and ends.
+    worker = Worker(killed_at_reading=7 if step == "confirmed" else 0)
     mailbox.actions[step] = worker.kill
 
     worker.start(REPORT)
 
     assert worker.result() is None
     assert worker.end() == -signal.SIGKILL
+    runs.let_leases_end(engine)
     assert rows(engine, "SELECT status, attempts FROM sent_reports") == claimed
 
     again = loaded("weekly_report", as_of="2013-03-02")
@@ -410,7 +412,7 @@ class TestLater:
 
     @pytest.mark.parametrize("step", ["mail", "data", "quit"])
     def test_a_run_that_dies_on_its_way_to_the_second_sends_the_first_no_copy(
-        self, step: str, loaded: Job, mailbox: Mailbox
+        self, step: str, loaded: Job, mailbox: Mailbox, engine: Engine
     ) -> None:
         mailbox.replies = {TWO: ["450 greylisted"]}
         loaded("weekly_report", as_of="2013-03-02")
@@ -419,6 +421,7 @@ class TestLater:
         worker.start(REPORT)
         assert worker.result() is None
         worker.end()
+        runs.let_leases_end(engine)
 
         assert loaded("weekly_report", as_of="2013-03-02")["recipients"] == [TWO]
 

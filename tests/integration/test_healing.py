@@ -238,7 +238,7 @@ def test_runs_of_the_whole_market_that_hold_a_few_calls_each_come_to_an_end(
     settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
     statuses: list[str] = []
     while len(statuses) < 12 and (not statuses or statuses[-1] == "partial"):
-        context = RunContext(settings=settings, engine=engine, deadline=Deadline(15, TickingClock()))
+        context = RunContext(settings=settings, engine=engine, deadline=Deadline(25, TickingClock()))
         statuses.append(jobs.run_job(Request("initialize", ("*",), TODAY, sessions=6), context)["status"])
 
     assert statuses[0] == "partial"
