@@ -78,7 +78,9 @@ def open_engine(url: str) -> Engine:
         raise ConfigError("DATABASE_URL is not a database URL; valid is sqlite:///file.db or postgresql://…") from None
     if "@" in f"{parsed.host}{parsed.database}" and parsed.host:
         raise ConfigError("DATABASE_URL has an @ in its password or name: percent-encode it as %40")
-    if not "".join(map(str, (parsed.host, parsed.database, *parsed.query, *parsed.query.values()))).isprintable():
+    if not "".join(
+        map(str, (parsed.username, parsed.host, parsed.database, *parsed.query, *parsed.query.values()))
+    ).isprintable():
         raise ConfigError("DATABASE_URL has a character in its host, database or options that cannot be printed")
     kind = parsed.drivername
     if kind in ("sqlite", "sqlite+pysqlite"):

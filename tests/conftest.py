@@ -7,6 +7,7 @@ worker creates its own database there, and each test starts with an empty one.
 from __future__ import annotations
 
 import gc
+import os
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,7 +33,8 @@ LONGEST = ["test_replay.py", "test_concurrency.py", "test_package.py", "test_con
 
 Job = Callable[..., Any]
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine fails no test
+# A busy machine fails no test, and the same examples are tried each time; `make test-deep` tries new ones.
+hypothesis.settings.register_profile("untimed", deadline=None, derandomize="DEEPER" not in os.environ)
 hypothesis.settings.load_profile("untimed")
 
 
@@ -56,6 +58,7 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     settings.cache_clear()
     yield
     settings.cache_clear()
+    open_engine(Settings.model_fields["database_url"].default.get_secret_value()).dispose()
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ class TcpProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small messages are sent at once
             server = self._connect()
             self._open += [client, server]
             for source, target in ((client, server), (server, client)):

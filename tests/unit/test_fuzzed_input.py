@@ -142,6 +142,7 @@ urls = st.builds(
 @given(url=urls | ANY_TEXT)
 @example(url="sqlite:///a%0Ab.db")
 @example(url="postgresql://u:p@h/x?a%0Ab=c")
+@example(url="postgresql://?\x1f@")
 @example(url="postgresql://u:p@h/x?sslmode=a&sslmode=b")
 def test_a_database_url_is_a_place_or_one_line(url: str) -> None:
     try:
@@ -161,9 +162,10 @@ def test_a_database_url_is_a_place_or_one_line(url: str) -> None:
 def test_a_command_line_ends_with_a_status_and_no_traceback(arguments: list[str]) -> None:
     printed, said = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
     settings.cache_clear()
+    database_url = f"sqlite:///{Path.cwd()}/stock_tracker.db"
     with (
+        patch.dict("os.environ", DATABASE_URL=database_url),
         patch.object(sys, "argv", ["main.py", *arguments]),
-        patch.dict("os.environ", DATABASE_URL=f"sqlite:///{Path.cwd()}/stock_tracker.db"),
         contextlib.redirect_stdout(printed),
         contextlib.redirect_stderr(said),
     ):
@@ -172,6 +174,8 @@ def test_a_command_line_ends_with_a_status_and_no_traceback(arguments: list[str]
         except StockTrackerError:
             assert "--debug" in arguments
             return
+        finally:
+            open_engine(database_url).dispose()
 
     assert status in (0, 1, 2)
     if status == 1:
