@@ -220,6 +220,8 @@ class PolygonClient:
             page = [] if envelope.get("results") is None else envelope["results"]
             if not isinstance(page, list):
                 raise EnvelopeError(f"the provider's answer to {path} has results that are not a list")
+            if len(page) > PAGE_LIMIT:
+                raise ApiError(f"the provider's answer to {path} has {len(page):,} results, more than {PAGE_LIMIT:,}")
             results = results + page if results else page
             pages, size = pages + 1, size + page_size
             url, next_query = self._next(envelope.get("next_url"), path), None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -12,11 +13,12 @@ LONGEST_TEXT = 200  # characters of what another service says
 MASK = "***"
 SHORTEST_SECRET = 4  # characters; a mask for every shorter one would hide the message
 SHORT_SECRET = 8  # characters; shorter ones may be words, and are masked only where they stand alone
+LONGEST_SECRET = 256  # characters at the end of a text that was cut, and may hold a part of one
 PART = 8  # characters of Base64 by which a part of a secret is recognized
 
 _ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?", re.DOTALL)
 _BASE64 = re.compile(rf"[A-Za-z0-9+/_-]{{{PART},}}=*")
-_USERINFO = re.compile(r"""(?<=://)(?:[^\s"'/@]+|[^\s"'/:@]*:[^\s"']*)@""")
+_USERINFO = re.compile(r"""(?<=://)(?:[^\s"'/@]{1,256}|[^\s"'/:@]{0,256}:[^\s"']{0,256})@""")
 
 
 def clean_text(said: object, limit: int = LONGEST_TEXT, mask: Callable[[str], str] = str) -> str:
@@ -34,10 +36,12 @@ def clean_text(said: object, limit: int = LONGEST_TEXT, mask: Callable[[str], st
         Such as a :class:`Redactor`; it sees the line before it is cut, so that no part of a secret is left at its end.
     """
     if isinstance(said, bytes):
-        said = said[: 16 * limit].decode("utf-8", "replace")
+        said = said[: 16 * limit + 2 * LONGEST_SECRET].decode("utf-8", "replace")
     if not isinstance(said, str):
         said = str(said) if isinstance(said, bool | int | float) else ""
-    plain = _ESCAPES.sub("", said[: 16 * limit])
+    if len(said) > (most := 16 * limit + LONGEST_SECRET):  # a secret may be cut in two there
+        said = mask(said[:most])[:-LONGEST_SECRET]
+    plain = _ESCAPES.sub("", said)
     line = mask(" ".join("".join(letter if letter.isprintable() else " " for letter in plain).split()))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
@@ -98,7 +102,18 @@ def _forms(secret: str) -> set[str]:
     lower = {re.sub("%..", lambda code: code[0].lower(), form) for form in quoted}
     escaped = json.dumps(secret)[1:-1]
     coded = base64.b64encode(secret.encode(errors="replace")).decode()
-    return {secret, *quoted, *lower, escaped, escaped.replace("/", r"\/"), coded}
+    spaced = " ".join(secret.split())  # as it is in a line
+    return {
+        secret,
+        spaced,
+        html.escape(secret),
+        html.escape(spaced),
+        *quoted,
+        *lower,
+        escaped,
+        escaped.replace("/", r"\/"),
+        coded,
+    }
 
 
 def _searched(form: str) -> str:

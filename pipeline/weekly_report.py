@@ -143,7 +143,8 @@ def _name_suffix(chosen: str) -> str:
 
 def _mailed(settings: Settings) -> tuple[str, ...]:
     """The recipients of mails; the outbox has none."""
-    return () if settings.transport == "outbox" else tuple(dict.fromkeys(settings.mail_to))
+    by_name = {recipient.casefold(): recipient for recipient in reversed(settings.mail_to)}
+    return () if settings.transport == "outbox" else tuple(reversed(by_name.values()))
 
 
 def _sent_report(run: Run, sessions: Sequence[date]) -> SentReport | None:

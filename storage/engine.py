@@ -23,12 +23,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.clock import Deadline
 from domain.errors import ConfigError, CredentialsError, DataError, StockTrackerError, TimeUpError
+from domain.text import clean_text
 from storage.limits import ALIVE_SECONDS, CONNECT_SECONDS, IDLE_SECONDS, Limits
 
 LOCAL_HOSTS = ("", "localhost", "127.0.0.1", "::1")
 SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
 WRITE_LOCK = 0x53544F434B01  # arbitrary, but the same for every process of this project
+LONGEST_MESSAGE = 500  # characters of what the server says
 LOGIN_REFUSED = "28"  # class of SQLSTATE: invalid authorization specification
 LOCK_NOT_AVAILABLE, QUERY_CANCELED = "55P03", "57014"  # SQLSTATE of a limit that was reached
 SQLITE_BUSY = 5  # its primary result code
@@ -385,9 +387,9 @@ def _connecting(engine: Engine, limits: Limits) -> Iterator[None]:
 
 
 def one_line_message(error: BaseException | None) -> str:
-    """Return the driver's message in one line."""
+    """Return the driver's or the server's message as one clean line."""
     said = error.args[0] if error and error.args else error
-    return " ".join((server_error_fields(error).get("M") or str(said)).split())
+    return clean_text(server_error_fields(error).get("M") or str(said), LONGEST_MESSAGE)
 
 
 def server_error_fields(error: BaseException | None) -> dict[str, str]:

@@ -92,6 +92,16 @@ class TestEnvelope:
         assert result["status"] == "partial"
         assert any("has ticker 'MSFT', not 'AAPL'" in warning for warning in result["warnings"]), result["warnings"]
 
+    def test_an_answer_of_more_results_than_a_page_holds_is_refused(
+        self, job: Job, market: MarketServer, engine: Engine
+    ) -> None:
+        market.fail_next(Fault(body=json.dumps({"status": "OK", "results": [{}] * 50_001}).encode()))
+
+        with pytest.raises(ApiError, match="has 50,001 results, more than 50,000"):
+            job("initialize", as_of="2013-03-01", symbols="AAPL")
+
+        assert not rows(engine, "SELECT * FROM rejected_bars")
+
     def test_an_answer_with_fewer_bars_than_it_says_is_asked_again(
         self, job: Job, market: MarketServer, engine: Engine
     ) -> None:

@@ -113,3 +113,23 @@ class TestRedactor:
     def test_no_text_has_the_secret_left(self, secret, before, after):
         mask = Redactor([secret])
         assert secret not in mask(before + secret + after).replace(MASK, "")
+
+
+@pytest.mark.parametrize("repeated", ["open  sesame&99", "open sesame&99", "open  sesame&amp;99"])
+def test_a_password_with_spaces_is_masked_in_a_line_and_in_a_page(repeated: str) -> None:
+    mask = Redactor([], [("me", "open  sesame&99")])
+
+    assert "sesame" not in clean_text(f"535 bad password {repeated}", mask=mask)
+
+
+@pytest.mark.parametrize("filler", [" ", "\x1b[31m"])
+def test_no_part_of_a_secret_is_left_where_a_long_text_is_cut(filler: str) -> None:
+    for shift in range(24):
+        for most in (3200, 3200 + 256):
+            text = filler * ((most - shift) // len(filler)) + SECRET
+
+            assert SECRET[:4] not in clean_text(text, mask=Redactor([SECRET]))
+
+
+def test_a_text_of_many_addresses_is_masked_in_linear_time() -> None:
+    assert Redactor([SECRET])("://:" * 200_000) == "://:" * 200_000
