@@ -169,6 +169,15 @@ class Settings(BaseSettings):
             raise ValueError(f"valid is up to {MAX_CHARTS} comma-separated symbols")
         return chosen
 
+    @field_validator("mail_to")
+    @classmethod
+    def _name_each_once(cls, value: tuple[Address, ...]) -> tuple[Address, ...]:
+        """Keep the first spelling of each recipient: letter case makes no other one."""
+        spellings: dict[str, Address] = {}
+        for address in value:
+            spellings.setdefault(address.casefold(), address)
+        return tuple(spellings.values())
+
     @field_validator("mail_to", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:

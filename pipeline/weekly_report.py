@@ -143,8 +143,7 @@ def _name_suffix(chosen: str) -> str:
 
 def _mailed(settings: Settings) -> tuple[str, ...]:
     """The recipients of mails; the outbox has none."""
-    by_name = {recipient.casefold(): recipient for recipient in reversed(settings.mail_to)}
-    return () if settings.transport == "outbox" else tuple(reversed(by_name.values()))
+    return () if settings.transport == "outbox" else settings.mail_to
 
 
 def _sent_report(run: Run, sessions: Sequence[date]) -> SentReport | None:

@@ -129,7 +129,7 @@ def _envelope(settings: Settings) -> tuple[str, tuple[str, ...]]:
         raise ConfigError(f"MAIL_FROM is not set, {why}; give the sender's address")
     if not settings.mail_to:
         raise ConfigError(f"MAIL_TO is not set, {why}; give the recipients' addresses, separated by commas")
-    return settings.mail_from, tuple(dict.fromkeys(settings.mail_to))
+    return settings.mail_from, settings.mail_to
 
 
 def _write_outbox(message: EmailMessage, folder: Path, page: str | None) -> Delivery:

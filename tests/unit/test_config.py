@@ -633,3 +633,7 @@ class TestExample:
         Path(".env").write_bytes((ROOT / ".env.example").read_bytes())
         assert {name: plain(value) for name, value in load_settings()} == DEFAULTS
         assert set(config.SECRET_KEYS) <= set(shown)
+
+
+def test_a_recipient_spelled_in_two_cases_is_one() -> None:
+    assert Settings(mail_to="b@example.com, A@example.com, a@Example.com").mail_to == ("b@example.com", "A@example.com")
