@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.support.rough_server import Answering, rough_server
 
 PASSWORD = "hunter2-secret"
 
@@ -88,33 +90,10 @@ def smtp_server(
 
 
 @contextmanager
-def raw_server(converse: Callable[[socket.socket], object]) -> Iterator[int]:
-    """Run a server that does with each connection whatever a test wants, and yield its port.
-
-    A conversation is over when its connection fails; all are closed at the end.
-    """
-    connections: list[socket.socket] = []
-
-    def serve(connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            converse(connection)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                connections.append(listener.accept()[0])
-                threading.Thread(target=serve, args=connections[-1:], daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            for opened in [listener, *connections]:
-                with suppress(OSError):
-                    opened.shutdown(socket.SHUT_RDWR)
-            thread.join()
+def raw_server(converse: Answering) -> Iterator[int]:
+    """Run a server that does with each connection whatever a test wants, and yield its port."""
+    with rough_server(converse) as server:
+        yield server.port
 
 
 def drip(connection: socket.socket, content: bytes = b"220-still here\r\n", pause: float = 0.1) -> None:

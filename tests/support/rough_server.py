@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-Answering = Callable[[socket.socket], None]
+Answering = Callable[[socket.socket], object]
 """Called for each connection, in a thread of its own; the connection closes when it returns."""
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -28,7 +28,12 @@ class RoughServer:
     @property
     def url(self) -> str:
         """Scheme, host and port."""
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._server.getsockname()[1]}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The port on 127.0.0.1."""
+        return int(self._server.getsockname()[1])
 
     def stop(self) -> None:
         """Close the port and all connections."""
