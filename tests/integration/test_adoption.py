@@ -367,9 +367,8 @@ def test_an_adoption_that_does_not_end_in_time_leaves_the_table(engine: Engine, 
     assert everything(engine) == before
 
 
-def test_an_interrupted_adoption_leaves_the_table(job: Job, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    create(engine, insert(*TIMED))
-    before = everything(engine)
+def interrupt(job: Job, monkeypatch: pytest.MonkeyPatch, job_type: str, as_of: str) -> None:
+    """Interrupt a job after the tables are ready, in the same transaction."""
 
     def die(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -377,7 +376,13 @@ def test_an_interrupted_adoption_leaves_the_table(job: Job, engine: Engine, monk
     with monkeypatch.context() as patch:
         patch.setattr(database, "start_run", die)
         with pytest.raises(KeyboardInterrupt):
-            job("initialize", as_of="2013-03-01")
+            job(job_type, as_of=as_of)
+
+
+def test_an_interrupted_adoption_leaves_the_table(job: Job, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    create(engine, insert(*TIMED))
+    before = everything(engine)
+    interrupt(job, monkeypatch, "initialize", "2013-03-01")
     assert everything(engine) == before
     assert job("initialize", as_of="2013-03-01")["rows"]["inserted"] == 350
 
@@ -540,13 +545,6 @@ def test_an_interrupted_upgrade_leaves_the_earlier_version(
     job: Job, earlier: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = dump_of(earlier)
-
-    def die(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(database, "start_run", die)
-        with pytest.raises(KeyboardInterrupt):
-            job("daily_update", as_of="2013-02-28")
+    interrupt(job, monkeypatch, "daily_update", "2013-02-28")
     assert dump_of(earlier) == before
     assert job("daily_update", as_of="2013-02-28")["rows"]["inserted"] == 5
