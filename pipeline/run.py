@@ -137,7 +137,7 @@ class Run:
     def await_turn(self) -> bool:
         """Wait until no earlier run with a session in common is at work; a dry run waits for none.
 
-        Whoever comes later waits for this run, from its start to its end. Runs that ended without a word are closed.
+        Later runs wait until this one ends. Runs that died without recording it are closed.
 
         Returns
         -------

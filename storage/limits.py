@@ -15,7 +15,7 @@ LOCK_SECONDS = 60.0  # without a deadline, for a lock that another session holds
 STATEMENT_SECONDS = 600.0  # without a deadline, for any one statement
 LEAST_SECONDS = 1.0  # after the deadline's end, to record how the run ended: part of what the deadline keeps back
 GRACE_SECONDS = 0.25  # a lock's limit ends first, then the statement's, then the wait for a silent server
-IDLE_SECONDS = 60.0  # after which the server ends the transaction of a process that died without a word
+IDLE_SECONDS = 60.0  # after which the server ends the transaction of a process that died silently
 
 
 class Limits:

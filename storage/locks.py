@@ -49,11 +49,10 @@ def _from_now(connection: Connection, seconds: float) -> ColumnElement[datetime]
 
 
 def close_abandoned(connection: Connection, finished_at: datetime) -> None:
-    """Close the runs whose lease is over: their processes ended without a word, or have stood still for long."""
+    """Close the runs whose lease has expired: their processes died or stalled."""
     runs = JOB_RUNS.c
-    overdue = or_(
-        runs.leased_until.is_(None), runs.leased_until <= _from_now(connection, 0)
-    )  # NULL: of an earlier version
+    expired = runs.leased_until <= _from_now(connection, 0)
+    overdue = or_(runs.leased_until.is_(None), expired)  # NULL: of an earlier version
     closed = {"status": "abandoned", "finished_at": finished_at, "error": "it ended without recording how"}
     connection.execute(update(JOB_RUNS).where(runs.status == "running", overdue).values(**closed))
 

@@ -1,4 +1,4 @@
-"""Other runs, as rows of ``job_runs``: at work, waiting, or stopped without a word."""
+"""Other runs, as rows of ``job_runs``: at work, waiting, or dead without a record of it."""
 
 from __future__ import annotations
 
