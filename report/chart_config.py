@@ -9,6 +9,7 @@ self-hosted one draw it. Pure; :mod:`report.charts` sends it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,18 @@ CHART_SESSIONS = 30
 
 CHART_JS_VERSION = "2.9.4"  # QuickChart's default
 # CSS pixels, drawn at twice the resolution. A phone shows the chart 343 wide, so its letters are large.
-WIDTH, HEIGHT = 560, 320
-# Blue and orange differ for every common kind of color blindness; red and green do not.
+WIDTH, HEIGHT = 560, 360
+TITLE_SIZE, LABEL_SIZE = 21, 18
+# Blue and orange differ for every common kind of color blindness; red and green do not. On white; a page in dark mode
+# inverts the lightness of the picture and keeps its hues.
 RISE, FALL, UNCHANGED = "#0072B2", "#D55E00", "#666666"
-AVERAGE, VOLUME, INK, PALE_INK, GRID = "#8A8A8A", "#D3DCE5", "#222222", "#666666", "#EBEBEB"
+AVERAGE, VOLUME, INK, PALE_INK = "#7A7A7A", "#A3B1BF", "#222222", "#5C6670"
+GRID, FLOOR = "#E8EAED", "#B4BBC2"
 
-_VOLUME_SHARE = 0.2  # of the height, at the bottom
-_DATES, _TICKS = 6, 6  # approximate number of labels per axis
+_DATES, _PRICES = 5, 6  # the most labels per axis
+_BAND, _HIGHEST = 2, 1.4  # grid steps of the band of volume below the prices, and of the highest bar in it
+_ROUND, _FINELY_ROUND = (1, 2, 2.5, 5, 10), (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)  # digits of a grid step
+_THOUSANDS = ("", "K", "M", "B", "T")
 
 
 def chart_request(symbol: str, bars: pd.DataFrame) -> dict[str, Any]:
@@ -69,14 +75,14 @@ def chart_request(symbol: str, bars: pd.DataFrame) -> dict[str, Any]:
             "title": {
                 "display": True,
                 "text": f"{symbol}  ${price(last['close'])}",
-                "fontSize": 18,
+                "fontSize": TITLE_SIZE,
                 "fontColor": INK,
-                "padding": 8,
+                "padding": 10,
             },
             "layout": {"padding": {"left": 10, "right": 6, "top": 0, "bottom": 4}},
             "scales": {
-                "xAxes": [_session_axis("body", _caption(bars)), _session_axis("wick"), _session_axis("shares")],
-                "yAxes": [_price_axis(bars), _volume_axis(bars)],
+                "xAxes": [_session_axis("body", display=True), _session_axis("wick"), _session_axis("shares")],
+                "yAxes": _value_axes(bars),
             },
         },
     }
@@ -181,69 +187,82 @@ def _span(bars: pd.DataFrame) -> str:
     return f"{sessions} {_day(last)}, {last.year}"
 
 
-def _caption(bars: pd.DataFrame) -> str:
-    last = bars["date"].iloc[-1]
-    span = f"{len(bars)} sessions to {_day(last)}, {last.year}" if len(bars) > 1 else _span(bars)
-    average = "  ·  line: 5-session average" if bars["rolling_avg"].count() > 1 else ""
-    return span + average + ("  ·  grey: volume" if bars["volume"].any() else "")
-
-
 def _labels(sessions: pd.Series[pd.Timestamp]) -> list[str]:
-    """Label about six sessions, evenly spaced and ending with the last; the other labels are empty."""
+    """Label about five sessions, evenly spaced and ending with the last; the other labels are empty."""
     step, last = math.ceil(len(sessions) / _DATES), len(sessions) - 1
     return [_day(session) if (last - n) % step == 0 else "" for n, session in enumerate(sessions)]
 
 
-def _session_axis(name: str, caption: str = "") -> dict[str, Any]:
-    """Build an x axis of sessions; only an axis with a caption is visible."""
+def _session_axis(name: str, *, display: bool = False) -> dict[str, Any]:
     return {
         "id": name,
         "type": "category",
-        "display": bool(caption),
+        "display": display,
         "offset": True,
         "gridLines": {"display": False},
-        "scaleLabel": {"display": True, "labelString": caption, "fontSize": 13, "fontColor": PALE_INK},
-        "ticks": {"autoSkip": False, "maxRotation": 0, "fontSize": 14, "fontColor": PALE_INK},
+        "ticks": {"autoSkip": False, "maxRotation": 0, "fontSize": LABEL_SIZE, "fontColor": PALE_INK},
     }
 
 
-def _price_axis(bars: pd.DataFrame) -> dict[str, Any]:
-    """Build a y axis that fits the prices, with round ticks, and leaves room for volume below them."""
+def _value_axes(bars: pd.DataFrame) -> list[dict[str, Any]]:
+    """Build the y axes: prices, and below them volume in a band of its own, on one grid of equal steps.
+
+    Chart.js 2 cannot stack axes, and an axis of numbers labels its whole height. So the axes that place prices and
+    volume are hidden, and axes of text, with one label per grid line, show the values.
+    """
     low = float(np.nanmin(bars[["low", "rolling_avg"]].to_numpy()))
     high = float(np.nanmax(bars[["high", "rolling_avg"]].to_numpy()))
-    spread = max(high - low, high * 0.02) or 1.0  # constant prices get an axis of two percent
-    bottom = low - spread * _VOLUME_SHARE / (1 - _VOLUME_SHARE)
-    power = math.floor(math.log10(spread / _TICKS))
-    step = next(step for step in (1, 2, 5, 10) if step * 10.0**power >= spread / _TICKS) * 10.0**power
-    # Chart.js 2 loses a tick to binary fractions unless the axis ends slightly inside its round ends.
-    digits, inset = max(0, -power), step * 1e-8 if power < 0 else 0.0
-    bottom = max(0.0, round(math.floor(bottom / step) * step, digits))
-    top = round(math.ceil(high / step + 0.1) * step, digits)
-    return {
-        "id": "price",
-        "type": "linear",
-        "position": "right",
-        "gridLines": {"color": GRID, "drawBorder": False, "drawTicks": False},
-        "ticks": {
-            "min": bottom + inset,
-            "max": top - inset,
-            "stepSize": round(step, digits),
-            "padding": 8,
-            "fontSize": 14,
-            "fontColor": PALE_INK,
-        },
-    }
+    least = high * 0.02 or 1.0  # constant prices get an axis of two percent
+    if high - low < least:
+        low, high = max(0.0, low - least / 2), high + least / 2
+    step = _round_up((high - low) / _PRICES, _ROUND)
+    first, last = math.floor(low / step), math.ceil(high / step + 0.1)
+    digits = next(digits for digits in range(20) if round(step, digits) == step)
+    prices = [f"{n * step:,.{digits}f}" for n in range(last, first - 1, -1)]
+    floor = len(prices) - 1
+    most = bars["volume"].max()
+    band = _BAND if most > 0 else 0
+    shares = _round_up(most / _HIGHEST, _FINELY_ROUND) if band else 1.0  # per step
+    labels = [*prices, _count(shares), ""] if band else prices
+    colors = [FLOOR if n in (floor, len(labels) - 1) else GRID for n in range(len(labels))]
+    title = [*[""] * floor, "Volume" if band else "", *[""] * band]
+    # Chart.js takes the first line of a text axis for its zero.
+    grid = {"color": colors, "zeroLineColor": GRID, "drawBorder": False, "drawTicks": False}
+    return [
+        _number_axis("price", (first - band) * step, last * step),
+        _number_axis("volume", 0, (floor + band) * shares),
+        _text_axis("right", labels, grid, padding=8, fontSize=LABEL_SIZE),
+        # Inside the band, on the left below the prices.
+        _text_axis(
+            "left", title, {"display": False}, mirror=True, labelOffset=LABEL_SIZE * 0.7, fontSize=LABEL_SIZE - 3, z=1
+        ),
+    ]
 
 
-def _volume_axis(bars: pd.DataFrame) -> dict[str, Any]:
-    """Build a hidden y axis on which the highest volume takes a fifth of the height."""
-    volume = bars["volume"].max()
-    top = volume / _VOLUME_SHARE if volume > 0 else 1.0
+def _round_up(value: float, digits: Sequence[float]) -> float:
+    """The smallest of `digits` times a power of ten that is not below a positive value."""
+    power = math.floor(math.log10(value))
+    return next(step for digit in digits if (step := float(f"{digit}e{power}")) >= value * (1 - 1e-9))
+
+
+def _count(shares: float) -> str:
+    """Format a number of shares: ``500``, ``2.5M``."""
+    power = min(int(math.log10(shares)) // 3, len(_THOUSANDS) - 1) if shares >= 1 else 0
+    return f"{shares / 1000**power:g}{_THOUSANDS[power]}"
+
+
+def _number_axis(name: str, low: float, high: float) -> dict[str, Any]:
+    """Build a hidden y axis that places values."""
+    return {"id": name, "type": "linear", "display": False, "ticks": {"min": low, "max": high}}
+
+
+def _text_axis(side: str, labels: Sequence[str], grid: dict[str, Any], **ticks: float) -> dict[str, Any]:
+    """Build a visible y axis that places nothing; its labels go from top to bottom."""
     return {
-        "id": "volume",
-        "type": "linear",
-        "display": False,
-        "position": "left",
-        "gridLines": {"display": False},
-        "ticks": {"min": 0, "max": top},
+        "id": side,
+        "type": "category",
+        "labels": list(labels),
+        "position": side,
+        "gridLines": grid,
+        "ticks": {"autoSkip": False, "fontColor": PALE_INK, **ticks},
     }

@@ -9,7 +9,20 @@ import pytest
 import requests
 from PIL import Image, ImageColor
 
-from report.chart_config import AVERAGE, CHART_SESSIONS, FALL, GRID, RISE, UNCHANGED, VOLUME, alt_text, chart_request
+from report.chart_config import (
+    AVERAGE,
+    CHART_SESSIONS,
+    FALL,
+    FLOOR,
+    GRID,
+    LABEL_SIZE,
+    RISE,
+    UNCHANGED,
+    VOLUME,
+    WIDTH,
+    alt_text,
+    chart_request,
+)
 from sandbox.renderer import Renderer, RendererUnavailable
 
 WHITE = "#FFFFFF"
@@ -29,9 +42,21 @@ def datasets(frame):
     return {"average": average, "bodies": bodies, "wicks": wicks, "volume": volume}
 
 
-def price_ticks(frame):
-    ticks = chart_request("GOOG", frame)["chart"]["options"]["scales"]["yAxes"][0]["ticks"]
-    return ticks["min"], ticks["max"], ticks["stepSize"]
+def axes(frame):
+    """The y axes: those that place prices and volume, and the labels on the right and on the left."""
+    return {axis["id"]: axis for axis in chart_request("GOOG", frame)["chart"]["options"]["scales"]["yAxes"]}
+
+
+def labels(frame):
+    """The labels of prices and of volume, from top to bottom."""
+    found = axes(frame)
+    floor = found["right"]["gridLines"]["color"].index(FLOOR)
+    return found["right"]["labels"][: floor + 1], found["right"]["labels"][floor + 1 :]
+
+
+def price_limits(frame):
+    ticks = axes(frame)["price"]["ticks"]
+    return ticks["min"], ticks["max"]
 
 
 def test_a_request_asks_for_a_sharp_white_png_from_chart_js_2():
@@ -40,7 +65,7 @@ def test_a_request_asks_for_a_sharp_white_png_from_chart_js_2():
     assert request == {
         "version": "2.9.4",
         "width": 560,
-        "height": 320,
+        "height": 360,
         "devicePixelRatio": 2,
         "backgroundColor": "#FFFFFF",
         "format": "png",
@@ -61,11 +86,11 @@ def test_bodies_wicks_and_volume_are_stacked_on_axes_of_their_own():
     assert len({drawn[name]["xAxisID"] for name in ("bodies", "wicks", "volume")}) == 3
 
 
-def test_the_chart_shows_thirty_sessions_and_dates_every_fifth_up_to_the_last():
+def test_the_chart_shows_thirty_sessions_and_dates_every_sixth_up_to_the_last():
     labels = chart_request("GOOG", bars(*[RISING] * 40))["chart"]["data"]["labels"]
     assert len(labels) == CHART_SESSIONS == 30
-    assert [label for label in labels if label] == ["Feb 6", "Feb 13", "Feb 20", "Feb 27", "Mar 6", "Mar 13"]
-    assert labels[4] == "Feb 6"
+    assert [label for label in labels if label] == ["Feb 7", "Feb 15", "Feb 25", "Mar 5", "Mar 13"]
+    assert labels[5] == "Feb 7"
     assert labels[-1] == "Mar 13"
 
 
@@ -73,43 +98,66 @@ def test_every_one_of_a_few_sessions_has_its_date():
     assert chart_request("GOOG", bars(RISING, FALLING))["chart"]["data"]["labels"] == ["Jan 17", "Jan 18"]
 
 
-def test_the_title_shows_the_last_close_and_the_caption_explains_the_chart():
-    options = chart_request("BRK.A", bars((1, 500_000, 1, 123_456.789), average=9, start="2013-03-01"))["chart"][
-        "options"
-    ]
+def test_the_title_shows_the_last_close():
+    options = chart_request("BRK.A", bars((1, 500_000, 1, 123_456.789)))["chart"]["options"]
     assert options["title"]["text"] == "BRK.A  $123,456.79"
-    assert options["scales"]["xAxes"][0]["scaleLabel"]["labelString"] == "1 session on Mar 1, 2013  ·  grey: volume"
-    options = chart_request("GOOG", bars(RISING, FALLING, average=100, volume=math.nan))["chart"]["options"]
-    caption = "2 sessions to Jan 18, 2013  ·  line: 5-session average"
-    assert options["scales"]["xAxes"][0]["scaleLabel"]["labelString"] == caption
+
+
+def test_labels_are_readable_on_a_phone():
+    phone = 343  # CSS pixels for a chart on a screen of 375
+    assert LABEL_SIZE * phone / WIDTH >= 11
 
 
 @pytest.mark.parametrize(
     ("prices", "expected"),
     [
-        (RISING, (94, 110, 2)),
-        ((27.0, 28.2, 26.9, 28.0), (26.5, 28.5, 0.5)),
-        ((480_000, 500_000, 470_000, 490_000), (460_000, 505_000, 5_000)),
-        ((0.00011, 0.00013, 0.0001, 0.00012), (0.00009, 0.000135, 0.000005)),
-        ((5, 90, 1, 60), (0, 100, 20)),  # never below zero
-        ((12.5, 12.5, 12.5, 12.5), (12.4, 12.55, 0.05)),  # never of zero height
-        ((0, 0, 0, 0), (0, 0.2, 0.2)),
+        (RISING, ["110", "108", "106", "104", "102", "100", "98"]),
+        ((27.0, 28.2, 26.9, 28.0), ["28.25", "28.00", "27.75", "27.50", "27.25", "27.00", "26.75"]),
+        ((480_000, 500_000, 470_000, 490_000), [f"{n},000" for n in range(505, 469, -5)]),
+        ((0.00011, 0.00013, 0.0001, 0.00012), [f"0.{n:06}" for n in range(135, 99, -5)]),
+        ((5, 90, 1, 60), ["100", "80", "60", "40", "20", "0"]),
+        ((12.5, 12.5, 12.5, 12.5), ["12.65", "12.60", "12.55", "12.50", "12.45", "12.40", "12.35"]),
+        ((0, 0, 0, 0), ["0.6", "0.5", "0.4", "0.3", "0.2", "0.1", "0.0"]),
     ],
 )
-def test_the_price_axis_fits_the_prices_with_round_ticks_and_leaves_room_for_volume(prices, expected):
-    assert price_ticks(bars(prices)) == pytest.approx(expected, rel=1e-6, abs=1e-8)
+def test_prices_are_labeled_in_round_steps_around_them(prices, expected):
+    assert labels(bars(prices))[0] == expected
 
 
 def test_the_price_axis_includes_the_average():
-    low, high, _ = price_ticks(bars(RISING, RISING, average=[70, 140]))
-    assert low < 70
-    assert high > 140
+    shown = [float(label) for label in labels(bars(RISING, RISING, average=[70, 140]))[0]]
+    assert min(shown) < 70
+    assert max(shown) > 140
 
 
-def test_the_highest_volume_takes_a_fifth_of_the_height():
-    axis = chart_request("GOOG", bars(RISING, FALLING, volume=[100, 400]))["chart"]["options"]["scales"]["yAxes"][1]
-    assert axis["ticks"] == {"min": 0, "max": 2000}
-    assert axis["display"] is False
+@pytest.mark.parametrize(
+    ("most", "label"),
+    [
+        (400, "300"),
+        (0.2, "0.15"),
+        (1_000, "800"),
+        (2_500_000, "2M"),
+        (123_456_789, "100M"),
+        (3e9, "2.5B"),
+        (9e15, "8000T"),
+    ],
+)
+def test_volume_has_a_band_of_its_own_below_the_prices_with_a_label_of_its_own(most, label):
+    frame = bars(RISING, FALLING, volume=[most / 4, most])
+    prices, volume = labels(frame)
+    assert volume == [label, ""]
+    lines = axes(frame)
+    steps, top = len(prices) + len(volume) - 1, lines["volume"]["ticks"]["max"]
+    assert 1 < most / (top / steps) <= 1.4
+    assert lines["left"]["labels"].index("Volume") == len(prices) - 1
+
+
+def test_without_volume_the_prices_have_the_whole_height():
+    for volume in (0, math.nan):
+        frame = bars(RISING, volume=volume)
+        assert labels(frame)[1] == []
+        assert price_limits(frame) == (98, 110)
+        assert set(axes(frame)["left"]["labels"]) == {""}
 
 
 @pytest.mark.parametrize("hole", [math.nan, math.inf, None])
@@ -166,13 +214,14 @@ class Picture:
         assert (answer.status_code, answer.headers.get("X-quickchart-error")) == (200, None)
         self.size = len(answer.content)
         self.image = Image.open(io.BytesIO(answer.content)).convert("RGB")
-        grid = (np.asarray(self.image) == ImageColor.getrgb(GRID)).all(axis=2)
-        rows = np.flatnonzero(grid.sum(axis=1) > self.image.width / 8)
-        columns = np.flatnonzero(grid[rows[0]])
+        pixels = np.asarray(self.image)
+        lines = [(pixels == ImageColor.getrgb(color)).all(axis=2) for color in (GRID, FLOOR)]
+        rows = np.flatnonzero(np.any([line.sum(axis=1) > self.image.width / 8 for line in lines], axis=0))
+        columns = np.flatnonzero(lines[0][rows[0]])
         self.left, self.right = columns[0], columns[-1] + 1
         self.lines = 1 + np.count_nonzero(np.diff(rows) > 1)
         self.top, self.bottom = rows[0] + 1, rows[-1]
-        self.low, self.high, _ = price_ticks(frame)
+        self.low, self.high = price_limits(frame)
         self.sessions = len(frame)
 
     def at(self, session, price, aside=0):
@@ -195,7 +244,7 @@ class Picture:
 def test_candles_stand_at_their_prices_in_their_colors(url, scale):
     rising, falling = (tuple(price * scale for price in prices) for prices in (RISING, FALLING))
     picture = Picture(url, bars(rising, falling))
-    assert picture.image.size == (1120, 640)
+    assert picture.image.size == (1120, 720)
     for session, color, body, wick in ((0, RISE, (100, 106), (98, 108)), (1, FALL, (101, 106), (99, 107))):
         for price in (body[0] + 0.3, 103.1, body[1] - 0.3):
             assert picture.at(session, price * scale) == color
@@ -239,8 +288,7 @@ def test_the_average_line_breaks_where_it_is_unknown(url):
 @pytest.mark.parametrize("price", [0.00009, 0.01, 2.77, 12.5, 500_000])
 def test_no_tick_of_the_price_axis_is_lost_to_binary_fractions(url, price):
     frame = bars(*[(price,) * 4] * 3, volume=0)
-    low, high, step = price_ticks(frame)
-    assert Picture(url, frame).lines == round((high - low) / step) + 1
+    assert Picture(url, frame).lines == len(labels(frame)[0])
 
 
 def test_a_price_gap_between_sessions_stays_empty(url):
