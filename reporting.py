@@ -17,6 +17,7 @@ import pandas as pd
 from config import MAX_CHARTS
 from report import formatting
 from report.model import Report, Week, content_id
+from report.overview import Overview, end, meta
 from report.rendering import render
 
 if TYPE_CHECKING:
@@ -93,17 +94,21 @@ def build_report(
     charted = dict.fromkeys([*chart_symbols(performance, chosen), *chart_of])
     attached = [symbol for symbol in charted if symbol in chart_of]
     shown = pd.concat([listed, performance[[symbol in charted for symbol in performance.get("symbol", [])]]])
-    rows = {str(record["symbol"]): formatting.table_row(record, week.sessions) for record in shown.to_dict("records")}
-    table = [rows[str(symbol)] for symbol in listed.get("symbol", [])]
-    known = [row for row in table if row.change != formatting.UNKNOWN]
+    figures = {str(record["symbol"]): record for record in shown.to_dict("records")}
+    rows = {symbol: formatting.table_row(record, week.sessions) for symbol, record in figures.items()}
+    table = {str(symbol): rows[str(symbol)] for symbol in listed.get("symbol", [])}
+    known = [symbol for symbol, row in table.items() if row.change != formatting.UNKNOWN]
+    ends = known[:1] + known[1:][-1:]
+    lines = list(table.values())
+    summary = _summary(performance, week)
     view = {
         "subject": subject(performance),
         "week": week,
-        "summary": _summary(performance, week),
+        "summary": summary,
         "count": len(performance),
         "csv_name": f"{week.name}.csv" if long else None,
-        "groups": [table[:EACH_END], table[EACH_END:]] if long else [table],
-        "ends": known[:1] + known[1:][-1:],
+        "groups": [lines[:EACH_END], lines[EACH_END:]] if long else [lines],
+        "ends": [rows[symbol] for symbol in ends],
         "graphs": [
             {"alt": formatting.single_line(chart_of[symbol].alt), "cid": content_id(attached.index(symbol), week)}
             if symbol in chart_of
@@ -111,23 +116,25 @@ def build_report(
             for symbol in charted
         ],
         "notices": [formatting.single_line(notice) for notice in notices],
-        "partial": any(row.partial for row in table),
+        "partial": any(row.partial for row in lines),
     }
     return Report(
         name=week.name + suffix + NO_PRICES * performance.empty,
         empty=performance.empty,
         subject=subject(performance),
         html=render("report.html.j2", **view),
-        text=render("report.txt.j2", **view, lines=formatting.text_table(table), each_end=EACH_END),
+        text=render("report.txt.j2", **view, lines=formatting.text_table(lines), each_end=EACH_END),
         csv=formatting.csv_table(performance) if long else None,
         charts=tuple(chart_of[symbol] for symbol in attached),
         week=week,
+        overview=Overview(str(week), summary, tuple(end(rows[symbol], figures[symbol]) for symbol in ends)),
     )
 
 
 def page(report: Report) -> str:
-    """Make the report one self-contained page, with its charts and its CSV embedded."""
-    html = report.html
+    """Make the report one self-contained page for a window of any width, with its charts and its CSV embedded."""
+    head = f"{meta(report.overview)}\n<style>\n{render('page.css.j2')}</style>\n</head>"
+    html = report.html.replace("</head>", head, 1)
     for n, chart in enumerate(report.charts):
         encoded = base64.b64encode(chart.png).decode("ascii")
         html = html.replace(f'src="cid:{content_id(n, report.week)}"', f'src="data:image/png;base64,{encoded}"')

@@ -1,4 +1,4 @@
-"""Make and deliver the weekly report from stored prices: read the week, fetch charts, claim, send, confirm.
+"""Deliver the weekly report: compose it from stored prices, claim the week, send, confirm.
 
 The week is claimed in ``sent_reports`` before the mail leaves and confirmed afterwards, so that a run that dies in
 between is noticed by the next one. A report of chosen symbols has a claim of its own. Nothing here fetches prices.
@@ -6,35 +6,28 @@ between is noticed by the next one. A report of chosen symbols has a claim of it
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date, datetime, timedelta
-
-import pandas as pd
-from sqlalchemy import Connection
+from datetime import date, datetime
 
 import database
 import utils
 from config import Settings
-from domain.calendar import last_sessions, week_start
+from domain.calendar import week_start
 from domain.errors import ConfigError, CredentialsError, DeliveryError
-from domain.models import EVERY_SYMBOL, Outcome, ReportStatus, SentReport, Undelivered
+from domain.models import Outcome, ReportStatus, SentReport, Undelivered
+from pipeline.compose import CHART_SECONDS, chosen_name, compose_report
 from pipeline.run import Run
-from report import notices
-from report.chart_config import CHART_SESSIONS
-from report.charts import Chart, fetch_charts
 from report.delivery import Delivery, NotAcceptedError, outbox_files, send
 from report.email import build_message
-from report.model import Report, Week
-from reporting import build_report, chart_symbols, page
+from report.model import Report
+from report.outbox import PREVIEW
+from reporting import page
 from storage.engine import transaction
-from transformations import weekly_performance
 
-CHART_SECONDS, MAIL_SECONDS = 10.0, 20.0
+MAIL_SECONDS = 20.0
 REPORT_SECONDS = CHART_SECONDS + MAIL_SECONDS + 10  # reserved for the report by the steps before it
 DONE: tuple[ReportStatus, ...] = ("sent", "resent")  # of a report that was delivered
-LONGEST_NAME = 40  # characters of chosen symbols in a report's name
 UNCONFIRMED = Undelivered(reply="its run has not confirmed it", final=False)
 
 
@@ -74,30 +67,14 @@ def send_report(run: Run, sessions: Sequence[date], shortfall: Sequence[str]) ->
     if known := already_sent(run, sessions):  # by another run, while this one loaded the week
         return known
     request, settings = run.request, run.context.settings
-    history, gaps, changes = _read_week(run, sessions)
-    performance = weekly_performance(history, pd.Timestamp(sessions[0]))
+    draft = compose_report(run.context, request.symbols, sessions, shortfall)
+    report = draft.report
     sent = _sent_report(run, sessions)
-    if performance.empty and sent and not (request.force or request.dry_run):
+    if report.empty and sent and not (request.force or request.dry_run):
         told = sent.status == "no_prices" and not sent.lacking(_mailed(settings))
         if told or sent.status in DONE:
             return _already_sent_result(run, sessions, sent)
-    charted = chart_symbols(performance, settings.chart_symbols)
-    bars = history[history["symbol"].isin(charted)].sort_values(["symbol", "date"])
-    charts, missing_charts = _fetch_charts(run, bars)
-    missing_charts += [
-        f"no chart for {s}: it has no price this week" for s in settings.chart_symbols if s not in charted
-    ]
-    warnings = [*shortfall, *gaps, *missing_charts]
-    run.warnings += warnings
-    week = Week(sessions[0], sessions[-1], len(sessions))
-    report = build_report(
-        performance,
-        week,
-        charts=charts,
-        notices=[*notices.closures(sessions), *warnings, *changes],
-        chosen=settings.chart_symbols,
-        suffix=_name_suffix(_chosen(run)),
-    )
+    run.warnings += draft.warnings
     outcome: Outcome = {
         "status": "ok" if request.dry_run else "sent",
         "sessions": list(sessions),
@@ -124,21 +101,8 @@ def send_report(run: Run, sessions: Sequence[date], shortfall: Sequence[str]) ->
 
 
 def _chosen(run: Run) -> str:
-    """Name the symbols that were chosen for this run; empty if they are those of the settings.
-
-    They are named by themselves, or by a digest if they are many.
-    """
-    symbols, configured = set(run.request.symbols), set(run.context.settings.symbols)
-    if symbols == configured:
-        return ""
-    name = "-".join(sorted(symbols))
-    if len(name) <= LONGEST_NAME and all(symbol.isalnum() for symbol in symbols):
-        return name
-    return hashlib.sha256(",".join(sorted(symbols)).encode()).hexdigest()[:16]
-
-
-def _name_suffix(chosen: str) -> str:
-    return f"-{chosen}" if chosen else ""
+    """Name the symbols that were chosen for this run; empty if they are those of the settings."""
+    return chosen_name(run.request.symbols, run.context.settings.symbols)
 
 
 def _mailed(settings: Settings) -> tuple[str, ...]:
@@ -175,60 +139,6 @@ def _not_reached(run: Run, sent: SentReport) -> tuple[dict[str, str], dict[str, 
     for recipient, reply in refused.items():
         run.warnings.append(f"{recipient} was refused: {reply}; only force tries again")
     return waiting, refused
-
-
-def _read_week(run: Run, sessions: Sequence[date]) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """Read the rows that the report and its charts show, and describe the gaps and the changes in them."""
-    first = last_sessions(CHART_SESSIONS, sessions[-1] + timedelta(days=1))[0]
-    with utils.reading(run.context.engine) as stored:
-        if not stored:
-            return utils.no_history(), [], []
-        history = utils.read_history(stored, run.request.symbols, first, sessions[-1])
-        gaps = _data_gaps(stored, run.request.symbols, sessions, history)
-        return history, gaps, _changes(stored, run.request.symbols, sessions, first)
-
-
-def _data_gaps(
-    stored: Connection, symbols: tuple[str, ...], sessions: Sequence[date], history: pd.DataFrame
-) -> list[str]:
-    """Describe missing bars, rejected bars and splits of the week."""
-    expected = history["symbol"].unique() if symbols == (EVERY_SYMBOL,) else symbols
-    week = history[history["date"] >= pd.Timestamp(sessions[0])]
-    present = set(zip(week["symbol"], week["date"].dt.date, strict=True))
-    rejected = [
-        (symbol, day, reason)
-        for symbol, day, reason in utils.read_rejected(stored, symbols, sessions[0], sessions[-1])
-        if (symbol, day) not in present  # a later response may have held a valid bar
-    ]
-    return [
-        *notices.absences(sessions, expected, history, [(symbol, day) for symbol, day, _ in rejected]),
-        *notices.rejections(rejected),
-        *notices.splits(utils.read_splits(stored, symbols, sessions[0], sessions[-1])),
-    ]
-
-
-def _changes(stored: Connection, symbols: tuple[str, ...], sessions: Sequence[date], first: date) -> list[str]:
-    """Describe the changes of the week's stored bars, and what changed this week of earlier ones that a chart shows."""
-    monday = week_start(sessions[0])
-    week = (monday, monday + timedelta(days=6))
-    changes = [
-        change
-        for change in utils.read_revisions(stored, symbols, first, sessions[-1])
-        if change.session >= sessions[0] or week[0] <= change.as_of <= week[1]
-    ]
-    split = {split.symbol for split, _ in utils.read_splits(stored, symbols, sessions[0], sessions[-1])}
-    return notices.revisions(changes, sessions, split)
-
-
-def _fetch_charts(run: Run, bars: pd.DataFrame) -> tuple[list[Chart], list[str]]:
-    """Fetch the charts in at most half of the time left; warnings name each reason once, with its symbols."""
-    seconds = max(min(CHART_SECONDS, run.context.deadline.remaining / 2), 1.0)
-    charts, failures = fetch_charts(bars, url=run.context.settings.quickchart_url, timeout=seconds)
-    symbols: dict[str, list[str]] = {}
-    for failure in failures:
-        start, _, reason = failure.partition(": ")
-        symbols.setdefault(reason, []).append(start.removeprefix("no chart for "))
-    return charts, [f"no chart for {', '.join(names)}: {reason}" for reason, names in symbols.items()]
 
 
 def _deliver(run: Run, report: Report, sent: SentReport | None) -> Delivery:
@@ -302,7 +212,7 @@ def _preview(run: Run, report: Report, sent: SentReport | None) -> list[str]:
         then = f"the next run sends it to {lacking}" if lacking else "only force sends it again"
         run.warnings.append(f"this week's report was sent at {sent.sent_at}; {then}")
     settings = run.context.settings.model_copy(update={"mail_transport": "outbox"})
-    preview = replace(report, name=f"{report.name}-preview")
+    preview = replace(report, name=report.name + PREVIEW)
     message = build_message(
         preview,
         sender=settings.mail_from,

@@ -10,19 +10,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 import re
 import smtplib
 import socket
 import ssl
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from email.message import EmailMessage
-from email.parser import BytesParser
 from email.policy import SMTP
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
@@ -30,15 +27,12 @@ from typing import IO, Any, Literal, TypeVar
 from config import Settings
 from domain.errors import ConfigError, CredentialsError, DeliveryError
 from domain.text import clean_text
-from report.rendering import render
+from report.outbox import write_report
 
 logger = logging.getLogger(f"stock_tracker.{__name__}")
 
-INDEX = "index.html"
-
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds between attempts; each pause is twice the last
 _COPIES = 2  # that a server may get which takes the mail and does not answer
-_HEAD_BYTES = 65_536
 _MAX_REPLIES = 65_536  # bytes of all replies of a connection
 # Lost and refused connections may be transient; a wrong certificate or host name is not.
 _TRANSIENT = (smtplib.SMTPServerDisconnected, ConnectionError, TimeoutError, ssl.SSLEOFError)
@@ -135,52 +129,15 @@ def _envelope(settings: Settings) -> tuple[str, tuple[str, ...]]:
 def _write_outbox(message: EmailMessage, folder: Path, page: str | None) -> Delivery:
     local_part = str(message["Message-ID"] or "mail").strip("<> ").partition("@")[0]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", local_part).lstrip(".") or "mail"
-    mail = folder / f"{name}.eml"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if page is not None:
-            _write(folder / f"{name}.html", page.encode())
-        _write(mail, message.as_bytes(policy=SMTP))
-        _write(folder / INDEX, _index(folder).encode())
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DeliveryError(f"the outbox {str(folder)!r} cannot be written: {reason}; set OUTBOX to a folder") from None
-    return Delivery("outbox", tuple(address.addr_spec for address in message["To"].addresses), location=str(mail))
+    write_report(folder, name, page=page, mail=message.as_bytes(policy=SMTP))
+    recipients = tuple(address.addr_spec for address in message["To"].addresses)
+    return Delivery("outbox", recipients, location=str(folder / f"{name}.eml"))
 
 
 def outbox_files(settings: Settings, name: str) -> list[str]:
     """The paths of the page and the mail of that name in the outbox, if they exist."""
     files = [settings.outbox / f"{name}.html", settings.outbox / f"{name}.eml"]
     return [str(file) for file in files if settings.transport == "outbox" and file.exists()]
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file atomically, so that readers see the old content or the new, never part of it."""
-    handle, draft = tempfile.mkstemp(prefix=".", suffix=path.suffix + "~", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(draft, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
-
-
-def _index(folder: Path) -> str:
-    """Render a page that lists the mails of a folder by name, descending: the newest report first."""
-    mails = [
-        {"name": mail.stem, "subject": _subject(mail), "page": mail.with_suffix(".html").exists()}
-        for mail in sorted(folder.glob("*.eml"), reverse=True)
-    ]
-    return render("index.html.j2", mails=mails)
-
-
-def _subject(mail: Path) -> str:
-    """Read the subject of a mail file from its first bytes."""
-    with mail.open("rb") as file:
-        head = BytesParser(policy=SMTP).parsebytes(file.read(_HEAD_BYTES), headersonly=True)
-    return str(head["Subject"] or mail.stem)
 
 
 def _send_ses(

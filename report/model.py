@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from report.charts import Chart
+from report.overview import Overview
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Report:
     csv: str | None
     charts: tuple[Chart, ...]
     week: Week
+    overview: Overview
 
 
 def content_id(n: int, week: Week) -> str:

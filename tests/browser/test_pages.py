@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 from collections.abc import Iterator
 from datetime import date
@@ -10,7 +11,9 @@ from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from report.model import Week
@@ -20,7 +23,7 @@ from tests.browser.chromium import browser
 from tests.browser.pages import DEMO, demo, longest_report, write_longest
 from tests.support.parse_report import body, html_figures
 
-PHONE, DESKTOP = 375, 900
+PHONE, DESKTOP, WIDE = 375, 900, 1400
 WEEK = Week(date(2013, 2, 25), date(2013, 3, 1), 5)
 PAGES = {"report": 5, "longest": 9, "index": 0}  # the number of pictures on each
 
@@ -49,7 +52,7 @@ TEXTS = """
 
 # The rows of the tables of figures: each cell's text, its edges, those of its first line, and whether the text fits.
 CELLS = """
-() => [...document.querySelectorAll("tr")].filter((row) => row.querySelector(":scope > td.line")).map((row) =>
+() => [...document.querySelectorAll("tr")].filter((row) => row.querySelector(":scope > td.figure")).map((row) =>
   [...row.cells].map((cell) => {
     const edges = (node) => {
       const range = document.createRange();
@@ -92,7 +95,7 @@ def scheme(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(params=[PHONE, DESKTOP])
+@pytest.fixture(params=[PHONE, DESKTOP, WIDE])
 def width(request: pytest.FixtureRequest) -> int:
     return request.param
 
@@ -150,6 +153,29 @@ def test_every_text_is_large_enough_and_has_contrast_in_light_and_dark(shown: Pa
     assert [text for text in texts if text["size"] < 12] == []
     assert [text for text in texts if contrast(text["ink"], text["paper"]) < 4.5] == []
     assert {luminance(text["paper"]) < 0.05 for text in texts} == {scheme == "dark"}
+
+
+@pytest.mark.parametrize("name", ["report"], indirect=True)
+def test_charts_have_the_color_of_the_page_and_candles_with_contrast(shown: Page, scheme: str) -> None:
+    picture = Image.open(io.BytesIO(shown.locator(".chart").first.screenshot())).convert("RGB")
+    colors = {color: count for count, color in picture.getcolors(1 << 24)}
+    paper = max(colors, key=colors.__getitem__)
+    sheet = shown.evaluate("getComputedStyle(document.querySelector('.sheet')).backgroundColor")
+    assert np.abs(np.array(paper) - [int(part) for part in re.findall(r"\d+", sheet)]).max() <= 1
+    candles = [color for color, count in colors.items() if count > 300 and max(color) - min(color) > 90]
+    blue, orange = (
+        max((color for color in candles if color[first] > color[second]), key=colors.__getitem__)
+        for first, second in ((2, 0), (0, 2))
+    )
+    assert contrast(list(blue), list(paper)) >= 3
+    assert contrast(list(orange), list(paper)) >= 3
+
+
+@pytest.mark.parametrize(("name", "scheme"), [("report", "light")], indirect=True)
+def test_charts_stand_side_by_side_where_there_is_room(shown: Page, width: int) -> None:
+    places = shown.evaluate("[...document.images].map(i => i.getBoundingClientRect()).map(r => [r.left, r.width])")
+    assert len({left for left, _ in places}) == {PHONE: 1, DESKTOP: 2, WIDE: 2}[width]
+    assert all(340 <= across < 480 for _, across in places)
 
 
 @pytest.mark.parametrize("name", ["report", "longest"], indirect=True)

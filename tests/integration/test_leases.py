@@ -161,10 +161,10 @@ def test_a_run_that_lost_its_lease_commits_nothing_more_and_is_partial(settings:
 def test_a_run_that_lost_its_lease_mails_nothing(
     job: Job, settings: Settings, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline import weekly_report
+    from pipeline import compose
 
     job("initialize", as_of="2013-03-02")
-    fetch = weekly_report._fetch_charts
+    fetch = compose._fetch_charts
 
     def slowly(*arguments: Any) -> Any:
         runs.let_leases_end(engine)
@@ -172,7 +172,7 @@ def test_a_run_that_lost_its_lease_mails_nothing(
             close_abandoned(connection, datetime.now(UTC))
         return fetch(*arguments)
 
-    monkeypatch.setattr(weekly_report, "_fetch_charts", slowly)
+    monkeypatch.setattr(compose, "_fetch_charts", slowly)
     with pytest.raises(Exception, match="another one has taken over"):
         job("weekly_report", as_of="2013-03-02")
 

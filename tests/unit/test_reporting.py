@@ -178,7 +178,7 @@ def test_a_missing_chart_is_replaced_by_a_small_trend():
     assert [picture.symbol for picture in report.charts] == ["B"]
     assert report.html.count("<img ") == 1
     assert "A  ▁▃█  3 closes, from 98.00 to 102.00" in report.text
-    assert "A ▁▃█ 3 closes, from 98.00 to 102.00" in words(report.html)
+    assert "A 3 closes, from 98.00 to 102.00 ▁▃█" in words(report.html)
 
 
 def test_charts_follow_the_order_of_the_table_each_with_its_picture_and_alt_text():

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from email.message import EmailMessage
-from pathlib import Path
 
 import boto3
 import hypothesis
@@ -538,73 +537,3 @@ def test_ses_without_a_region_is_an_error_that_names_it(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     with pytest.raises(DeliveryError, match="You must specify a region"):
         send(message(), ses_settings())
-
-
-# The outbox
-
-
-def outbox_settings(folder):
-    return Settings(_env_file=None, mail_transport="outbox", outbox=folder)
-
-
-def test_the_outbox_keeps_the_mail_and_the_page_under_the_name_of_the_week(tmp_path):
-    folder = tmp_path / "new" / "outbox"
-    delivery = send(message(), outbox_settings(folder), page="<p>Grüße</p>")
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "index.html",
-        "weekly-report-2013-03-01.eml",
-        "weekly-report-2013-03-01.html",
-    ]
-    assert delivery.location == str(folder / "weekly-report-2013-03-01.eml")
-    assert (delivery.transport, delivery.recipients) == ("outbox", (ONE, TWO))
-    assert (folder / "weekly-report-2013-03-01.html").read_text(encoding="utf-8") == "<p>Grüße</p>"
-    raw = (folder / "weekly-report-2013-03-01.eml").read_bytes()
-    assert b"\n" not in raw.replace(b"\r\n", b"")
-    parsed = email.message_from_bytes(raw, policy=email.policy.strict + email.policy.SMTP)
-    assert parsed["Subject"] == "Best: A: 2.0%"
-
-
-def test_a_report_of_the_same_week_replaces_its_files(tmp_path):
-    for subject in ("first", "second"):
-        send(message(subject=subject), outbox_settings(tmp_path), page=subject)
-    assert len(list(tmp_path.iterdir())) == 3
-    assert (tmp_path / "weekly-report-2013-03-01.html").read_text() == "second"
-    assert (tmp_path / "index.html").read_text().count("<li>") == 1
-
-
-def test_the_index_lists_past_reports_newest_first_and_links_them(tmp_path):
-    for day in ("2013-02-22", "2013-03-01", "2013-02-15"):
-        send(message(f"weekly-report-{day}", f"<b>{day} é"), outbox_settings(tmp_path), page=f"page of {day}")
-    index = (tmp_path / "index.html").read_text(encoding="utf-8")
-    pages = ["2013-03-01", "2013-02-22", "2013-02-15"]
-    places = [index.index(f'<a href="weekly-report-{day}.html">&lt;b&gt;{day} é</a>') for day in pages]
-    assert places == sorted(places)
-    assert 'href="weekly-report-2013-03-01.eml"' in index
-
-
-def test_no_message_id_writes_outside_the_outbox(tmp_path):
-    folder = tmp_path / "outbox"
-    send(message("../../etc/passwd"), outbox_settings(folder))
-    assert [path.name for path in tmp_path.iterdir()] == ["outbox"]
-    assert len(list(folder.glob("*.eml"))) == 1
-
-
-def test_an_outbox_that_is_a_file_is_an_error_that_names_it(tmp_path):
-    taken = tmp_path / "outbox"
-    taken.write_text("a file")
-    with pytest.raises(DeliveryError, match=r"the outbox '.*outbox' cannot be written: File exists; set OUTBOX"):
-        send(message(), outbox_settings(taken))
-
-
-def test_an_outbox_that_cannot_be_created_is_an_error_that_names_it():
-    with pytest.raises(DeliveryError, match="the outbox '/dev/null/outbox' cannot be written: Not a directory"):
-        send(message(), outbox_settings(Path("/dev/null/outbox")))
-
-
-def test_a_failed_write_leaves_no_temporary_file(tmp_path):
-    send(message(subject="old"), outbox_settings(tmp_path), page="old")
-    (tmp_path / "index.html").unlink()
-    (tmp_path / "index.html").mkdir()
-    with pytest.raises(DeliveryError, match="Is a directory"):
-        send(message(subject="old"), outbox_settings(tmp_path), page="old")
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
