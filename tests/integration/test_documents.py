@@ -27,7 +27,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-import main
+from commands.app import app
 from config import Settings, load_settings
 from domain.errors import PayloadError
 from domain.models import Status
@@ -195,7 +195,7 @@ def as_arguments(command: str) -> list[str]:
 
 def all_options() -> set[str]:
     """Every option of every command of ``main.py``."""
-    group: Any = typer.main.get_command(main.app)
+    group: Any = typer.main.get_command(app)
     return {option for command in (group, *group.commands.values()) for each in command.params for option in each.opts}
 
 
@@ -248,13 +248,13 @@ class TestCommands:
     @pytest.mark.parametrize("arguments", MAIN_COMMANDS, ids=" ".join)
     def test_every_command_is_one_that_main_takes(self, monkeypatch, arguments):
         events: list[Any] = []
-        monkeypatch.setattr(main, "_invoke", lambda event, **_: events.append(event))
-        group: Any = typer.main.get_command(main.app)
+        monkeypatch.setattr("commands.jobs.run_event", lambda event, **_: events.append(event))
+        group: Any = typer.main.get_command(app)
         context = group.make_context("main.py", [a for a in arguments if a != "--help"] or ["run"])
         name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
         command.make_context(name, rest, parent=context)
         if name in (*jobs.JOBS, "invoke"):
-            assert CliRunner().invoke(main.app, arguments).exit_code == 0
+            assert CliRunner().invoke(app, arguments).exit_code == 0
             (event,) = events
             assert parse_payload(event, Settings(), LATER).job_type == event["job_type"]
 
@@ -432,7 +432,7 @@ class TestPages:
 def messages() -> list[str]:
     """All texts in the code, with ``…`` for what is filled in; and the Makefile."""
     texts = [makefile()]
-    packages = ("domain", "storage", "pipeline", "report", "entrypoints")
+    packages = ("domain", "storage", "pipeline", "report", "entrypoints", "commands")
     product = [file for package in packages for file in (ROOT / package).glob("*.py")]
     for file in [*ROOT.glob("*.py"), *product, ROOT / "sandbox" / "npm.py"]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

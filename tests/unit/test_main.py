@@ -17,6 +17,7 @@ import pytest
 import requests
 
 import main
+from commands.output import console
 from config import settings
 from domain.clock import SystemClock
 from sandbox.server import MarketServer
@@ -68,7 +69,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sql
     def run_main(*arguments: str, **variables: str) -> Finished:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", ["main.py", *arguments])
-            patch.setattr(main.console, "width", 140)
+            patch.setattr(console, "width", 140)
             for name, value in {"DATABASE_URL": sqlite_url, **variables}.items():
                 patch.setenv(name, value)
             settings.cache_clear()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import main
+from commands.options import MISBEHAVIORS
 from domain.models import Split
 from sandbox.misbehavior import FORMS, Half, Misbehavior, Rename, Restate, Stall, WrongTicker, parse_misbehavior
 
@@ -161,9 +161,9 @@ def test_a_malformed_body_is_refused(client, body: bytes) -> None:
 
 
 def test_the_command_lines_help_names_every_form() -> None:
-    assert ", ".join(FORMS) == main.MISBEHAVIORS
+    assert ", ".join(FORMS) == MISBEHAVIORS
 
 
 def test_the_recipe_names_every_form() -> None:
-    recipes = (Path(main.__file__).parent / "docs" / "recipes.md").read_text(encoding="utf-8")
+    recipes = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `([^`]+)` \|", recipes.partition("misbehaves")[2], re.MULTILINE) == list(FORMS)
