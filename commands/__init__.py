@@ -12,5 +12,6 @@ the commands in this order. What several of them need is in ``options``, ``event
 from commands import jobs
 from commands import sandbox
 from commands import scheduler
+from commands import report
 from commands import status
 from commands import export

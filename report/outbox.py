@@ -106,12 +106,13 @@ def _entry(folder: Path, name: str) -> Entry:
     page, mail = folder / f"{name}.html", folder / f"{name}.eml"
     overview = find_overview(_head(page).decode(errors="replace")) if page.exists() else None
     day, suffix = _parse(name)
-    chosen = suffix.removesuffix(PREVIEW) not in _OF_THE_WEEK
-    notes = ["Preview"] * suffix.endswith(PREVIEW) + ["Chosen symbols"] * (chosen and day is not None)
+    note = "Preview" if suffix.endswith(PREVIEW) else ""
+    if day and suffix.removesuffix(PREVIEW) not in _OF_THE_WEEK:
+        note = "Preview of chosen symbols" if note else "Chosen symbols"
     return Entry(
         name=name,
         day=day,
-        note=", ".join(notes),
+        note=note,
         title=_subject(mail) if mail.exists() else name,
         overview=overview,
         page=page.exists(),

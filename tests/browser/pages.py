@@ -19,14 +19,27 @@ DEMO = "weekly-report-2013-03-01"
 
 def demo(folder: Path) -> Path:
     """Run the demo in a folder and return its outbox, with the report of five symbols and the index."""
+    run_command(folder, "run")
+    return folder / "outbox"
+
+
+def add_reports(folder: Path) -> None:
+    """Add to a demo's outbox the reports of four earlier weeks, one of chosen symbols, and one at will."""
+    for saturday in ("2013-02-02", "2013-02-09", "2013-02-16", "2013-02-23"):
+        run_command(folder, "weekly_report", "--sandbox", "--as-of", saturday)
+    run_command(folder, "weekly_report", "--sandbox", "--symbols", "AAPL,IBM")
+    run_command(folder, "report", "--sandbox", "--symbols", "GOOG,MSFT", "--week", "2013-02-15")
+
+
+def run_command(folder: Path, *arguments: str) -> None:
+    """Run a command of the command line in a folder, with the default settings."""
     subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), "run"],
+        [sys.executable, str(ROOT / "main.py"), *arguments],
         cwd=folder,
         env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | {"PYTHONUTF8": "1"},
         capture_output=True,
         check=True,
     )
-    return folder / "outbox"
 
 
 def longest_report(week: Week, picture: bytes) -> Report:

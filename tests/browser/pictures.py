@@ -1,7 +1,8 @@
-"""Take the README's pictures of the demo's report: ``python -m tests.browser.pictures``, or ``make pictures``.
+"""Take the documentation's pictures of the demo: ``python -m tests.browser.pictures``, or ``make pictures``.
 
-``docs/report.png`` shows it on a desktop, its first screen beside the second; ``docs/report-phone.png`` shows it on a
-phone in light and in dark mode. Install the usual fonts of mail programs, or Liberation instead, for the best result.
+``docs/report.png`` shows the report on a desktop, ``docs/report-phone.png`` on a phone in light and in dark mode, and
+``docs/outbox.png`` the index of the outbox. Install the usual fonts of mail programs, or Liberation instead, for the
+best result.
 """
 
 from __future__ import annotations
@@ -14,24 +15,23 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from tests.browser.chromium import browser
-from tests.browser.pages import DEMO, ROOT, demo
+from tests.browser.pages import DEMO, ROOT, add_reports, demo
 
 DOCS = ROOT / "docs"
 SCALE = 2
-DESKTOP, PHONE = (640, 690), (375, 905)
+DESKTOP, INDEX, PHONE = (1400, 1020), (1240, 1240), (375, 985)
 GAP = 24  # between the phones
 COLORS = 128
 
 
-def take(chromium: Browser, page: Path, size: tuple[int, int], scheme: str, top: int = 0) -> Image.Image:
-    """Take one screen of a page, `top` pixels down, at twice the resolution."""
+def take(chromium: Browser, page: Path, size: tuple[int, int], scheme: str) -> Image.Image:
+    """Take the first screen of a page, at twice the resolution."""
     context = chromium.new_context(
         viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, device_scale_factor=SCALE
     )
     tab = context.new_page()
     tab.goto(page.as_uri())
-    part = {"x": 0, "y": top, "width": size[0], "height": size[1]}
-    shot = Image.open(io.BytesIO(tab.screenshot(full_page=True, clip=part))).convert("RGB")
+    shot = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
     context.close()
     return shot
 
@@ -57,11 +57,13 @@ def save(picture: Image.Image, name: str) -> None:
 def main() -> None:
     """Run the demo and take the pictures."""
     with tempfile.TemporaryDirectory() as folder, browser() as chromium:
-        page = demo(Path(folder)) / f"{DEMO}.html"
-        desktop = [take(chromium, page, DESKTOP, "light", top) for top in (0, DESKTOP[1])]
-        save(side_by_side(desktop, 0), "report.png")
+        outbox = demo(Path(folder))
+        page = outbox / f"{DEMO}.html"
+        save(take(chromium, page, DESKTOP, "light"), "report.png")
         phones = [take(chromium, page, PHONE, scheme) for scheme in ("light", "dark")]
         save(side_by_side(phones, GAP * SCALE), "report-phone.png")
+        add_reports(Path(folder))
+        save(take(chromium, outbox / "index.html", INDEX, "light"), "outbox.png")
 
 
 if __name__ == "__main__":

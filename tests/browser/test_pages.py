@@ -17,6 +17,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from report.model import Week
+from report.outbox import write_report
 from sandbox.npm import NodeUnavailable
 from sandbox.renderer import Renderer, RendererUnavailable
 from tests.browser.chromium import browser
@@ -87,7 +88,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     picture = base64.b64decode(
         re.search(r"data:image/png;base64,([^\"]+)", report.read_text(encoding="utf-8")).group(1)
     )
-    return {"report": report, "longest": write_longest(outbox, WEEK, picture), "index": outbox / "index.html"}
+    longest = write_longest(outbox, WEEK, picture)
+    for name in ("weekly-report-2013-02-22", f"{DEMO}-preview", f"{DEMO}-BRK"):  # more to show in the index
+        write_report(outbox, name, page=longest.read_text(encoding="utf-8"))
+    return {"report": report, "longest": longest, "index": outbox / "index.html"}
 
 
 @pytest.fixture(params=["light", "dark"])

@@ -21,6 +21,7 @@ from commands.output import console
 from config import settings
 from domain.clock import SystemClock
 from sandbox.server import MarketServer
+from tests.support.parse_report import html_figures
 
 ROOT = Path(__file__).parents[2]
 SYMBOLS = "AAPL,FB,GOOG,IBM,MSFT"
@@ -266,6 +267,69 @@ def test_status_of_a_database_without_tables_says_so_and_creates_none(run: Run) 
 
     assert "Nothing is stored yet." in result.stdout
     assert not Path("stock_tracker.db").exists()
+
+
+class TestReport:
+    """A page of any symbols and week, from what is stored."""
+
+    @pytest.fixture(autouse=True)
+    def _stored(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("QUICKCHART_URL", "http://127.0.0.1:9/chart")  # no charts: nothing listens there
+        run("initialize", "--sandbox", "--symbols", "AAPL,IBM,MSFT", "--as-of", "2013-03-02")
+
+    def test_a_report_of_chosen_symbols_and_week_is_a_preview(self, run: Run) -> None:
+        result = run("report", "--sandbox", "--symbols", "MSFT,AAPL", "--week", "2013-02-20")
+
+        path = Path("outbox/weekly-report-2013-02-22-AAPL-MSFT-preview.html")
+        assert result.stdout.splitlines()[-1] == f"open {path}"
+        assert list(html_figures(path.read_text(encoding="utf-8"))) == ["MSFT", "AAPL"]
+        assert "warning: no chart for AAPL, MSFT: the chart service did not answer" in result.stdout
+        assert "Preview of chosen symbols" in Path("outbox/index.html").read_text(encoding="utf-8")
+
+    def test_it_loads_sends_and_records_nothing(self, run: Run) -> None:
+        before = Path("stock_tracker.db").read_bytes()
+
+        run("report", "--sandbox", "--symbols", "AAPL,KO")
+
+        assert Path("stock_tracker.db").read_bytes() == before
+        assert [file.suffix for file in Path("outbox").iterdir()] == [".html"] * 2, "no mail"
+        page = Path("outbox/weekly-report-2013-03-01-AAPL-KO-preview.html").read_text(encoding="utf-8")
+        assert "KO has no bar this week." in page
+
+    def test_it_can_be_written_to_a_file_and_opened(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        opened: list[str] = []
+
+        def browser(url: str) -> bool:
+            opened.append(url)
+            return True
+
+        monkeypatch.setattr("webbrowser.open", browser)
+
+        run("report", "--sandbox", "--symbols", "AAPL", "--output", "mine/page.html", "--open")
+
+        assert opened == [Path("mine/page.html").resolve().as_uri()]
+        assert list(html_figures(Path("mine/page.html").read_text(encoding="utf-8"))) == ["AAPL"]
+        assert not Path("outbox").exists()
+
+    @pytest.mark.parametrize(
+        ("arguments", "status", "message"),
+        [
+            (("--week", "2013-02-30"), 2, "'2013-02-30' is not an ISO date"),
+            (("--week", "2013-03-03"), 2, "2013-03-03 is not from"),
+            (("--symbols", "A B"), 1, "symbols"),
+            (("--symbols", "KO"), 1, "no price of KO is stored for the week of 2013-02-25; load it with initialize"),
+            (("--symbols", "IBM", "--week", "2012-01-03"), 1, "no price of IBM is stored for the week of 2012-01-02"),
+            (("--symbols", "IBM", "--output", "/dev/null/x/y.html"), 1, "the page '/dev/null/x/y.html' cannot be"),
+        ],
+    )
+    def test_what_cannot_be_shown_is_an_error(
+        self, run: Run, arguments: tuple[str, ...], status: int, message: str
+    ) -> None:
+        result = run("report", "--sandbox", *arguments)
+
+        assert result.returncode == status
+        assert message in result.stderr
+        assert not Path("outbox").exists()
 
 
 def test_schedule_names_the_two_cron_times() -> None:

@@ -103,7 +103,7 @@ def test_one_symbol_is_neither_best_nor_worst(tmp_path):
     [
         ("-preview", "Preview · "),
         ("-AAPL-IBM", "Chosen symbols · "),
-        ("-AAPL-IBM-preview", "Preview, Chosen symbols · "),
+        ("-AAPL-IBM-preview", "Preview of chosen symbols · "),
         ("-0123456789abcdef", "Chosen symbols · "),
         ("-no-prices-preview", "Preview · "),
     ],
