@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from config import Settings, secrets_rotated, settings
+from config import Settings, redact, secrets_rotated, settings
 from domain.calendar import today
 from domain.clock import Deadline, SystemClock
 from domain.errors import ConfigError, CredentialsError
 from domain.models import JobResult, Request, no_progress
 from entrypoints.payload import parse_payload
 from pipeline import jobs
-from pipeline.run import RunContext
+from pipeline.run import RunContext, without_secrets
 from storage.engine import open_engine
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def handler(event: Any, context: Any = None) -> JobResult:
     """
     telemetry = _telemetry(context)
     try:
-        result = _run(event, context, telemetry)
+        with without_secrets(redact):  # of the settings, and of the event, into which people paste anything
+            result = _run(event, context, telemetry)
     except Exception as error:
         if telemetry:
             telemetry.failed(error, event)
