@@ -233,7 +233,7 @@ class TestInterrupt:
         assert command("initialize", "--sandbox", *AS_OF, "--symbols", "IBM", DATABASE_URL=database_url)[0] == 0
         before = stock_data(engine)
         provider = {"POLYGON_BASE_URL": slow_provider.url, "POLYGON_API_KEY": "sandbox"}
-        job = process("initialize", *AS_OF, "--symbols", "AAPL,IBM", DATABASE_URL=database_url, **provider)
+        job = process("initialize", "--json", *AS_OF, "--symbols", "AAPL,IBM", DATABASE_URL=database_url, **provider)
 
         with subprocess.Popen(
             **job, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_default_signals
@@ -242,8 +242,8 @@ class TestInterrupt:
             running.send_signal(signal.Signals[name])
             printed, error = running.communicate(timeout=60)
 
-        assert (running.returncode, printed) == (exit_status, "")
         said = one_line(error, "interrupted")
+        assert (running.returncode, json.loads(printed)) == (exit_status, {"error": f"interrupted {said}"})
         assert said == f"by {name}; what was stored stays, and the next run goes on from there"
         query = "SELECT status, error FROM job_runs WHERE finished_at > started_at ORDER BY started_at DESC LIMIT 1"
         assert rows(engine, query) == [("interrupted", f"interrupted by {name}")]

@@ -12,7 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import pytest
 import requests
 
 import main
-from commands.app import VERSION
+from commands.app import VERSION, app
+from commands.app import command as add_command
 from commands.output import console
 from config import settings
 from domain.clock import SystemClock
@@ -54,18 +55,6 @@ def run_process(*arguments: str, **variables: str) -> Finished:
     """Run a command in a process of its own."""
     done = subprocess.run(**command(*arguments, **variables), capture_output=True, timeout=60)
     return Finished(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.fixture
-def quiet_log() -> Iterator[None]:
-    """The ``stock_tracker`` loggers as they are before anything configures them, and again after the test."""
-    package = logging.getLogger("stock_tracker")
-    before = package.handlers, package.level, package.propagate
-    package.handlers, package.propagate = [], True
-    package.setLevel(logging.NOTSET)
-    yield
-    package.handlers, level, package.propagate = before
-    package.setLevel(level)
 
 
 @pytest.fixture
@@ -246,6 +235,14 @@ def test_debug_shows_the_traceback_above_the_error(run: Run, arguments: list[str
     assert result.returncode == 1
     assert result.stderr.startswith("Traceback")
     assert result.stderr.splitlines()[-1].startswith("error: POLYGON_API_KEY is not set")
+
+
+def test_an_integer_that_a_command_returns_is_the_exit_status(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "registered_commands", [*app.registered_commands])
+    added = add_command("check", "check")
+    added(lambda: 3)
+
+    assert run("check") == Finished(3, "", "")
 
 
 def test_a_flag_behind_two_dashes_is_none(run: Run) -> None:
