@@ -47,7 +47,7 @@ def parse_symbols(value: object, *, files: bool = False) -> tuple[str, ...]:
     ----------
     value : object
         ``["GOOG", "BRK.B"]``, ``"GOOG, BRK.B"``, ``"@symbols.txt"`` (one or more symbols per line, ``#`` starts a
-        comment; relative to this file's folder) or ``"*"`` for the whole US market.
+        comment; in the working directory, or else beside this file, as on Lambda) or ``"*"`` for the whole US market.
     files : bool
         Whether to read ``"@file"``. Settings and the command line may; events may not, since anybody could send them.
 
@@ -80,8 +80,9 @@ def parse_symbols(value: object, *, files: bool = False) -> tuple[str, ...]:
 
 
 def _symbols_file(name: str) -> str:
+    here, beside_the_code = Path(name), Path(__file__).parent / name
     try:
-        lines = (Path(__file__).parent / name).read_text(encoding="utf-8-sig").splitlines()
+        lines = (here if here.exists() else beside_the_code).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise ValueError(f"the symbols file {name!r} cannot be read: {error.strerror}") from None
     except ValueError:  # of the text, or of a NUL in the name
