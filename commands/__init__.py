@@ -13,4 +13,5 @@ from commands import jobs
 from commands import sandbox
 from commands import scheduler
 from commands import status
+from commands import show
 from commands import export

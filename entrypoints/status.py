@@ -209,7 +209,7 @@ def _add_stored(connection: Connection, state: TableState, symbols: Sequence[str
         (each["oldest_reading"] for each in state["symbols"] if each["oldest_reading"]), default=None
     )
     changes = utils.read_revisions(connection, symbols, date.min, as_of, newest=SHOWN_CHANGES)
-    state["changes"] = [_bar_change(change) for change in changes]
+    state["changes"] = [bar_change(change) for change in changes]
     bars = utils.read_rejected(connection, symbols, date.min, as_of)[: -SHOWN_REJECTED - 1 : -1]
     state["rejected"] = [{"symbol": symbol, "session": str(day), "reason": reason} for symbol, day, reason in bars]
     runs = utils.read_last_runs(connection, SHOWN_RUNS)
@@ -254,7 +254,9 @@ def read_strips(context: RunContext, state: TableState, symbols: Sequence[str], 
     return Strips(sessions, dict(zip(named, map("".join, marks), strict=True)))
 
 
-def _bar_change(change: Revision) -> BarChange:
+def bar_change(change: Revision) -> BarChange:
+    """Return a change of a stored bar as JSON holds it."""
+
     def prices(values: tuple[float | None, ...]) -> dict[str, float | None]:
         return {} if all(value is None for value in values) else dict(zip(PRICE_COLUMNS, values, strict=True))
 

@@ -114,7 +114,7 @@ def _show_details(console: Console, state: TableState) -> None:
     if state["changes"]:
         console.print("Last changes of stored prices:")
         for change in state["changes"]:
-            console.print(f"  {_change_line(change)}", markup=False)
+            console.print(f"  {change_line(change)}", markup=False)
     if state["rejected"]:
         count = sum(symbol["rejected"] for symbol in state["symbols"])
         console.print(f"Rejected, and kept in rejected_bars: {plural(count, 'record')}. The last ones:")
@@ -122,7 +122,7 @@ def _show_details(console: Console, state: TableState) -> None:
             console.print(f"  {bar['symbol']} {bar['session']}: {bar['reason']}", markup=False)
 
 
-def _change_line(change: BarChange) -> str:
+def change_line(change: BarChange) -> str:
     """One change: ``IBM 2013-02-26 corrected as of 2013-02-28: close 199.14 → 199.5``."""
     old, new = change["old"], change["new"]
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)] if old and new else ["close"]
