@@ -529,6 +529,12 @@ def read_stored(connection: Connection, symbols: Sequence[str]) -> pd.DataFrame:
     return frame.rename(columns={"date": "first"}).assign(last=stamps([row[3] for row in rows]))
 
 
+def read_rows_as_stored(connection: Connection, symbol: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a symbol with the columns of :data:`TABLE`, as the driver returns them, oldest first."""
+    query = text(f"SELECT {', '.join(TABLE)} FROM stock_data WHERE symbol = :symbol ORDER BY date")
+    return [tuple(row) for row in connection.execute(query, {"symbol": symbol})]
+
+
 def read_totals(connection: Connection) -> tuple[int, str | None, str | None]:
     """Return how many rows are stored, and their first and last session as ISO dates."""
     count, first, last = connection.execute(text("SELECT count(*), min(date), max(date) FROM stock_data")).one()

@@ -15,3 +15,4 @@ from commands import scheduler
 from commands import status
 from commands import show
 from commands import export
+from commands import symbols

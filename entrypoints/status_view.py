@@ -42,7 +42,7 @@ def show_status(console: Console, state: TableState, strips: Strips) -> None:
         console.print(f"and {more:,} more symbols with no more missing than these")
     if others := state["other_symbols"]:
         console.print(f"Also stored: {_listed(others)}.", markup=False)
-    _show_plan(console, state)
+    show_next_update(console, state["calls"], state["plan"])
     _show_details(console, state)
     if state["runs"]:
         console.print("Last runs (UTC):")
@@ -101,12 +101,13 @@ def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:SHOWN_NAMES])}{f' and {more:,} more' if more > 0 else ''}"
 
 
-def _show_plan(console: Console, state: TableState) -> None:
-    if not state["calls"]:
+def show_next_update(console: Console, calls: int, plan: Sequence[str]) -> None:
+    """Print what the next daily update would ask for."""
+    if not calls:
         console.print("The next daily_update has nothing to read.")
         return
-    console.print(f"The next daily_update would make {plural(state['calls'], 'call')}:")
-    for call in state["plan"]:
+    console.print(f"The next daily_update would make {plural(calls, 'call')}:")
+    for call in plan:
         console.print(f"  {call}", markup=False)
 
 
