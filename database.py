@@ -226,6 +226,17 @@ def record_first_load(connection: Connection, pairs: Sequence[FirstRead], *, run
         connection.execute(insert(LOADS).values(run_id=run_id, loaded_at=at, pairs=json.dumps(pairs)))
 
 
+def forget(connection: Connection, symbol: str) -> None:
+    """Remove a symbol from every table but the runs and reports, the ledger of what was first loaded included."""
+    for table in (STOCK_DATA, COVERAGE, BAR_REVISIONS, REJECTED_BARS, SPLITS, SUSPECTS):
+        connection.execute(delete(table).where(table.c.symbol == symbol))
+    for load, pairs in connection.execute(select(LOADS.c.id, LOADS.c.pairs)).all():
+        left = [{**pair, "symbols": [name for name in pair["symbols"] if name != symbol]} for pair in json.loads(pairs)]
+        kept = json.dumps([pair for pair in left if pair["symbols"]])
+        if kept != pairs:
+            connection.execute(update(LOADS).where(LOADS.c.id == load).values(pairs=kept))
+
+
 def replace_coverage(connection: Connection, coverage: Mapping[str, Readings]) -> None:
     """Replace the readings of the given symbols; symbols not named keep theirs."""
     rows = [(symbol, *reading) for symbol, readings in coverage.items() for reading in readings]

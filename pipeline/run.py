@@ -211,16 +211,22 @@ def without_secrets(mask: Callable[[str], str]) -> Iterator[None]:
 
 def _ensure_same_provider(context: RunContext, connection: Connection) -> None:
     """Keep recorded prices of the sandbox and live prices out of one table."""
-    host = _host(context.settings)
+    host = provider_host(context.settings)
     for other in utils.read_providers(connection):
-        if (other in THIS_MACHINE) != (host in THIS_MACHINE):
+        if is_sandbox(other) != is_sandbox(host):
             raise DataError(
                 f"{redacted_url(context.engine)} holds prices from {other}, not from {host}:"
                 " set DATABASE_URL to another database, or remove that one"
             )
 
 
-def _host(settings: Settings) -> str:
+def is_sandbox(host: str) -> bool:
+    """Whether a provider of this name serves recorded prices: one that runs on this machine."""
+    return host in THIS_MACHINE
+
+
+def provider_host(settings: Settings) -> str:
+    """Return the name under which runs record the provider."""
     return urlsplit(settings.polygon_base_url).hostname or ""
 
 
@@ -235,7 +241,7 @@ def journaled(run: Run) -> Iterator[None]:
         database.start_run(
             connection,
             held=run.held,
-            provider=_host(context.settings),
+            provider=provider_host(context.settings),
             run_id=run.run_id,
             job_type=request.job_type,
             payload=run.redact(request.payload),
