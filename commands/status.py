@@ -16,7 +16,7 @@ Check = Annotated[
 ]
 
 
-@command("status", "status", "status --symbols AAPL,GOOG --json", "status --check --quiet")
+@command("status", "status", "status --symbols AAPL,GOOG --json", "status --check")
 def status(symbols: Symbols = None, as_of: AsOf = None, check: Check = False, as_json: AsJson = False) -> int:
     """Show what is stored, missing and to be read again, what changed, and the last runs."""
     from domain.calendar import today

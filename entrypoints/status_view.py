@@ -141,7 +141,7 @@ def _show_run(console: Console, run: Mapping[str, Any]) -> None:
     counts = ", ".join(f"{run[name]:,} {name}" for name in ("inserted", "updated") if run[name])
     details = "; ".join(part for part in (plural(run["api_calls"], "call"), counts) if part)
     console.print(
-        f"  {run['started_at'][:16]}  {run['job_type']:<13} as of {run['as_of']}  [{color}]{run['status']}[/{color}]:"
+        f"  {run['started_at'][:19]}  {run['job_type']:<13} as of {run['as_of']}  [{color}]{run['status']}[/{color}]:"
         f" {details}"
     )
     if run["error"]:
