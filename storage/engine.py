@@ -92,7 +92,7 @@ def _sqlite_engine(url: URL) -> Engine:
         raise ConfigError(
             "DATABASE_URL names no file; valid is sqlite:///file.db, as every run starts from what is stored"
         )
-    engine = create_engine(url, **ONE_CONNECTION)
+    engine = create_engine(url, execution_options={"path": Path(url.database).absolute()}, **ONE_CONNECTION)
 
     @event.listens_for(engine, "do_connect")
     def _connect_where_nothing_can_be_written(dialect: Any, _record: Any, args: Any, params: Any) -> Any:
@@ -286,7 +286,8 @@ def database_time(connection: Connection) -> datetime:
 
 def database_exists(engine: Engine) -> bool:
     """Return whether there is a database to connect to; connecting to a missing SQLite file would create it."""
-    return engine.dialect.name != "sqlite" or Path(str(engine.url.database)).exists()
+    path = engine.get_execution_options().get("path")  # as the working directory was when the engine was made
+    return path is None or path.exists()
 
 
 @contextmanager

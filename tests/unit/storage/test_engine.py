@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from domain.errors import ConfigError, DataError
-from storage.engine import open_engine, redacted_url, transaction
+from storage.engine import database_exists, open_engine, redacted_url, transaction
 from tests.support.tcp_proxy import TcpProxy
 
 
@@ -96,3 +96,21 @@ def test_a_sqlite_file_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     ):
         with transaction(engine):
             raise AssertionError("opened nothing")
+
+
+def test_a_relative_sqlite_file_stays_where_the_engine_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    engine = open_engine("sqlite:///prices.db")
+    (elsewhere / "prices.db").touch()
+
+    monkeypatch.chdir(elsewhere)
+
+    assert not database_exists(engine)
+    with transaction(engine) as connection:
+        connection.execute(text("CREATE TABLE kept (n INTEGER)"))
+    engine.dispose()
+    assert database_exists(engine)
+    assert (tmp_path / "prices.db").stat().st_size > (elsewhere / "prices.db").stat().st_size == 0
