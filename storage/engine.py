@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
@@ -148,6 +149,7 @@ def _postgresql_engine(url: URL) -> Engine:
     def _connect_within_limits(_dialect: Any, record: Any, _args: Any, params: dict[str, Any]) -> Any:
         import pg8000
 
+        params.setdefault("password", "")  # a server that asks for one refuses this; the driver would break on None
         address = params.pop("unix_sock", None) or (host, port)
         with ExitStack() as on_failure:
             opened = open_socket(address, _limits.get(Limits()).connect_end)
@@ -155,7 +157,10 @@ def _postgresql_engine(url: URL) -> Engine:
             if context:
                 opened = opened.start_tls(context, host, required=mode != "prefer")
                 on_failure.callback(opened.close)
-            connected = pg8000.Connection(sock=opened, ssl_context=False, **params)
+            try:
+                connected = pg8000.Connection(sock=opened, ssl_context=False, **params)
+            except (LookupError, ValueError, struct.error):
+                raise ConnectionError("it does not answer as PostgreSQL does") from None
             record.info["socket"] = opened
             on_failure.pop_all()
         return connected
