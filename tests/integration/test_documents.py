@@ -34,8 +34,9 @@ from domain.models import Status
 from entrypoints.payload import Payload, parse_payload
 from pipeline import jobs
 from sandbox.local_http import LocalServer, Reply
-from storage.engine import SSL_MODES, open_engine
+from storage.engine import open_engine
 from storage.schema import METADATA, STOCK_DATA
+from storage.sockets import SSL_MODES
 from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
