@@ -24,43 +24,11 @@ from benchmarks.common import machine, peak_memory, show
 from benchmarks.market import SETTLE_SESSIONS, TODAY, environment, provider
 from domain.calendar import last_sessions
 from tests.support.postgresql import postgresql_server
+from tests.support.round_trips import count_messages
 
 SYMBOLS, HISTORY = 5, 70
 WARM_UP = 3  # mornings that are not counted
 CALLS = SETTLE_SESSIONS + 2  # one for each session, and one for splits
-
-
-class CountingFile:
-    """The file of the driver's socket, which counts round trips and the messages that run a statement."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._is_sent = False
-        self.round_trips = self.statements = 0
-
-    def write(self, data: bytes) -> None:
-        """Send; the driver writes each message at once."""
-        self._is_sent = True
-        self.statements += data[:1] in (b"Q", b"E")
-        self._file.write(data)
-
-    def read(self, size: int) -> bytes:
-        """Wait for an answer, or read more of it."""
-        self.round_trips += self._is_sent
-        self._is_sent = False
-        content: bytes = self._file.read(size)
-        return content
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-
-def count_messages(engine: Any) -> CountingFile:
-    """Count on the engine's one connection."""
-    with engine.connect() as connection:
-        driver = connection.connection.dbapi_connection
-        driver._sock = counting = CountingFile(driver._sock)
-    return counting
 
 
 def upsert(driver: Any, rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> None:

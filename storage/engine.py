@@ -161,14 +161,14 @@ def _postgresql_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def _connect_within_limits(_dialect: Any, record: Any, _args: Any, params: dict[str, Any]) -> Any:
-        import pg8000
+        from storage.driver import Connection as DriverConnection
 
         path = params.pop("unix_sock", None)
         with ExitStack() as on_failure:
             seconds = _limits.get(Limits()).connect
             opened = _open_socket(path or (host or "localhost", port), seconds)
             on_failure.callback(_abandon, opened)
-            connected = pg8000.Connection(sock=opened, **params)
+            connected = DriverConnection(sock=opened, **params)
             record.info["socket"] = connected._usock  # the same one, or TLS around it
             on_failure.pop_all()
         return connected

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,12 +16,11 @@ from storage.schema import STOCK_DATA
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_engine(f"sqlite:///{tmp_path}/prices.db")
+def engine(sqlite_url: str) -> Engine:
+    engine = open_engine(sqlite_url)
     with transaction(engine) as connection:
         ensure_schema(connection)
-    yield engine
-    engine.dispose()
+    return engine
 
 
 def rows(count: int) -> pd.DataFrame:
