@@ -36,7 +36,7 @@ def temp_table(
     connection : sqlalchemy.Connection
         Inside a transaction; if that fails, the table ends with it.
     name : str
-        The temporary table; it must not exist.
+        The temporary table; one that an earlier block of this name has left is replaced.
     columns : mapping of str to sqlalchemy.Column
         Its columns, each with the type of one that exists.
     frame : pandas.DataFrame
@@ -45,8 +45,10 @@ def temp_table(
     if connection.dialect.name == "postgresql":
         source = next(iter(columns.values())).table
         types = ", ".join(f"{column.name} AS {alias}" for alias, column in columns.items())
+        # One message: to drop it after the block would be a round trip of its own, and the end of the transaction does.
         connection.exec_driver_sql(
-            f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {types} FROM {source} WITH NO DATA"
+            f"DROP TABLE IF EXISTS pg_temp.{name};"
+            f" CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {types} FROM {source} WITH NO DATA"
         )
     else:
         # CREATE TABLE AS would lose NUMERIC's affinity: 130.0 would differ from the 130 that is stored.
@@ -54,7 +56,8 @@ def temp_table(
         connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {name} ({types})")
     insert_frame(connection, name, columns, frame)
     yield
-    connection.exec_driver_sql(f"DROP TABLE {name}")
+    if connection.dialect.name != "postgresql":
+        connection.exec_driver_sql(f"DROP TABLE {name}")
 
 
 def insert_frame(connection: Connection, table: str, columns: Mapping[str, Column[Any]], frame: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""Frames into tables and out of queries on SQLite."""
+"""Frames into tables, into temporary tables, and out of queries."""
 
 from __future__ import annotations
 
@@ -77,3 +77,13 @@ def test_rows_are_read_by_their_place_on_sqlite(engine: Engine) -> None:
     assert read["place"].tolist() == [0, 1, 2]
     assert read["half"].tolist() == [0.0, 0.5, 1.0]
     assert (read["place"].dtype, read["date"].dtype) == (np.dtype("int64"), np.dtype("datetime64[s]"))
+
+
+@pytest.mark.parametrize("kind", ["sqlite_url", "postgresql_url"])
+def test_a_temporary_table_holds_the_frame_of_the_last_block_only(kind: str, request: pytest.FixtureRequest) -> None:
+    engine = open_engine(request.getfixturevalue(kind))
+    with transaction(engine) as connection:
+        ensure_schema(connection)
+        for number in (1, 2):
+            with temp_table(connection, "asked", {"number": STOCK_DATA.c.volume}, pd.DataFrame({"number": [number]})):
+                assert connection.execute(text("SELECT number FROM asked")).scalars().all() == [number]
