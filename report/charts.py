@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -16,8 +15,9 @@ import pandas as pd
 import requests
 from urllib3 import Retry
 
-from api_client import BoundedSession, explain_failure
 from domain.text import clean_text
+from network.connect import SHORTEST_WAIT
+from network.http import BoundedSession, TooLargeError, explain_failure, read_body, time_limit
 from report.chart_config import CHART_SESSIONS, alt_text, chart_request
 
 __all__ = ["CHART_SESSIONS", "Chart", "alt_text", "chart_request", "fetch_charts"]
@@ -110,29 +110,21 @@ def _session(url: str) -> requests.Session:
 def _fetch(session: requests.Session, url: str, symbol: str, bars: pd.DataFrame, deadline: float) -> Chart:
     request, alt = chart_request(symbol, bars), alt_text(symbol, bars)
     started = time.monotonic()
-    seconds = max(deadline - started, 0.001)
-    with session.post(url, json=request, timeout=seconds, stream=True, allow_redirects=False) as response:
+    limit = time_limit(max(deadline - started, SHORTEST_WAIT))
+    with session.post(url, json=request, timeout=limit, stream=True, allow_redirects=False) as response:
         complaint = response.headers.get("X-quickchart-error")
         if complaint is not None:
             raise _NoChartError(f"the chart service says {clean_text(complaint)!r}")
         if response.status_code != requests.codes.ok:
             raise _NoChartError(f"HTTP {response.status_code}")
         kind = response.headers.get("Content-Type", "of unknown type").partition(";")[0]
-        png = b"".join(_read_bounded(response, deadline))
+        try:
+            png = read_body(response, _MAX_BYTES)
+        except TooLargeError:
+            raise _NoChartError(f"the response is larger than {_MAX_BYTES:,} bytes") from None
         if kind != "image/png":
             raise _NoChartError(f"the response is {clean_text(kind, 50)}, not image/png")
         if not png.startswith(_PNG):
             raise _NoChartError("the response is not a PNG picture")
     logger.debug("chart of %s: %d bytes in %.0f ms", symbol, len(png), (time.monotonic() - started) * 1000)
     return Chart(symbol, png, alt)
-
-
-def _read_bounded(response: requests.Response, deadline: float) -> Iterator[bytes]:
-    size = 0
-    for chunk in response.iter_content(65_536):
-        size += len(chunk)
-        if size > _MAX_BYTES:
-            raise _NoChartError(f"the response is larger than {_MAX_BYTES:,} bytes")
-        if time.monotonic() > deadline:
-            raise requests.Timeout
-        yield chunk

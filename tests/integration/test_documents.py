@@ -432,7 +432,7 @@ class TestPages:
 def messages() -> list[str]:
     """All texts in the code, with ``…`` for what is filled in; and the Makefile."""
     texts = [makefile()]
-    packages = ("domain", "storage", "pipeline", "report", "entrypoints")
+    packages = ("domain", "network", "storage", "pipeline", "report", "entrypoints")
     product = [file for package in packages for file in (ROOT / package).glob("*.py")]
     for file in [*ROOT.glob("*.py"), *product, ROOT / "sandbox" / "npm.py"]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
