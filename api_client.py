@@ -27,19 +27,22 @@ from domain.clock import Clock, Deadline
 from domain.errors import ApiError, CredentialsError, EnvelopeError, OutOfPlanError, StockTrackerError, TimeUpError
 from domain.models import RejectedBar, Split
 from domain.text import Redactor, clean_text
-from domain.validation import SYMBOL
+from domain.validation import MAX_REJECTED, SYMBOL, as_json
 from network.http import BoundedSession, NoAnswerError, TooLargeError
 
 logger = logging.getLogger(f"stock_tracker.{__name__}")
 
-PAGE_LIMIT = 50_000  # the provider's maximum for bars
+PAGE_LIMIT = 50_000  # bars per page, the provider's maximum
 SPLITS_PAGE_LIMIT = 5_000  # and for splits
 MAX_PAGES = 1_000  # none of the questions asked here needs more than a few
 ATTEMPT_SECONDS = 60.0  # from connecting to the last byte; less if the deadline is nearer
 ATTEMPTS = 5
-# Decompressed. A grouped session of the whole market is 1.3 MB, a page of 50,000 bars 5 MB. Parsed, bars take seven
-# times as much: a function of 256 MB has no room for more.
-LARGEST_PAGE, LARGEST_ANSWER = 8_000_000, 32_000_000  # bytes of one page, and of all pages together
+# Decompressed. A grouped session of the whole market is 1.3 MB. Parsed, bars take seven times as much, and small values
+# twenty times: a function of 256 MB has no room for more.
+LARGEST_PAGE, LARGEST_ANSWER = 8_000_000, 16_000_000  # bytes of one page, and of all pages together
+MOST_BARS, MOST_SPLITS = 25_000, 50_000  # of one answer: twice the whole market, and all splits of 25 years
+MOST_VALUES = 10 * MOST_BARS  # of one page
+SPARE_BARS = 100  # that an answer may have beside one per day, such as repeated ones
 BACKOFF_BASE, BACKOFF_MAX = 0.5, 20.0  # seconds
 LONGEST_PAUSE = 120.0  # seconds of Retry-After that are believed
 RETRIED_STATUSES = (413, 429, 499, 500, 502, 503, 504)  # those that the provider's own client retries
@@ -156,7 +159,8 @@ class PolygonClient:
         """
         path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/1/day/{first}/{last}"
         query = {"adjusted": "true", "sort": "asc", "limit": str(PAGE_LIMIT)}
-        return self._pages(path, query, {"ticker": symbol, "adjusted": True})
+        most = min((last - first).days + 1 + SPARE_BARS, MOST_BARS)
+        return self._pages(path, query, {"ticker": symbol, "adjusted": True}, most)
 
     def grouped_bars(self, session: date) -> list[Bar]:
         """Fetch the daily bar of every symbol that traded in a session, adjusted for splits.
@@ -164,7 +168,7 @@ class PolygonClient:
         Raises as :meth:`range_bars`.
         """
         path = f"/v2/aggs/grouped/locale/us/market/stocks/{session}"
-        return self._pages(path, {"adjusted": "true", "include_otc": "false"}, {"adjusted": True})
+        return self._pages(path, {"adjusted": "true", "include_otc": "false"}, {"adjusted": True}, MOST_BARS)
 
     def splits(self, since: date, until: date, symbols: Sequence[str] = ()) -> tuple[list[Split], list[RejectedBar]]:
         """Fetch the splits executed from `since` to `until`, both included, of all symbols unless some are named.
@@ -184,7 +188,7 @@ class PolygonClient:
         query = {"execution_date.gte": str(since), "execution_date.lte": str(until), "sort": "execution_date.asc"}
         if symbols:
             query["ticker.any_of"] = ",".join(symbols)
-        items = self._pages("/stocks/v1/splits", {**query, "limit": str(SPLITS_PAGE_LIMIT)}, {})
+        items = self._pages("/stocks/v1/splits", {**query, "limit": str(SPLITS_PAGE_LIMIT)}, {}, MOST_SPLITS)
         return parse_splits(items)
 
     @property
@@ -192,14 +196,23 @@ class PolygonClient:
         """Whether the plan's limit allows a call at once."""
         return self._limiter.is_ready
 
-    def _pages(self, path: str, query: dict[str, str], expected: Mapping[str, object]) -> list[Any]:
-        """Fetch all pages of an answer; ask once more if they contradict the question or themselves."""
-        try:
-            return self._pages_once(path, query, expected)
-        except EnvelopeError:
-            return self._pages_once(path, query, expected)
+    def _pages(self, path: str, query: dict[str, str], expected: Mapping[str, object], most: int) -> list[Any]:
+        """Fetch all pages of an answer; ask once more if they contradict the question or themselves.
 
-    def _pages_once(self, path: str, query: dict[str, str], expected: Mapping[str, object]) -> list[Any]:
+        Parameters
+        ----------
+        path : str
+        query : dict of str to str
+        expected : mapping of str to object
+            Fields of the envelope that repeat the question.
+        most : int
+            How many results the question can have.
+        """
+        with suppress(EnvelopeError):  # outside, the error would keep the first answer in memory
+            return self._pages_once(path, query, expected, most)
+        return self._pages_once(path, query, expected, most)
+
+    def _pages_once(self, path: str, query: dict[str, str], expected: Mapping[str, object], most: int) -> list[Any]:
         url, results, pages, size = self._base_url + path, list[Any](), 0, 0
         next_query: dict[str, str] | None = query
         while url:
@@ -207,9 +220,9 @@ class PolygonClient:
             page = [] if envelope.get("results") is None else envelope["results"]
             if not isinstance(page, list):
                 raise EnvelopeError(f"the provider's answer to {path} has results that are not a list")
-            if len(page) > PAGE_LIMIT:
-                raise ApiError(f"the provider's answer to {path} has {len(page):,} results, more than {PAGE_LIMIT:,}")
             results = results + page if results else page
+            if len(results) > most:
+                raise EnvelopeError(f"the provider's answer to {path} has {len(results):,} results, more than {most:,}")
             pages, size = pages + 1, size + page_size
             url, next_query = self._next(envelope.get("next_url"), path), None
             self._check_envelope(envelope, expected, path, counts=(len(page), len(results)), is_last=not url)
@@ -259,6 +272,8 @@ class PolygonClient:
             raise _TransientError(str(error), ApiError(refusal)) from None
         except TooLargeError:
             raise ApiError(f"the provider's answer to {path} is larger than {LARGEST_PAGE:,} bytes") from None
+        if body.count(b"{") + body.count(b"[") > 2 * MOST_BARS or body.count(b",") > MOST_VALUES:
+            raise EnvelopeError(f"the provider's answer to {path} has more values than {MOST_BARS:,} results")
         status = response.status_code
         logger.debug("%d in %.3f s: %s", status, time.monotonic() - started, path)
         envelope = _parse(body)
@@ -382,6 +397,11 @@ def parse_splits(items: Iterable[Any]) -> tuple[list[Split], list[RejectedBar]]:
     splits : list of Split
         By execution date, then symbol.
     rejected : list of RejectedBar
+
+    Raises
+    ------
+    EnvelopeError
+        If more are rejected than :data:`domain.validation.MAX_REJECTED`.
     """
     splits, rejected = list[Split](), list[RejectedBar]()
     for item in items:
@@ -389,9 +409,11 @@ def parse_splits(items: Iterable[Any]) -> tuple[list[Split], list[RejectedBar]]:
             splits.append(_split(item))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             symbol = item.get("ticker") if isinstance(item, dict) else None
-            shown = symbol if isinstance(symbol, str) and SYMBOL.fullmatch(symbol) else json.dumps(symbol)
+            shown = symbol if isinstance(symbol, str) and SYMBOL.fullmatch(symbol) else as_json(symbol)
             lacks = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-            rejected.append(RejectedBar(shown, None, f"a split that cannot be read: {lacks}", json.dumps(item)))
+            rejected.append(RejectedBar(shown, None, f"a split that cannot be read: {lacks}", as_json(item)))
+        if len(rejected) > MAX_REJECTED:
+            raise EnvelopeError(f"the provider lists more than {MAX_REJECTED:,} splits that cannot be read")
     return sorted(splits, key=lambda split: (split.execution_date, split.symbol)), rejected
 
 

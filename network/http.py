@@ -8,11 +8,13 @@ from __future__ import annotations
 import errno
 import http.client
 import io
+import os
 import socket
 import ssl
 import time
 import zlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import requests
@@ -28,12 +30,14 @@ from urllib3.exceptions import (
     ReadTimeoutError,
 )
 
+from domain.errors import ConfigError
 from domain.text import clean_text
 from network.connect import connect
 
 CONNECT_SECONDS = 5.0  # to connect, and again for the TLS handshake
 MOST_BYTES = 16_000_000  # of one response on the wire: headers, chunk sizes and the body, compressed or not
 PIECE = 65_536  # bytes
+BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # requests takes the first of these that is set
 
 NETWORK_ERRORS = (OSError, HTTPError, http.client.HTTPException)  # requests' own are OSError
 
@@ -87,6 +91,8 @@ class BoundedSession(requests.Session):
             If the body is larger than the limit.
         ssl.SSLCertVerificationError
             If the certificate of the server is not valid.
+        ConfigError
+            If the certificates to trust, as the environment names them, cannot be read.
         """
         try:
             with self.get(
@@ -142,6 +148,20 @@ def explain_failure(error: BaseException, seconds: float) -> str:
     if isinstance(cause, http.client.HTTPException):
         return "the answer is not HTTP"
     return "the connection failed"
+
+
+@lru_cache(maxsize=1)
+def check_certificates(path: str) -> None:
+    """Raise a ConfigError if there are no certificates at a path that the environment tells requests to use."""
+    try:
+        if not os.path.isdir(path):
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:
+        name = next((name for name in BUNDLES if os.environ.get(name) == path), BUNDLES[0])
+        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(
+            f"{name} names {path!r}, which cannot be used ({reason}); give a file of certificates in PEM, or unset it"
+        ) from None
 
 
 class _BoundedReader(io.RawIOBase):
@@ -207,6 +227,12 @@ class _BoundedTlsConnection(_BoundedConnection, HTTPSConnection):
 
 class _BoundedAdapter(HTTPAdapter):
     """Sends requests whose timeouts bound the whole connection and the whole response. It retries nothing."""
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        if isinstance(verify, str) and url.lower().startswith("https:"):
+            check_certificates(verify)
+        parent: Any = super()  # has no types
+        parent.cert_verify(conn, url, verify, cert)
 
     def get_connection_with_tls_context(self, *args: Any, **named: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **named)

@@ -223,7 +223,8 @@ def _changes(stored: Connection, symbols: tuple[str, ...], sessions: Sequence[da
 def _fetch_charts(run: Run, bars: pd.DataFrame) -> tuple[list[Chart], list[str]]:
     """Fetch the charts in at most half of the time left; warnings name each reason once, with its symbols."""
     seconds = max(min(CHART_SECONDS, run.context.deadline.remaining / 2), 1.0)
-    charts, failures = fetch_charts(bars, url=run.context.settings.quickchart_url, timeout=seconds)
+    url = run.context.settings.quickchart_url
+    charts, failures = fetch_charts(bars, url=url, timeout=seconds, mask=run.redact)
     symbols: dict[str, list[str]] = {}
     for failure in failures:
         start, _, reason = failure.partition(": ")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import pandas as pd
 import requests
 from urllib3 import Retry
 
+from domain.errors import ConfigError
 from domain.text import clean_text
 from network.connect import SHORTEST_WAIT
 from network.http import BoundedSession, TooLargeError, explain_failure, read_body, time_limit
@@ -54,7 +56,9 @@ class _NoChartError(Exception):
     """The reason why a chart is missing, as its warning states it."""
 
 
-def fetch_charts(bars: pd.DataFrame, *, url: str, timeout: float = 10.0) -> tuple[list[Chart], list[str]]:
+def fetch_charts(
+    bars: pd.DataFrame, *, url: str, timeout: float = 10.0, mask: Callable[[str], str] = str
+) -> tuple[list[Chart], list[str]]:
     """Fetch the charts of all symbols in `bars`, in parallel.
 
     Parameters
@@ -65,6 +69,8 @@ def fetch_charts(bars: pd.DataFrame, *, url: str, timeout: float = 10.0) -> tupl
         The ``/chart`` address of a QuickChart service.
     timeout : float
         Seconds for all charts together; later ones are given up.
+    mask : callable
+        Masks secrets in what the service says.
 
     Returns
     -------
@@ -78,12 +84,12 @@ def fetch_charts(bars: pd.DataFrame, *, url: str, timeout: float = 10.0) -> tupl
     charts, warnings = [], []
     executor = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="chart")
     with _session(url) as session:
-        futures = {s: executor.submit(_fetch, session, url, s, group, deadline) for s, group in groups.items()}
+        futures = {s: executor.submit(_fetch, session, url, s, group, deadline, mask) for s, group in groups.items()}
         wait(futures.values(), timeout=timeout)
         for symbol, future in futures.items():
             try:
                 charts.append(_result(future, timeout))
-            except (_NoChartError, ValueError) as error:
+            except (_NoChartError, ConfigError, ValueError) as error:
                 warnings.append(f"no chart for {symbol}: {error}")
     executor.shutdown(wait=False, cancel_futures=True)
     return charts, warnings
@@ -107,14 +113,21 @@ def _session(url: str) -> requests.Session:
     return session
 
 
-def _fetch(session: requests.Session, url: str, symbol: str, bars: pd.DataFrame, deadline: float) -> Chart:
+def _fetch(
+    session: requests.Session,
+    url: str,
+    symbol: str,
+    bars: pd.DataFrame,
+    deadline: float,
+    mask: Callable[[str], str],
+) -> Chart:
     request, alt = chart_request(symbol, bars), alt_text(symbol, bars)
     started = time.monotonic()
     limit = time_limit(max(deadline - started, SHORTEST_WAIT))
     with session.post(url, json=request, timeout=limit, stream=True, allow_redirects=False) as response:
         complaint = response.headers.get("X-quickchart-error")
         if complaint is not None:
-            raise _NoChartError(f"the chart service says {clean_text(complaint)!r}")
+            raise _NoChartError(f"the chart service says {clean_text(complaint, mask=mask)!r}")
         if response.status_code != requests.codes.ok:
             raise _NoChartError(f"HTTP {response.status_code}")
         kind = response.headers.get("Content-Type", "of unknown type").partition(";")[0]
@@ -123,7 +136,7 @@ def _fetch(session: requests.Session, url: str, symbol: str, bars: pd.DataFrame,
         except TooLargeError:
             raise _NoChartError(f"the response is larger than {_MAX_BYTES:,} bytes") from None
         if kind != "image/png":
-            raise _NoChartError(f"the response is {clean_text(kind, 50)}, not image/png")
+            raise _NoChartError(f"the response is {clean_text(kind, 50, mask)}, not image/png")
         if not png.startswith(_PNG):
             raise _NoChartError("the response is not a PNG picture")
     logger.debug("chart of %s: %d bytes in %.0f ms", symbol, len(png), (time.monotonic() - started) * 1000)

@@ -32,6 +32,7 @@ from config import Settings, load_settings
 from domain.errors import PayloadError
 from domain.models import Status
 from entrypoints.payload import Payload, parse_payload
+from network.http import BUNDLES
 from pipeline import jobs
 from sandbox.local_http import LocalServer, Reply
 from storage.engine import SSL_MODES, open_engine
@@ -339,7 +340,7 @@ class TestReference:
 
     def test_a_word_in_capitals_is_a_setting(self):
         words = {word for span in INLINE for word in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", span)}
-        assert words - {"TEST_DATABASE_URL"} <= {name.upper() for name in Settings.model_fields}
+        assert words - {"TEST_DATABASE_URL", *BUNDLES} <= {name.upper() for name in Settings.model_fields}
 
     @pytest.mark.parametrize("block", INI, ids=lambda block: block.partition("\n")[0])
     def test_settings_in_a_block_are_valid(self, monkeypatch, block):
