@@ -13,6 +13,7 @@ from rich.table import Table
 from sqlalchemy import Connection, Engine
 
 import utils
+from config import redact
 from domain.errors import DataError, DeliveryError
 from entrypoints.candlesticks import draw_candles
 from entrypoints.status import BarChange, Rejected, bar_change
@@ -124,7 +125,7 @@ def save_picture(engine: Engine, symbol: str, *, url: str, folder: Path) -> Path
         If the chart service at `url` does not draw it.
     """
     _, bars = read_prices(engine, symbol, CHART_SESSIONS)
-    charts, warnings = fetch_charts(bars, url=url)
+    charts, warnings = fetch_charts(bars, url=url, mask=redact)
     if not charts:
         raise DeliveryError(warnings[0])
     path = folder.absolute() / f"{symbol}-{bars['date'].iloc[-1]:%Y-%m-%d}.png"

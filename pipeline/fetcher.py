@@ -25,6 +25,7 @@ from domain.planner import Call, GroupedCall, RangeCall
 from domain.validation import MAX_MILLISECONDS, validate_bars
 
 BATCH_ROWS = 50_000  # a few megabytes; with more, a transaction's own cost no longer shows
+REJECTED_ROWS = 10  # whose memory a rejected bar takes
 BATCH_SECONDS = 10.0  # the work that is lost if a run dies
 PLAN_YEARS = (10, 5, 2)  # how far the provider's plans reach back
 MARGIN = timedelta(days=7)  # for a plan whose first day is a little later
@@ -164,7 +165,7 @@ def fetch_batches(
             in_time = client.is_ready and deadline.remaining > 2 * max(slowest, taken)
             is_last = following is None
             prefetch = executor.submit(_respond, client, following, symbols, reach) if in_time and not is_last else None
-            rows = sum(len(response.accepted) for response in batch)
+            rows = sum(len(response.accepted) + REJECTED_ROWS * len(response.rejected) for response in batch)
             if following:  # what is stored between two sessions of a symbol is read with them
                 rows += len(batch[-1].accepted) * _sessions_apart(call, following)
             apart = call.restates or (following is not None and following.restates)
@@ -203,7 +204,8 @@ def _ask(client: PolygonClient, call: Call, asked: Call, symbols: tuple[str, ...
             bars = client.grouped_bars(asked.session)
             accepted, rejected = validate_bars(_of_symbols(bars, symbols), sessions)
     except EnvelopeError as error:
-        return Response(call, [], *validate_bars([], []), error=error)
+        kept = error.with_traceback(None)  # which would keep the whole answer in memory
+        return Response(call, [], *validate_bars([], []), error=kept)
     shown = set(np.unique(accepted["date"].to_numpy().astype("datetime64[D]")).tolist())
     if isinstance(asked, RangeCall) or not shown:
         shown = _sessions_of(bars) & set(sessions)

@@ -14,7 +14,7 @@ from domain.clock import Deadline
 from domain.errors import ApiError, CredentialsError, EnvelopeError, OutOfPlanError, TimeUpError
 from domain.models import no_progress
 from domain.planner import Call, GroupedCall, RangeCall
-from pipeline.fetcher import BATCH_ROWS, BATCH_SECONDS, MARGIN, Reach, Response, fetch_batches
+from pipeline.fetcher import BATCH_ROWS, BATCH_SECONDS, MARGIN, REJECTED_ROWS, Reach, Response, fetch_batches
 from tests.support.clocks import FrozenClock
 
 TODAY = date(2013, 3, 2)
@@ -102,6 +102,15 @@ def test_small_responses_share_one_batch(clock: FrozenClock) -> None:
 
 def test_a_batch_ends_once_it_is_large(clock: FrozenClock) -> None:
     provider = Provider(clock, symbols=BATCH_ROWS // 2)
+
+    taken = batches(provider, [GroupedCall(day) for day in SESSIONS[:5]], clock)
+
+    assert taken == [SESSIONS[:2], SESSIONS[2:4], SESSIONS[4:5]]
+
+
+def test_a_batch_ends_once_many_bars_were_rejected(clock: FrozenClock) -> None:
+    provider = Provider(clock, symbols=BATCH_ROWS // REJECTED_ROWS // 2)
+    provider.changes = {"c": -1}
 
     taken = batches(provider, [GroupedCall(day) for day in SESSIONS[:5]], clock)
 
@@ -300,6 +309,7 @@ def test_an_answer_that_contradicts_itself_counts_for_nothing_and_stops_no_other
 
     assert (wrong.error, wrong.sessions, wrong.shown, len(wrong.accepted)) == (error, [], set(), 0)
     assert [(each.error, len(each.accepted)) for each in (one, other)] == [(None, 10)] * 2
+    assert error.__traceback__ is None, "it would keep the answer in memory"
 
 
 class TestReach:
