@@ -30,6 +30,7 @@ from domain.models import (
     Undelivered,
 )
 from storage.bulk import insert_frame, temp_table
+from storage.commits import count_commit
 from storage.locks import HeldSessions, last_in_queue, lease_end
 from storage.schema import (
     BAR_REVISIONS,
@@ -93,6 +94,8 @@ def load_bars(
         with temp_table(connection, "dependents", columns, dependents):
             statement = _update_metrics_statement(connection.dialect.name)
             counts.updated += connection.execute(text(statement)).rowcount
+    if counts.inserted or counts.updated:
+        count_commit(connection)
     return counts
 
 
@@ -196,6 +199,8 @@ def remove_bars(connection: Connection, bars: pd.DataFrame, *, run_id: str, at: 
         deleted = connection.exec_driver_sql(
             "DELETE FROM stock_data WHERE (symbol, date) IN (SELECT symbol, date FROM removed)"
         ).rowcount
+    if deleted:
+        count_commit(connection)
     return int(deleted)
 
 
