@@ -50,11 +50,11 @@ class Batches(World):
 
     def load(self, *sessions: date, meanwhile: Meanwhile | None = None) -> JobResult:  # type: ignore[override]
         """Load the whole market from the first to the last of the sessions, with an interruption half way."""
-        context, half = self.context(), len(sessions) // 2
+        context, half, due = self.context(), len(sessions) // 2, [meanwhile] if meanwhile else []
 
-        def progress(done: int, _total: int, doing: str) -> None:
-            if meanwhile and done == half and doing:
-                meanwhile()
+        def progress(done: int, _total: int, _doing: str) -> None:
+            if done == half and due:
+                due.pop()()
 
         context = RunContext(context.settings, context.engine, context.deadline, progress=progress)
         request = Request("initialize", MARKET, self.market.today, start=sessions[0], end=sessions[-1])
