@@ -156,7 +156,7 @@ def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
         ``symbol, date, close`` (float64) of the same symbols, each at least from 4 sessions before its span to 4 after.
     """
     if spans.empty:
-        return frame_of([], CLOSES)
+        return no_closes()
     since = spans["earliest"] - pd.Timedelta(days=NEAR_DAYS)
     most = (spans["latest"] - since).dt.days + ROLLING_SESSIONS  # a row per day, and 4 after
     spans = spans.assign(since=since, most=most, place=np.arange(len(spans)))
@@ -544,6 +544,11 @@ def read_totals(connection: Connection) -> tuple[int, str | None, str | None]:
 def no_history() -> pd.DataFrame:
     """Return what :func:`read_history` returns for a database without tables."""
     return frame_of([], HISTORY)
+
+
+def no_closes() -> pd.DataFrame:
+    """Return what :func:`read_neighbors` returns where nothing is stored."""
+    return frame_of([], CLOSES)
 
 
 def midnight(day: date) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -68,6 +69,7 @@ class Run:
     _client: PolygonClient | None = None
     _has_turn: bool = False
     _renewed: float = field(default_factory=time.monotonic)
+    _thread: int = field(default_factory=threading.get_ident)
 
     @property
     def run_id(self) -> str:
@@ -124,8 +126,11 @@ class Run:
         self._renewed = time.monotonic()
 
     def keep_lease(self, *_: object) -> None:
-        """Renew the lease if a third of it is over: before each call of the provider, and while the run waits."""
-        if time.monotonic() - self._renewed > RENEW_SECONDS:
+        """Renew the lease if a third of it is over: before each call of the provider, and while the run waits.
+
+        Another thread leaves that to the run's own, which has the one connection.
+        """
+        if threading.get_ident() == self._thread and time.monotonic() - self._renewed > RENEW_SECONDS:
             with transaction(self.context.engine, write=False) as connection:
                 self.save(connection)
 

@@ -22,6 +22,7 @@ from domain.errors import DataError
 from domain.models import CLOSE_METRICS, PRICE_COLUMNS, SYMBOL_LENGTH
 from domain.validation import MAX_PRICE, MIN_PRICE
 from storage.bulk import read_frame, temp_table
+from storage.commits import count_commit
 from storage.engine import database_time
 from storage.refusals import is_time_up, server_error_fields
 from storage.schema import ADOPTION, STOCK_DATA
@@ -51,6 +52,7 @@ def adopt_rows(connection: Connection) -> list[str]:
     list of str
         A warning, if rows were moved.
     """
+    count_commit(connection)
     on_sqlite = connection.dialect.name == "sqlite"
     if on_sqlite:
         driver: Any = connection.connection.dbapi_connection

@@ -305,8 +305,8 @@ def test_a_row_that_cannot_be_true_is_moved_and_poisons_no_metric(job: Job, engi
 
 def drop_ours(engine: Engine) -> None:
     """Leave ``stock_data`` as if another program had made it."""
-    names = ("coverage", "job_runs", "splits", "bar_revisions", "loads", "suspects", "rejected_bars", "sent_reports")
-    execute(engine, *(f"DROP TABLE {name}" for name in names))
+    names = ("coverage", "job_runs", "splits", "bar_revisions", "loads", "commits", "suspects", "rejected_bars")
+    execute(engine, *(f"DROP TABLE {name}" for name in (*names, "sent_reports")))
 
 
 TIMED = ["'2013-02-20 05:00:00'", "'2013-02-21 05:00:00'", "'2013-02-21 21:00:00'"]
