@@ -113,22 +113,24 @@ def merge_bars(
     """
     with temp_table(connection, "incoming", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows):
         connection.exec_driver_sql(changed_statement(connection.dialect.name))
-        stored = connection.execute(text("SELECT count(*) FROM changed WHERE was_stored")).scalar_one()
-        names = ", ".join(BAR_VALUES)
-        old = ", ".join(f"old_{name}" for name in BAR_VALUES)
-        corrected = connection.execute(
-            _with_moment(
-                f"INSERT INTO bar_revisions (symbol, date, {names}, cause, run_id, replaced_at) "
-                f"SELECT symbol, date, {old}, :cause, :run_id, :at FROM changed WHERE bar_differs"
-            ),
-            {"cause": cause, "run_id": run_id, "at": at},
-        ).rowcount
-        written = connection.exec_driver_sql(UPSERT).rowcount
+        query = text(
+            "SELECT count(*), count(*) FILTER (WHERE was_stored), count(*) FILTER (WHERE bar_differs) FROM changed"
+        )
+        written, updated, corrected = connection.execute(query).one()
+        if corrected:
+            names = ", ".join(BAR_VALUES)
+            old = ", ".join(f"old_{name}" for name in BAR_VALUES)
+            connection.execute(
+                _with_moment(
+                    f"INSERT INTO bar_revisions (symbol, date, {names}, cause, run_id, replaced_at) "
+                    f"SELECT symbol, date, {old}, :cause, :run_id, :at FROM changed WHERE bar_differs"
+                ),
+                {"cause": cause, "run_id": run_id, "at": at},
+            )
+        if written:
+            connection.exec_driver_sql(UPSERT)
         connection.exec_driver_sql("DROP TABLE changed")
-    inserted = int(written) - stored
-    return Counts(
-        inserted=inserted, updated=stored, unchanged=len(rows) - inserted - stored, corrected=max(corrected, 0)
-    )
+    return Counts(inserted=written - updated, updated=updated, unchanged=len(rows) - written, corrected=corrected)
 
 
 UPSERT = (

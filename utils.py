@@ -468,6 +468,8 @@ def read_covered_symbols(connection: Connection, limit: int) -> list[str]:
 
 def read_spans(connection: Connection, symbols: Sequence[str]) -> dict[str, tuple[date, date]]:
     """Return the first and the last stored session of each of the symbols that has any."""
+    if not symbols:
+        return {}
     first, last = func.min(STOCK_DATA.c.date), func.max(STOCK_DATA.c.date)
     query = select(STOCK_DATA.c.symbol, first, last).where(STOCK_DATA.c.symbol.in_(symbols))
     rows = connection.execute(query.group_by(STOCK_DATA.c.symbol))

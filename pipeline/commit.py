@@ -26,7 +26,7 @@ from domain.planner import GroupedCall, RangeCall
 from pipeline.closes import ClosesAtHand
 from pipeline.fetcher import Reach, Response
 from pipeline.run import Run
-from pipeline.splits import is_suspect, mark_restated, off_factors, read_history_of, rescale_unreachable
+from pipeline.splits import is_off, is_suspect, mark_restated, read_history_of, rescale_unreachable
 from storage.commits import read_commits
 from storage.engine import database_time, transaction
 from transformations import add_metrics, clean
@@ -107,14 +107,15 @@ def commit_batch(run: Run, batch: Sequence[Response], state: LoadState) -> None:
         neighbors = state.closes.read_neighbors(connection, spans)
         stored = _stored_pairs(run, batch, neighbors)
         asked = np.logical_or.reduce(stored)
-        reasons = _find_suspects(state, neighbors[asked], bars)
+        match = _match(neighbors, bars)
+        reasons = _find_suspects(state, neighbors, bars, np.where(asked, match, -1))
         database.record_suspects(connection, reasons, run_id=run.run_id, at=at)
         # A run beside others leaves the restatement of a split to the next one, which works alone.
         if withheld := utils.read_unrestated(connection):
             bars = bars[~bars["symbol"].isin(withheld)].reset_index(drop=True)
             stored = [mask & ~neighbors["symbol"].isin(withheld).to_numpy() for mask in stored]
             asked = np.logical_or.reduce(stored)
-        absent = _is_absent(neighbors, asked, bars)
+        absent = asked & (match < 0)
         doubted = [_doubt(run, state, response, mask, absent) for response, mask in zip(batch, stored, strict=True)]
         trusted = [mask for mask, doubt in zip(stored, doubted, strict=True) if not doubt]
         withdrawn = absent & np.logical_or.reduce([np.zeros(len(neighbors), dtype=bool), *trusted])
@@ -192,27 +193,31 @@ def _stored_pairs(run: Run, batch: Sequence[Response], neighbors: pd.DataFrame) 
     return masks
 
 
-def _find_suspects(state: LoadState, stored: pd.DataFrame, bars: pd.DataFrame) -> dict[str, str]:
+def _match(neighbors: pd.DataFrame, bars: pd.DataFrame) -> npt.NDArray[np.intp]:
+    """The place of the new bar of each stored neighbor; -1 where there is none."""
+    code, _ = pd.factorize(pd.concat([bars["symbol"], neighbors["symbol"]], ignore_index=True))
+    seconds = np.concatenate([bars["date"].to_numpy(), neighbors["date"].to_numpy()]).astype(np.int64)
+    key = code * 2**40 + seconds  # the year 9999 is 2**38 seconds away
+    places: npt.NDArray[np.intp] = pd.Index(key[: len(bars)]).get_indexer(key[len(bars) :])
+    return places
+
+
+def _find_suspects(
+    state: LoadState, neighbors: pd.DataFrame, bars: pd.DataFrame, match: npt.NDArray[np.intp]
+) -> dict[str, str]:
     """Find the symbols whose closes are off as by a restatement, over all answers of this load."""
-    if stored.empty or bars.empty:
-        return {}
+    both = match >= 0
+    with np.errstate(divide="ignore", invalid="ignore"):  # an adopted row may have a close of 0
+        factors = bars["close"].to_numpy()[match[both]] / neighbors["close"].to_numpy()[both]
+    off = is_off(factors)
     found: dict[str, str] = {}
-    for symbol, factors in off_factors(stored, bars[["symbol", "date", "close"]]).groupby("symbol")["factor"]:
+    for symbol, some in pd.Series(factors[off]).groupby(neighbors["symbol"].to_numpy()[both][off]):
         known = state.factors.setdefault(str(symbol), [])
-        known += factors.tolist()
+        known += some.tolist()
         if is_suspect(known):
             found[str(symbol)] = f"{len(known)} closes are off, by factors from {min(known):.6g} to {max(known):.6g}"
     state.suspects |= found
     return found
-
-
-def _is_absent(neighbors: pd.DataFrame, asked: Mask, bars: pd.DataFrame) -> Mask:
-    """Which of the stored neighbors that were asked for have no new bar."""
-    absent = asked.copy()
-    if asked.any():
-        new = pd.MultiIndex.from_frame(bars[["symbol", "date"]])
-        absent[asked] = ~pd.MultiIndex.from_frame(neighbors.loc[asked, ["symbol", "date"]]).isin(new)
-    return absent
 
 
 def _doubt(run: Run, state: LoadState, response: Response, stored: Mask, absent: Mask) -> bool:

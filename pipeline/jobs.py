@@ -23,6 +23,7 @@ from storage.locks import HeldSessions
 if TYPE_CHECKING:
     from domain.planner import Call
     from pipeline.loader import LoadPlan, TargetSessions
+    from pipeline.splits import KnownSplits
 
 PLAN_LINES = 20  # of a dry run's plan
 
@@ -149,7 +150,8 @@ def _load_missing(
     plan = _plan(run, target_sessions, settle=settle, force=force)
     complete = True
     try:
-        if (plan.calls or _splits_due(run)) and check_splits(run, run.client(deadline), alone=alone):
+        due = _splits_due(run, plan)
+        if due and check_splits(run, run.client(deadline), due, alone=alone):
             plan = _plan(run, target_sessions, settle=settle, force=force)
         if plan.calls:
             calls = [call for call in plan.calls if alone or not call.restates]
@@ -169,14 +171,16 @@ def _load_missing(
 def _plan(run: Run, target_sessions: TargetSessions, *, settle: bool, force: bool) -> LoadPlan:
     from pipeline.loader import plan_load
 
-    with utils.reading(run.context.engine) as stored:
+    engine = run.context.engine
+    with utils.reading(engine) if run.request.dry_run else transaction(engine, write=False) as stored:
         return plan_load(run, stored, target_sessions, settle=settle, force=force)
 
 
-def _splits_due(run: Run) -> bool:
-    with utils.reading(run.context.engine) as stored:
-        watermark = utils.read_splits_until(stored) if stored else None
-    return watermark is None or watermark < run.request.as_of
+def _splits_due(run: Run, plan: LoadPlan) -> KnownSplits | None:
+    """What is known of splits, if they are to be checked: before any bars are asked for, and once a day."""
+    known = plan.splits
+    is_due = known and (plan.calls or known.until is None or known.until < run.request.as_of)
+    return known if is_due else None
 
 
 def _dry_run(run: Run, plan: LoadPlan) -> Outcome:

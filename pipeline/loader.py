@@ -28,7 +28,7 @@ from domain.planner import Call, GroupedCall, plan_calls
 from pipeline.commit import Answer, LoadState, commit_batch, commit_restatement, record_coverage, see
 from pipeline.fetcher import Reach, Response, fetch_batches
 from pipeline.run import Run
-from pipeline.splits import plan_restatements
+from pipeline.splits import KnownSplits, plan_restatements, read_known_splits
 from storage.engine import database_time, transaction
 
 NAMED = 5  # sessions in a warning; of more, these and a count
@@ -56,12 +56,15 @@ class LoadPlan:
         settled further, or their history is restated.
     calls : list of Call
         Restatements first, then the fewest calls for both.
+    splits : KnownSplits or None
+        None for a database without tables.
     """
 
     sessions: list[date]
     missing: Mask
     provisional: Mask
     calls: list[Call]
+    splits: KnownSplits | None
 
     @property
     def unread(self) -> list[date]:
@@ -126,6 +129,7 @@ def plan_load(
         missing=unread,
         provisional=again,
         calls=[*restatements, *(plan_calls(symbols, sessions, wanted) if sessions else [])],
+        splits=None if connection is None else read_known_splits(connection),
     )
 
 

@@ -68,6 +68,7 @@ class Run:
     splits: list[str] = field(default_factory=list)
     _client: PolygonClient | None = None
     _has_turn: bool = False
+    _providers: list[str] = field(default_factory=list)
     _renewed: float = field(default_factory=time.monotonic)
     _thread: int = field(default_factory=threading.get_ident)
 
@@ -157,7 +158,9 @@ class Run:
             If the lease is lost.
         """
         context, pause, started = self.context, FIRST_PAUSE, time.monotonic()
-        self._has_turn = self._has_turn or self.request.dry_run or self._is_turn()
+        self._has_turn = self._has_turn or self.request.dry_run
+        if not self._has_turn:
+            self._look_again()
         while not self._has_turn:
             try:
                 context.deadline.sleep(pause, "waiting for another run to end")
@@ -165,19 +168,24 @@ class Run:
                 place = redacted_url(context.engine)
                 raise DataError(f"{place}: another run is still going on; try again later") from None
             pause = min(pause * 1.5, LONGEST_PAUSE)
-            self._has_turn = self._is_turn()
+            self._look_again()
         logger.debug("waited %.0f ms for other runs", (time.monotonic() - started) * 1000)
+        _ensure_same_provider(self.context, self._providers)
         return self.held is None
 
-    def _is_turn(self) -> bool:
+    def _look_again(self) -> None:
         with transaction(self.context.engine, write=False) as connection:
-            close_abandoned(connection, self.context.now())
-            turn = is_turn(connection, self.run_id)
-            if turn is None:
-                raise self._lease_lost()
-            if turn:
-                _ensure_same_provider(self.context, connection)
-            return turn
+            self.look(connection)
+
+    def look(self, connection: Connection) -> None:
+        """Look whether it is the run's turn, and if so, where the stored prices come from."""
+        close_abandoned(connection, self.context.now())
+        turn = is_turn(connection, self.run_id)
+        if turn is None:
+            raise self._lease_lost()
+        self._has_turn = turn
+        if turn:
+            self._providers = utils.read_providers(connection)
 
     def _lease_lost(self) -> TimeUpError:
         return TimeUpError(f"this run stood still for over {LEASE_SECONDS:.0f} s, and another one has taken over")
@@ -214,10 +222,10 @@ def without_secrets(mask: Callable[[str], str]) -> Iterator[None]:
         raise error from None
 
 
-def _ensure_same_provider(context: RunContext, connection: Connection) -> None:
+def _ensure_same_provider(context: RunContext, providers: Sequence[str]) -> None:
     """Keep recorded prices of the sandbox and live prices out of one table."""
     host = provider_host(context.settings)
-    for other in utils.read_providers(connection):
+    for other in providers:
         if is_sandbox(other) != is_sandbox(host):
             raise DataError(
                 f"{redacted_url(context.engine)} holds prices from {other}, not from {host}:"
@@ -253,6 +261,8 @@ def journaled(run: Run) -> Iterator[None]:
             as_of=request.as_of,
             started_at=context.now(),
         )
+        if run.held is None:  # others may give up what they hold for all sessions, behind all runs that are there
+            run.look(connection)
     context.deadline.on_wait.append(run.keep_lease)
     try:
         yield

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sqlalchemy import Connection
 
@@ -34,7 +36,34 @@ LARGE = 0.10  # relative change of a single close that is suspect
 MIN_OVERLAP = 20  # sessions from which the factor of a restatement can be measured
 
 
-def check_splits(run: Run, client: PolygonClient, *, alone: bool) -> bool:
+@dataclass(frozen=True)
+class KnownSplits:
+    """What the last check of splits leaves to ask for.
+
+    Attributes
+    ----------
+    until : datetime.date or None
+        The day up to which splits are known; None before the first check.
+    since : datetime.date or None
+        The first day to ask for; None if nothing is stored.
+    symbols : list of str
+        Those that were ever read; one more than a question can name stands for many.
+    """
+
+    until: date | None
+    since: date | None
+    symbols: list[str]
+
+
+def read_known_splits(connection: Connection) -> KnownSplits:
+    """Read from where the next check of splits goes on."""
+    until = utils.read_splits_until(connection)
+    # A split may be listed late, and the basis of an adopted table is unknown from its first row on.
+    since = until - LISTED_LATE if until else utils.read_first_session(connection)
+    return KnownSplits(until, since, utils.read_covered_symbols(connection, NAMED_SYMBOLS + 1))
+
+
+def check_splits(run: Run, client: PolygonClient, known: KnownSplits, *, alone: bool) -> bool:
     """Ask once for the splits of all symbols since the last check, and record them.
 
     A split of a symbol with stored rows is pending until its history has been read again; any other needs nothing,
@@ -45,6 +74,7 @@ def check_splits(run: Run, client: PolygonClient, *, alone: bool) -> bool:
     ----------
     run : Run
     client : PolygonClient
+    known : KnownSplits
     alone : bool
         Whether no other run loads meanwhile.
 
@@ -58,12 +88,7 @@ def check_splits(run: Run, client: PolygonClient, *, alone: bool) -> bool:
     ApiError, TimeUpError
         As :meth:`PolygonClient.splits`.
     """
-    as_of = run.request.as_of
-    with transaction(run.context.engine, write=False) as connection:
-        known = utils.read_splits_until(connection)
-        # A split may be listed late, and the basis of an adopted table is unknown from its first row on.
-        since = known - LISTED_LATE if known else utils.read_first_session(connection)
-        tracked = utils.read_covered_symbols(connection, NAMED_SYMBOLS + 1)
+    as_of, since, tracked = run.request.as_of, known.since, known.symbols
     found: list[Split] = []
     rejected: list[RejectedBar] = []
     if since:
@@ -77,7 +102,7 @@ def check_splits(run: Run, client: PolygonClient, *, alone: bool) -> bool:
         pending = set(utils.read_spans(connection, symbols)) if alone else set(symbols)
         new = database.record_splits(connection, found, pending=pending, now=run.context.now())
         counts = Counts(rejected=run.record_rejected(connection, rejected))
-        run.save(connection, counts, splits_until=max(known or as_of, as_of))
+        run.save(connection, counts, splits_until=max(known.until or as_of, as_of))
     run.counts.add(counts)
     return any(split.symbol in pending for split in new)
 
@@ -132,8 +157,13 @@ def off_factors(stored: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
     """
     both = stored.merge(new, on=["symbol", "date"], suffixes=("_stored", "_new"))
     factor = (both["close_new"] / both["close_stored"]).to_numpy(dtype=np.float64)
-    off = np.isfinite(factor) & (np.abs(factor - 1) > SAME)
+    off = is_off(factor)
     return pd.DataFrame({"symbol": both["symbol"][off].to_numpy(), "factor": factor[off]})
+
+
+def is_off(factors: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Which new closes differ from the stored ones by more than 0.1 %."""
+    return np.isfinite(factors) & (np.abs(factors - 1) > SAME)
 
 
 def is_suspect(factors: Sequence[float]) -> bool:
