@@ -164,7 +164,10 @@ def _postgresql_engine(url: URL) -> Engine:
             seconds = _limits.get(Limits()).connect
             opened = _open_socket(path or (host or "localhost", port), seconds)
             on_failure.callback(_abandon, opened)
-            connected = pg8000.Connection(sock=opened, **params)
+            try:
+                connected = pg8000.Connection(sock=opened, **params)
+            except pg8000.InterfaceError as error:
+                raise _login_refusal(error) from None
             record.info["socket"] = connected._usock  # the same one, or TLS around it
             on_failure.pop_all()
         return connected
@@ -188,6 +191,14 @@ def _postgresql_engine(url: URL) -> Engine:
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
     return engine
+
+
+def _login_refusal(error: BaseException) -> BaseException:
+    """Return the server's refusal of a login. The driver's failure to close what the server has closed hides it."""
+    refusal: BaseException | None = error
+    while refusal is not None and not server_error_fields(refusal):
+        refusal = refusal.__context__
+    return refusal or error
 
 
 def _abandon(connection: socket.socket) -> None:
