@@ -14,4 +14,5 @@ from commands import sandbox
 from commands import scheduler
 from commands import report
 from commands import status
+from commands import doctor
 from commands import export

@@ -171,7 +171,7 @@ class Run:
             if turn is None:
                 raise self._lease_lost()
             if turn:
-                _ensure_same_provider(self.context, connection)
+                ensure_same_provider(self.context, connection)
             return turn
 
     def _lease_lost(self) -> TimeUpError:
@@ -207,8 +207,14 @@ def without_secrets(run: Run) -> Iterator[None]:
         raise kind(message) from None
 
 
-def _ensure_same_provider(context: RunContext, connection: Connection) -> None:
-    """Keep recorded prices of the sandbox and live prices out of one table."""
+def ensure_same_provider(context: RunContext, connection: Connection) -> None:
+    """Keep recorded prices of the sandbox and live prices out of one table.
+
+    Raises
+    ------
+    DataError
+        If the database holds prices of the other kind.
+    """
     host = _host(context.settings)
     for other in utils.read_providers(connection):
         if (other in THIS_MACHINE) != (host in THIS_MACHINE):

@@ -1,0 +1,37 @@
+"""A check of the set-up."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from commands.app import app
+from commands.options import AsJson
+from commands.output import console
+
+
+@app.command("doctor")
+def doctor(
+    send: Annotated[bool, typer.Option("--send", help="Send a test mail to MAIL_TO.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check the set-up, and tell the cure for each thing that is broken; exit with 1 if one is."""
+    from domain.clock import Deadline, SystemClock
+    from entrypoints.checks import Check
+    from entrypoints.doctor import Diagnosis, examine, is_ok
+    from entrypoints.doctor_view import show_check, show_summary
+
+    checks = list[Check]()
+    for check in examine(Deadline(None, SystemClock()), send=send):
+        checks.append(check)
+        if not as_json:
+            show_check(console, check)
+    if as_json:
+        diagnosis: Diagnosis = {"ok": is_ok(checks), "checks": checks}
+        print(json.dumps(diagnosis))
+    else:
+        show_summary(console, checks)
+    if not is_ok(checks):
+        raise typer.Exit(1)
