@@ -12,7 +12,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 venv = $(if $(UV),$(UV) venv --quiet --seed --clear --python $(1) $(2),$(1) -m venv --clear $(2))
 install = $(if $(UV),$(UV) pip install --quiet --python $(1)/bin/python $(2),$(1)/bin/python -m pip install --quiet $(2))
 
-.PHONY: run check test test-deep bench lint imports workflows pictures docs clean reset help
+.PHONY: run check test test-deep bench lint imports workflows pictures docs docs-commands clean reset help
 .PHONY: package lock deploy aws-invoke aws-start aws-logs doctor destroy e2e
 
 run: $(VENV)/.run ## Load real prices, update them by a day, and write a weekly report to open
@@ -61,6 +61,9 @@ workflows: ## Check .github/workflows with actionlint, if it or Go is on PATH
 
 pictures: $(VENV)/.test ## Update the pictures of the report in the documentation, with a headless Chromium
 	@$(BIN)/python -m tests.browser.pictures
+
+docs-commands: $(VENV)/.test ## Update the help texts in docs/commands.md
+	@$(BIN)/python -m tests.support.command_page
 
 docs: $(VENV)/.docs ## Build the documentation site into build/site
 	@$(BIN)/mkdocs build --strict --quiet --site-dir build/site
@@ -142,7 +145,7 @@ reset: ## Remove the local database and the outbox, after asking (YES=1 does not
 	else echo "Nothing removed"; fi
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # A candidate counts only if it starts (a version manager may offer a name that does not run), is Python 3.11 or newer,
 # and can create virtual environments.

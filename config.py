@@ -47,7 +47,7 @@ def parse_symbols(value: object, *, files: bool = False) -> tuple[str, ...]:
     ----------
     value : object
         ``["GOOG", "BRK.B"]``, ``"GOOG, BRK.B"``, ``"@symbols.txt"`` (one or more symbols per line, ``#`` starts a
-        comment; relative to this file's folder) or ``"*"`` for the whole US market.
+        comment; in the working directory, or else beside this file, as on Lambda) or ``"*"`` for the whole US market.
     files : bool
         Whether to read ``"@file"``. Settings and the command line may; events may not, since anybody could send them.
 
@@ -75,13 +75,14 @@ def parse_symbols(value: object, *, files: bool = False) -> tuple[str, ...]:
         return (EVERY_SYMBOL,)
     for part in parts:
         if not isinstance(part, str) or not _SYMBOL.fullmatch(part):
-            raise ValueError(f"{repr(part)[:60]} is not a symbol; valid is {_SYMBOL_RULE}, or '*' alone")
+            raise ValueError(f"{redact(repr(part))[:60]} is not a symbol; valid is {_SYMBOL_RULE}, or '*' alone")
     return tuple(dict.fromkeys(str(part) for part in parts))
 
 
 def _symbols_file(name: str) -> str:
+    here, beside_the_code = Path(name), Path(__file__).parent / name
     try:
-        lines = (Path(__file__).parent / name).read_text(encoding="utf-8-sig").splitlines()
+        lines = (here if here.exists() else beside_the_code).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise ValueError(f"the symbols file {name!r} cannot be read: {error.strerror}") from None
     except ValueError:  # of the text, or of a NUL in the name
@@ -203,9 +204,7 @@ class Settings(BaseSettings):
     @cached_property
     def redact(self) -> Redactor:
         """Mask all secrets of these settings in a text: the key, the passwords, and those of AWS."""
-        database = _login(self.database_url.get_secret_value())
-        secrets = [self.polygon_api_key.get_secret_value(), *(os.environ.get(name, "") for name in AWS_SECRETS)]
-        return Redactor(secrets, [database, (self.smtp_user, self.smtp_password.get_secret_value())])
+        return _redactor(getattr(self, name.lower()).get_secret_value() for name in SECRET_KEYS)
 
     @classmethod
     def settings_customise_sources(
@@ -220,10 +219,15 @@ class Settings(BaseSettings):
         return init_settings, env_settings, _SecretSource(settings_cls, dotenv_settings), dotenv_settings
 
 
-def _login(url: str) -> tuple[str, str]:
-    """Return user and password of a URL, decoded; also of one that urlsplit refuses."""
-    user, _, password = url.partition("://")[2].rpartition("@")[0].partition(":")
-    return unquote(user), unquote(password)
+def _redactor(secrets: Iterable[str]) -> Redactor:
+    """Mask the values of :data:`SECRET_KEYS`, and what AWS sets for the function."""
+    key, url, password = secrets
+    return Redactor([key, _password(url), password, *(os.environ.get(name, "") for name in AWS_SECRETS)])
+
+
+def _password(url: str) -> str:
+    """Return the password of a URL, decoded; also of one that urlsplit refuses."""
+    return unquote(url.partition("://")[2].rpartition("@")[0].partition(":")[2])
 
 
 class _SecretSource(PydanticBaseSettingsSource):
@@ -411,9 +415,10 @@ def settings() -> Settings:
 
 
 def redact(text: str) -> str:
-    """Mask all secrets of this process's settings in a text; before these are read, users and passwords in URLs."""
-    mask = settings().redact if settings.cache_info().currsize else Redactor()
-    return mask(text)
+    """Mask all secrets of this process's settings in a text; before these are read, those of the environment."""
+    if settings.cache_info().currsize:
+        return settings().redact(text)
+    return _redactor(os.environ.get(name, "") for name in SECRET_KEYS)(text)
 
 
 def secrets_rotated(used: Settings) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from config import Settings, secrets_rotated, settings
+from config import Settings, redact, secrets_rotated, settings
 from domain.calendar import today
 from domain.clock import Deadline, SystemClock
 from domain.errors import ConfigError, CredentialsError
@@ -12,7 +12,7 @@ from domain.models import JobResult, no_progress
 from entrypoints.payload import is_for_doctor, parse_doctor_payload, parse_payload
 from entrypoints.places import reject_local_database, reject_outbox
 from pipeline import jobs
-from pipeline.run import RunContext
+from pipeline.run import RunContext, without_secrets
 from storage.engine import open_engine
 
 if TYPE_CHECKING:
@@ -48,9 +48,10 @@ def handler(event: Any, context: Any = None) -> JobResult | Any:
     """
     telemetry = _telemetry(context)
     try:
-        if is_for_doctor(event):
-            return _diagnose(event, context, telemetry)
-        result = _run(event, context, telemetry)
+        with without_secrets(redact):  # of the settings, and of the event, into which people paste anything
+            if is_for_doctor(event):
+                return _diagnose(event, context, telemetry)
+            result = _run(event, context, telemetry)
     except Exception as error:
         if telemetry:
             telemetry.failed(error, event)

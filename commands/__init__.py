@@ -3,7 +3,7 @@
 A command builds an event, calls :func:`lambda_main.handler` as AWS does, and shows the result as text or as JSON. Most
 imports wait for the command that needs them, so that help starts at once.
 
-To add a command: write it in a module of its own, under ``@app.command``, and import that module below. The help lists
+To add a command: write it in a module of its own, under ``@command``, and import that module below. The help lists
 the commands in this order. What several of them need is in ``options``, ``events``, ``output`` and ``signals``.
 """
 

@@ -7,17 +7,20 @@ from typing import Annotated
 
 import typer
 
-from commands.app import app
+from commands.app import command
 from commands.options import AsJson
 from commands.output import console
 
 
-@app.command("doctor")
+@command("doctor", "doctor", "doctor --send")
 def doctor(
     send: Annotated[bool, typer.Option("--send", help="Send a test mail to MAIL_TO.")] = False,
     as_json: AsJson = False,
-) -> None:
-    """Check the set-up, and tell the cure for each thing that is broken; exit with 1 if one is."""
+) -> int:
+    """Check the set-up, and tell the cure for what is broken.
+
+    Nothing is stored. The exit status is 1 if a check failed.
+    """
     from domain.clock import Deadline, SystemClock
     from entrypoints.checks import Check
     from entrypoints.doctor import Diagnosis, examine, is_ok
@@ -33,5 +36,4 @@ def doctor(
         print(json.dumps(diagnosis))
     else:
         show_summary(console, checks)
-    if not is_ok(checks):
-        raise typer.Exit(1)
+    return 0 if is_ok(checks) else 1

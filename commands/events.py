@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import date
 from typing import Any
 
-from commands.output import apply_log_level, console
+from commands.output import apply_log_level, console, print_note
 from domain.errors import PayloadError
 
 SANDBOX_TODAY = date(2013, 3, 2)
@@ -91,7 +91,7 @@ def serving_sandbox(
             try:
                 variables["QUICKCHART_URL"] = stack.enter_context(Renderer()).url
             except RendererUnavailable as error:
-                console.print(f"note: {error}", style="yellow")
+                print_note(error)
         before = {name: os.environ.get(name) for name in variables}
         os.environ.update(variables)
         settings.cache_clear()

@@ -6,19 +6,25 @@ from typing import Annotated
 
 import typer
 
-from commands.app import app
+from commands.app import command
 from commands.options import read_symbols
 from commands.output import apply_log_level, console
 
 
-@app.command("export")
+@command(
+    "export",
+    "export --output prices.csv",
+    "export --output - --symbols IBM --known-at 2026-03-01T09:00:00Z",
+)
 def export(
     output: Annotated[str, typer.Option(metavar="FILE", help="The file to write; '-' is standard output.")],
-    symbols: Annotated[str | None, typer.Option(help="Comma-separated symbols, or @file; default all.")] = None,
+    symbols: Annotated[
+        str | None, typer.Option(metavar="SYMBOLS", help="Comma-separated symbols, or @file; default all.")
+    ] = None,
     known_at: Annotated[
         str | None, typer.Option(metavar="MOMENT", help="The table as it was known then: 2026-03-01T09:00:00Z.")
     ] = None,
-    file_format: Annotated[str, typer.Option("--format", help="The file's format: csv.")] = "csv",
+    file_format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="The file's format: csv.")] = "csv",
 ) -> None:
     """Write the table to a file, as it is or as it was known at a moment."""
     from config import settings

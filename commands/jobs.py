@@ -1,4 +1,4 @@
-"""The three jobs, any event, and the demonstration."""
+"""The three jobs, any event, and all three in order."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
-from commands.app import app
+from commands.app import Invalid, command
 from commands.events import SANDBOX_SYMBOLS, SANDBOX_TODAY, run_event, serving_sandbox
 from commands.options import AsJson, AsOf, DryRun, Force, Misbehave, Sandbox, Symbols, build_event
 from commands.output import console
 
 
-@app.command("initialize")
+@command(
+    "initialize",
+    "initialize --symbols NVDA",
+    "initialize --start 2026-01-02 --end 2026-03-31 --dry-run",
+)
 def initialize(
     symbols: Symbols = None,
     as_of: AsOf = None,
-    sessions: Annotated[int | None, typer.Option(help="How many trading sessions back; default 70.")] = None,
+    sessions: Annotated[
+        int | None, typer.Option(metavar="COUNT", help="How many trading sessions back; default 70.")
+    ] = None,
     start: Annotated[str | None, typer.Option(metavar="DATE", help="First session, instead of --sessions.")] = None,
     end: Annotated[str | None, typer.Option(metavar="DATE", help="Last session; default the previous one.")] = None,
     dry_run: DryRun = False,
@@ -33,7 +39,7 @@ def initialize(
     run_event(event, sandbox=sandbox, misbehave=misbehave, as_json=as_json)
 
 
-@app.command("daily_update")
+@command("daily_update", "daily_update", "daily_update --sandbox --misbehave stall:1")
 def daily_update(
     symbols: Symbols = None,
     as_of: AsOf = None,
@@ -48,7 +54,7 @@ def daily_update(
     run_event(event, sandbox=sandbox, misbehave=misbehave, as_json=as_json)
 
 
-@app.command("weekly_report")
+@command("weekly_report", "weekly_report --force", "weekly_report --as-of 2026-03-07 --dry-run")
 def weekly_report(
     symbols: Symbols = None,
     as_of: AsOf = None,
@@ -63,20 +69,22 @@ def weekly_report(
     run_event(event, sandbox=sandbox, misbehave=misbehave, as_json=as_json)
 
 
-@app.command("invoke")
+@command("invoke", 'invoke \'{"job_type": "daily_update", "force": true}\' --sandbox')
 def invoke(
-    payload: Annotated[str, typer.Argument(help='The event, such as \'{"job_type": "daily_update"}\'.')],
+    payload: Annotated[
+        str, typer.Argument(metavar="PAYLOAD", help='The event, such as \'{"job_type": "daily_update"}\'.')
+    ],
     sandbox: Sandbox = False,
 ) -> None:
     """Call the handler with an event, as AWS does, and print the result as JSON."""
     try:
         event = json.loads(payload)
     except (ValueError, RecursionError):
-        raise typer.BadParameter(f"{payload[:80]!r} is not JSON", param_hint="PAYLOAD") from None
+        raise Invalid("PAYLOAD", payload, 'JSON such as {"job_type": "daily_update"}') from None
     run_event(event, sandbox=sandbox, as_json=True)
 
 
-@app.command("run")
+@command("run", "run", "run --json")
 def run(as_json: AsJson = False) -> None:
     """Run the three jobs in order; without POLYGON_API_KEY, on recorded prices as of 2013-03-02."""
     from config import settings

@@ -12,20 +12,34 @@ if TYPE_CHECKING:
     from domain.models import JobType
 
 MISBEHAVIORS = (  # of sandbox.misbehavior, which is imported only when it is needed
-    "stall:MORNINGS, late:SYMBOL:MORNINGS, short:SYMBOL[:MORNINGS], half:SYMBOL[:MORNINGS], "
-    "garble:SYMBOL:DATE[:MORNINGS], correct:SYMBOL:DATE, withdraw:SYMBOL:DATE, restate:SYMBOL:RATIO[:DAYS], "
-    "wrong-ticker:SYMBOL:OTHER[:MORNINGS], rename:SYMBOL:NEW, reach:DATE, bad-splits"
+    "stall:MORNINGS",
+    "late:SYMBOL:MORNINGS",
+    "short:SYMBOL[:MORNINGS]",
+    "half:SYMBOL[:MORNINGS]",
+    "garble:SYMBOL:DATE[:MORNINGS]",
+    "correct:SYMBOL:DATE",
+    "withdraw:SYMBOL:DATE",
+    "restate:SYMBOL:RATIO[:DAYS]",
+    "wrong-ticker:SYMBOL:OTHER[:MORNINGS]",
+    "rename:SYMBOL:NEW",
+    "reach:DATE",
+    "bad-splits",
 )
 
-Symbols = Annotated[str | None, typer.Option(help="Comma-separated symbols, @file, or '*' for the whole US market.")]
+Symbols = Annotated[
+    str | None, typer.Option(metavar="SYMBOLS", help="Comma-separated symbols, @file, or '*' for the whole US market.")
+]
 AsOf = Annotated[str | None, typer.Option(metavar="DATE", help="The date to take for today in New York.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan; fetch, write and send nothing.")]
 Force = Annotated[bool, typer.Option("--force", help="Fetch again what is covered; send again a report already sent.")]
 Misbehave = Annotated[
     list[str] | None,
-    typer.Option(metavar="KIND", help=f"What the sandbox does wrong, any number of: {MISBEHAVIORS}."),
+    typer.Option(
+        metavar="KIND",
+        help="\b\nWhat the sandbox does wrong, any number of:\n" + "\n".join(MISBEHAVIORS),
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the raw result.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the raw result as JSON, also that of a failure.")]
 Sandbox = Annotated[bool, typer.Option("--sandbox", help="Use recorded prices, as of 2013-03-02; needs no key.")]
 
 

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from commands.app import app
+from commands.app import Invalid, command
 from commands.events import SANDBOX_TODAY, serving_sandbox
 from commands.options import Sandbox, Symbols, build_event
 from commands.output import apply_log_level, console
 
 
-@app.command("report")
+@command("report", "report --open", "report --symbols AAPL,MSFT --week 2013-02-22 --sandbox")
 def report(
     symbols: Symbols = None,
     week: Annotated[str | None, typer.Option(metavar="DATE", help="Any day of the week; default the last one.")] = None,
@@ -52,7 +52,7 @@ def _parse_day(text: str, now: date) -> date:
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not an ISO date", param_hint="--week") from None
+        raise Invalid("--week", text, "an ISO date such as 2026-03-06") from None
     if not date(FIRST_YEAR, 1, 1) <= day <= now:
-        raise typer.BadParameter(f"{day} is not from {FIRST_YEAR}-01-01 to {now}", param_hint="--week")
+        raise Invalid("--week", day, f"{FIRST_YEAR}-01-01 to {now}")
     return day

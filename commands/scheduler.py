@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.app import app
+from commands.app import command
 from commands.events import run_event
 from commands.output import console, print_error
 from commands.signals import until_interrupted
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SCHEDULE_NOTE = "daily_update at 13:00 UTC, Tuesday to Saturday; weekly_report at 16:00 UTC on Saturday"
 
 
-@app.command("schedule")
+@command("schedule", "schedule", "schedule --once")
 def schedule_jobs(
     once: Annotated[bool, typer.Option("--once", help="Show what is scheduled, and exit.")] = False,
 ) -> None:

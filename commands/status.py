@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-from commands.app import app
+from commands.app import command
 from commands.options import AsJson, AsOf, Symbols, build_event
 from commands.output import apply_log_level, console
 
 
-@app.command("status")
+@command("status", "status", "status --symbols AAPL,GOOG --json")
 def status(symbols: Symbols = None, as_of: AsOf = None, as_json: AsJson = False) -> None:
     """Show what is stored, covered and missing, and the last runs."""
     from domain.calendar import today

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import json
 import re
-from collections.abc import Callable, Iterable
-from urllib.parse import quote, quote_plus
+from collections.abc import Callable, Iterable, Iterator
+
+from domain.decoding import DEPTH, unescape, views
 
 LONGEST_TEXT = 200  # characters of what another service says
+MARGIN = 256  # characters at the end of a text that was cut, and may hold a part of a secret
 MASK = "***"
 SHORTEST_SECRET = 4  # characters; a mask for every shorter one would hide the message
-SHORT_SECRET = 8  # characters; shorter ones may be words, and are masked only where they stand alone
-LONGEST_SECRET = 256  # characters at the end of a text that was cut, and may hold a part of one
-PART = 8  # characters of Base64 by which a part of a secret is recognized
+PART = 8  # characters that give a secret away; a shorter secret may be a word, and is masked where it stands alone
+SEED, STEP = 5, 4  # characters: each part has one of its seeds at a multiple of the step
+CHUNK, OVERLAP = 2**16, 2**10  # characters that are decoded at a time, to bound memory, and those decoded twice
 
-_ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?", re.DOTALL)
-_BASE64 = re.compile(rf"[A-Za-z0-9+/_-]{{{PART},}}=*")
+_TERMINAL = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.?", re.DOTALL)
 _USERINFO = re.compile(r"""(?<=://)(?:[^\s"'/@]{1,256}|[^\s"'/:@]{0,256}:[^\s"']{0,256})@""")
 
 
@@ -33,99 +31,89 @@ def clean_text(said: object, limit: int = LONGEST_TEXT, mask: Callable[[str], st
         Text, UTF-8 bytes, a number or a truth value; any other value has no text.
     limit : int
     mask : callable
-        Such as a :class:`Redactor`; it sees the line before it is cut, so that no part of a secret is left at its end.
+        Such as a :class:`Redactor`; it sees the text before it is cut, so that no part of a secret is left at its end.
     """
     if isinstance(said, bytes):
-        said = said[: 16 * limit + 2 * LONGEST_SECRET].decode("utf-8", "replace")
+        said = said[: 16 * limit + 2 * MARGIN].decode("utf-8", "replace")
     if not isinstance(said, str):
         said = str(said) if isinstance(said, bool | int | float) else ""
-    if len(said) > (most := 16 * limit + LONGEST_SECRET):  # a secret may be cut in two there
-        said = mask(said[:most])[:-LONGEST_SECRET]
-    plain = _ESCAPES.sub("", said)
-    line = mask(" ".join("".join(letter if letter.isprintable() else " " for letter in plain).split()))
+    if len(said) > (most := 16 * limit + MARGIN):  # a secret may be cut in two there
+        said = mask(said[:most])[:-MARGIN]
+    plain = mask(_TERMINAL.sub("", said))
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in plain).split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 class Redactor:
-    """Masks secrets in text, in every form in which another service may repeat them.
+    r"""Masks secrets in text, in every form in which another service may repeat them.
 
-    That is plain, escaped for a URL or for JSON, and in Base64, whole or as a part: of itself, or of the credentials of
-    AUTH PLAIN or Basic. A user and a password in a URL are masked whoever they belong to.
+    Any 8 characters in a row of a secret are masked: in either letter case, with line breaks or spaces in between, and
+    in up to four encodings on top of each other: ``%2F``, ``\u002f``, ``\x2f``, ``\/``, ``&#47;``, and Base64 of any
+    text around them. A user and a password in a URL are masked whoever they belong to.
 
     Parameters
     ----------
     secrets : iterable of str
-        Those shorter than 4 characters are ignored; those shorter than 8 are masked only where they stand alone.
-    logins : iterable of tuple of str
-        Users with their passwords.
+        Those of less than 4 printable characters are ignored; those of less than 8 are masked only as a whole, where
+        they stand alone.
 
     Examples
     --------
-    >>> mask = Redactor(["hunter2-do-not-tell"], [("me", "open sesame")])
-    >>> mask("no hunter2-do-not-tell for you: AUTH PLAIN AG1lAG9wZW4gc2VzYW1l, https://me:x@example.com")
-    'no *** for you: AUTH PLAIN ***, https://***@example.com'
+    >>> mask = Redactor(["hunter2-do-not-tell"])
+    >>> mask("no Hunter2%2Ddo-not-… for you: AGh1bnRlcjItZG8tbm90LXRlbGw=, https://me:x@example.com")
+    'no ***… for you: A***, https://***@example.com'
     """
 
-    def __init__(self, secrets: Iterable[str] = (), logins: Iterable[tuple[str, str]] = ()) -> None:
-        pairs = [(user, password) for user, password in logins if len(password) >= SHORTEST_SECRET]
-        known = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET} | {password for _, password in pairs}
-        forms = sorted({form for secret in known for form in _forms(secret)}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(_searched, forms))) if forms else None
-        sent = [*known, *(f"\0{user}\0{password}" for user, password in pairs), *(":".join(pair) for pair in pairs)]
-        self._parts = {
-            coded[start : start + PART]
-            for text in sent
-            for coded in _base64_forms(text)
-            for start in range(len(coded) - PART + 1)
-        }
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        forms = {form for secret in secrets for form in _forms(secret) if len(form) >= SHORTEST_SECRET}
+        self._shortest = min((PART, *map(len, forms)))
+        self._parts = {form[at : at + PART] for form in forms for at in range(len(form) - PART + 1)}
+        self._seeds = {part[at : at + SEED] for part in self._parts for at in range(STEP)}
+        words = sorted((form for form in forms if len(form) < PART), key=len, reverse=True)
+        self._words = re.compile("|".join(map(re.escape, words))) if words else None
 
     def __call__(self, text: str) -> str:
         """Return the text with ``***`` for each secret."""
         text = _USERINFO.sub(f"{MASK}@", text)
-        if self._pattern:
-            text = self._pattern.sub(MASK, _BASE64.sub(self._without_parts, text))
-        return text
+        marks = bytearray(len(text))  # 1 for each character of a secret
+        for start in range(0, len(text), CHUNK) if self._seeds or self._words else ():
+            for view in views(text[start : start + CHUNK + OVERLAP], self._shortest):
+                for first, last in self._find(view.text):
+                    begin, end = start + view.starts[first], start + view.ends[last]
+                    marks[begin:end] = b"\1" * (end - begin)
+        pieces, at = [], 0
+        for marked in re.finditer(b"\1+", marks):
+            pieces += [text[at : marked.start()], MASK]
+            at = marked.end()
+        return "".join(pieces) + text[at:]
 
-    def _without_parts(self, found: re.Match[str]) -> str:
-        token = found[0].replace("-", "+").replace("_", "/")
-        is_part = any(token[start : start + PART] in self._parts for start in range(len(token) - PART + 1))
-        return MASK if is_part else found[0]
+    def _find(self, text: str) -> Iterator[tuple[int, int]]:
+        """Find the first and the last character of all parts of secrets in a decoded text."""
+        folded = _folded(text)
+        has_seed = not self._seeds.isdisjoint([folded[at : at + SEED] for at in range(0, len(folded), STEP)])
+        words = list(self._words.finditer(folded)) if self._words else []
+        if not has_seed and not words:
+            return
+        places = [place for place, letter in enumerate(text) for _ in _folded(letter)]
+        for at in range(len(folded) - PART + 1):
+            if folded[at : at + PART] in self._parts:
+                yield places[at], places[at + PART - 1]
+        for word in words:
+            first, last = places[word.start()], places[word.end() - 1]
+            if not re.search(r"\w", text[max(first - 1, 0) : first] + text[last + 1 : last + 2]):
+                yield first, last
+
+
+def _folded(text: str) -> str:
+    """Return what all spellings of a text have in common: no letter case, and only what prints."""
+    if not text.isprintable():
+        text = "".join(filter(str.isprintable, text))
+    return text.replace(" ", "").casefold()
 
 
 def _forms(secret: str) -> set[str]:
-    """Return a secret as it is, escaped and encoded."""
-    quoted = {
-        quote(secret, "", errors="replace"),
-        quote(secret, errors="replace"),
-        quote_plus(secret, errors="replace"),
-    }
-    lower = {re.sub("%..", lambda code: code[0].lower(), form) for form in quoted}
-    escaped = json.dumps(secret)[1:-1]
-    coded = base64.b64encode(secret.encode(errors="replace")).decode()
-    spaced = " ".join(secret.split())  # as it is in a line
-    return {
-        secret,
-        spaced,
-        html.escape(secret),
-        html.escape(spaced),
-        *quoted,
-        *lower,
-        escaped,
-        escaped.replace("/", r"\/"),
-        coded,
-    }
-
-
-def _searched(form: str) -> str:
-    alone = len(form) < SHORT_SECRET
-    return rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])" if alone else re.escape(form)
-
-
-def _base64_forms(text: str) -> list[str]:
-    """Return what is sure of a text's Base64 inside something longer, for each of the three ways to start."""
-    forms = []
-    for before in range(3):
-        content = b"\0" * before + text.encode(errors="replace")
-        coded = base64.b64encode(content).decode().rstrip("=")
-        forms.append(coded[-(-before * 8 // 6) : len(content) * 8 // 6])
-    return forms
+    """Return what a secret is folded to, also decoded: it may itself look as if it were encoded."""
+    forms = {secret, secret.replace(" ", "+")}  # as in the query of a URL
+    for _ in range(DEPTH):
+        forms |= {unescape(form) for form in forms}
+    return {_folded(form) for form in forms}

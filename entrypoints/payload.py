@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from config import Settings, explain, parse_symbols
+from config import Settings, explain, parse_symbols, redact
 from domain.calendar import FIRST_YEAR
 from domain.errors import PayloadError
 from domain.models import JOB_TYPES, JobType, Request
@@ -170,5 +170,5 @@ def _explain_key(error: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _shorten(value: object, length: int = 80) -> str:
-    text = str(value)
+    text = redact(str(value))  # before it is cut, which may leave half a secret
     return text if len(text) <= length else f"{text[:length]}…"

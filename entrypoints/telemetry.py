@@ -107,7 +107,7 @@ class Telemetry:
         self._log.error(
             str(error),
             error=type(error).__name__,
-            event=json.dumps(event, default=str)[:SHOWN_EVENT],
+            event=redact(json.dumps(event, default=str))[:SHOWN_EVENT],
             exc_info=not isinstance(error, StockTrackerError),
         )
 
@@ -141,8 +141,8 @@ def _serialize(line: dict[str, Any]) -> str:
 
 
 def summarize(symbols: Sequence[str]) -> SymbolSummary:
-    """Count the symbols and name the first few."""
-    return {"count": len(symbols), "first": list(symbols[:SHOWN_SYMBOLS])}
+    """Count the symbols and name the first few, without secrets."""
+    return {"count": len(symbols), "first": [redact(symbol) for symbol in symbols[:SHOWN_SYMBOLS]]}
 
 
 def _counts(result: JobResult) -> dict[str, float]:

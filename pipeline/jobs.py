@@ -43,7 +43,7 @@ def run_job(request: Request, context: RunContext) -> JobResult:
             "POLYGON_API_KEY is not set: put a key of https://massive.com (the free plan will do) into .env,"
             " or add --sandbox to use recorded prices"
         )
-    with without_secrets(run):
+    with without_secrets(run.redact):
         if request.dry_run:
             outcome = job(run)
         else:

@@ -195,16 +195,18 @@ class Run:
 
 
 @contextmanager
-def without_secrets(run: Run) -> Iterator[None]:
+def without_secrets(mask: Callable[[str], str]) -> Iterator[None]:
     """Mask secrets in the message of an error that leaves the block."""
     try:
         yield
     except Exception as error:
-        message = run.redact(str(error))
+        message = mask(str(error))
         if message == str(error):
             raise
-        kind = type(error) if isinstance(error, StockTrackerError) else RuntimeError
-        raise kind(message) from None
+        if not isinstance(error, StockTrackerError):
+            raise RuntimeError(message) from None
+        error.args = (message,)
+        raise error from None
 
 
 def ensure_same_provider(context: RunContext, connection: Connection) -> None:
@@ -242,7 +244,7 @@ def journaled(run: Run) -> Iterator[None]:
             provider=_host(context.settings),
             run_id=run.run_id,
             job_type=request.job_type,
-            payload=request.payload,
+            payload=run.redact(request.payload),
             as_of=request.as_of,
             started_at=context.now(),
         )

@@ -250,7 +250,7 @@ def redacted_url(engine: Engine) -> str:
     """Name the place of the database, without user and password."""
     url = engine.url
     if url.get_backend_name() == "sqlite":
-        return f"SQLite file {url.database}"
+        return f"SQLite file {Path(str(url.database)).absolute()}"
     return f"PostgreSQL at {url.query.get('unix_sock') or f'{url.host}:{url.port}'}/{url.database or url.username}"
 
 

@@ -7,6 +7,7 @@ worker creates its own database there, and each test starts with an empty one.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import uuid
 import warnings
@@ -120,6 +121,18 @@ def tcp_url(proxy: TcpProxy, postgresql_url: str) -> Iterator[str]:
     url = target.set(**host, query={}).render_as_string(hide_password=False)
     yield url
     open_engine(url).dispose()
+
+
+@pytest.fixture
+def quiet_log() -> Iterator[None]:
+    """The ``stock_tracker`` loggers as they are before anything configures them, and again after the test."""
+    package = logging.getLogger("stock_tracker")
+    before = package.handlers, package.level, package.propagate
+    package.handlers, package.propagate = [], True
+    package.setLevel(logging.NOTSET)
+    yield
+    package.handlers, level, package.propagate = before
+    package.setLevel(level)
 
 
 @pytest.fixture

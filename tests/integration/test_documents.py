@@ -41,6 +41,7 @@ from tests.support.terminal import Terminal
 ROOT = Path(__file__).parents[2]
 ANYTHING = "…"  # as a line of output: whatever follows; inside a message: whatever stands there
 COMMAND = "python main.py "
+HERE = "/home/you/stock-tracker"  # the folder of the project, as the documents show it
 LATER = date(2099, 12, 31)  # a today that makes every documented date a past one
 Typed = tuple[str, list[str]]  # a command and the lines that it prints
 
@@ -196,7 +197,10 @@ def as_arguments(command: str) -> list[str]:
 def all_options() -> set[str]:
     """Every option of every command of ``main.py``."""
     group: Any = typer.main.get_command(app)
-    return {option for command in (group, *group.commands.values()) for each in command.params for option in each.opts}
+    options = {
+        option for command in (group, *group.commands.values()) for each in command.params for option in each.opts
+    }
+    return {*options, *group.context_settings["help_option_names"]}
 
 
 class TestCommands:
@@ -216,7 +220,8 @@ class TestCommands:
                 del variables[words[1]]
             else:
                 expected = [masked(line) for line in shown if not line.startswith(("Making ", "Installing "))]
-                printed = [masked(line) for line in terminal.run(folder, as_arguments(command), variables).splitlines()]
+                printed = terminal.run(folder, as_arguments(command), variables).replace(str(folder), HERE)
+                printed = [masked(line) for line in printed.splitlines()]
                 if expected[-1] == ANYTHING:
                     del expected[-1], printed[len(expected) :]
                 assert printed == expected

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import traceback
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from sqlalchemy import Engine, inspect
 
 from config import settings
-from domain.errors import ApiError, StockTrackerError
+from domain.errors import ApiError, ConfigError, PayloadError, StockTrackerError
+from domain.text import Redactor
+from lambda_main import handler
+from pipeline.run import without_secrets
+from report.delivery import Delivery, NotAcceptedError
 from sandbox.server import Fault, MarketServer
 from tests.conftest import Job
 from tests.support.rough_server import rough_server
@@ -29,11 +35,17 @@ FORMS = {
     "plain": KEY,
     "URL-encoded": quote(KEY, safe=""),
     "URL-encoded in lower case": quote(KEY, safe="").lower(),
+    "URL-encoded twice": quote(quote(KEY, safe=""), safe=""),
+    "in upper case": KEY.upper(),
+    "HTML": "".join(f"&#{ord(letter)};" for letter in KEY),
+    "in two lines": f"{KEY[:10]}\r\n{KEY[10:]}",
     "Base64": coded(KEY),
     "Base64 of something longer": coded(f"Bearer {KEY}, and more"),
+    "Base64 of Base64": coded(coded(KEY)),
     "a part of that": coded(f"Bearer {KEY}, and more")[14:30],
     "JSON": json.dumps(KEY).replace("/", "\\/"),
     "cut by the limit of a message": "x" * 190 + KEY,
+    "cut by the provider": KEY[:12] + "…",
 }
 
 
@@ -41,13 +53,14 @@ def has_secret(text: str, secret: str = KEY) -> bool:
     """Whether a text holds half a secret, in any of the forms."""
     half = len(secret) // 2
     forms = [
-        secret,
-        quote(secret, safe=""),
-        quote(secret, safe="").lower(),
+        secret.casefold(),
         *(coded(" " * n + secret)[4:] for n in range(3)),
+        *(coded(coded(" " * n + secret)[4:])[4:] for n in range(3)),
     ]
     parts = {form[start : start + half] for form in forms for start in range(len(form) - half)}
-    return any(part in text.replace("\\/", "/") for part in parts)
+    text = text.replace("\\/", "/")
+    plain = html.unescape(unquote(unquote(text.replace(" ", "")))).casefold()
+    return any(part in text or part in plain for part in parts)
 
 
 def everything_stored(engine: Engine) -> str:
@@ -138,6 +151,57 @@ class TestSecrets:
         monkeypatch.setenv("DATABASE_URL", f"postgresql://me:{quote(PASSWORD, safe='')}@127.0.0.1:9/prices")
         assert settings().redact(f"no {PASSWORD} and no {quote(PASSWORD)}") == "no *** and no ***"
 
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {KEY: 1},
+            {"symbols": KEY},
+            {"symbols": [KEY]},
+            {"start": KEY},
+            {"sessions": quote(quote(KEY, safe=""))},
+            {"as_of": "x" * 70 + KEY},
+            {"job_type": KEY},
+            {"job_type": f"{KEY[:5]}\n{KEY[5:]}"},
+        ],
+    )
+    def test_a_key_in_an_event_is_not_in_the_error(
+        self, secret_market: MarketServer, job: Job, event: dict[str, Any]
+    ) -> None:
+        with pytest.raises(PayloadError, match=r"\*\*\*") as caught:
+            handler({"job_type": "initialize", **event})
+        assert not has_secret("".join(traceback.format_exception(caught.value)))
+
+    def test_no_part_of_a_key_is_in_an_error_that_shows_a_part_of_an_event(
+        self, secret_market: MarketServer, job: Job
+    ) -> None:
+        for length in range(50, 80):
+            for event in {"as_of": "x" * length + KEY}, {"symbols": ["x" * length + KEY]}, {"x" * length + KEY: 1}:
+                with pytest.raises(PayloadError, match="xxx") as caught:
+                    handler({"job_type": "initialize", **event})
+                assert KEY[:4] not in str(caught.value)
+
+    def test_an_event_without_a_job_shows_no_key(self, secret_market: MarketServer, job: Job) -> None:
+        with pytest.raises(PayloadError, match=r"\*\*\*.* has no job_type") as caught:
+            handler({"x" * 50: KEY})
+        assert not has_secret(str(caught.value))
+
+    def test_a_key_that_is_the_value_of_another_setting_is_masked(self, job: Job, monkeypatch: Any) -> None:
+        monkeypatch.setenv("POLYGON_API_KEY", KEY)
+        monkeypatch.setenv("LOG_LEVEL", KEY)
+        settings.cache_clear()
+        with pytest.raises(ConfigError, match=r"^LOG_LEVEL is '\*\*\*'"):
+            job("initialize")
+
+    def test_a_key_that_is_a_valid_part_of_an_event_is_stored_without_it(
+        self, job: Job, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SMTP_PASSWORD", "Short-1")
+        settings.cache_clear()
+        job("initialize", as_of="2013-03-02", sessions=5, symbols=["GOOG", "Short-1"])
+
+        payload = json.loads(scalar(engine, "SELECT payload FROM job_runs"))
+        assert payload == {"as_of": "2013-03-02", "job_type": "initialize", "sessions": 5, "symbols": ["GOOG", "***"]}
+
     def test_an_error_that_is_a_bug_is_masked_too(
         self, secret_market: MarketServer, job: Job, engine: Engine, monkeypatch: Any
     ) -> None:
@@ -148,6 +212,12 @@ class TestSecrets:
         with pytest.raises(RuntimeError, match=r"\*\*\*") as caught:
             job("initialize")
         assert not has_secret(str(caught.value) + everything_stored(engine))
+
+    def test_an_error_stays_what_it_is_without_the_secret(self) -> None:
+        with pytest.raises(NotAcceptedError, match=r"^no \*\*\*$") as caught, without_secrets(Redactor([KEY])):
+            raise NotAcceptedError(f"no {KEY}", Delivery("smtp", waiting={"me@example.com": "451 later"}))
+        assert caught.value.delivery.waiting == {"me@example.com": "451 later"}
+        assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
 def echoing_mail_server(repeated: str) -> Any:

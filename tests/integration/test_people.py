@@ -115,7 +115,7 @@ class TestReadOnly:
         assert [each.name for each in folder.glob("*-*")] == []
         tmp_path.chmod(0o755)
         for parent in tmp_path.parents[:3]:
-            parent.chmod(0o755)
+            parent.chmod(parent.stat().st_mode | 0o055)  # without -n the last of them is the machine's
         (tmp_path / "outbox").mkdir(exist_ok=True)
         for each in (tmp_path / "outbox", *(tmp_path / "outbox").iterdir()):
             each.chmod(0o777)
@@ -233,7 +233,7 @@ class TestInterrupt:
         assert command("initialize", "--sandbox", *AS_OF, "--symbols", "IBM", DATABASE_URL=database_url)[0] == 0
         before = stock_data(engine)
         provider = {"POLYGON_BASE_URL": slow_provider.url, "POLYGON_API_KEY": "sandbox"}
-        job = process("initialize", *AS_OF, "--symbols", "AAPL,IBM", DATABASE_URL=database_url, **provider)
+        job = process("initialize", "--json", *AS_OF, "--symbols", "AAPL,IBM", DATABASE_URL=database_url, **provider)
 
         with subprocess.Popen(
             **job, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_default_signals
@@ -242,8 +242,8 @@ class TestInterrupt:
             running.send_signal(signal.Signals[name])
             printed, error = running.communicate(timeout=60)
 
-        assert (running.returncode, printed) == (exit_status, "")
         said = one_line(error, "interrupted")
+        assert (running.returncode, json.loads(printed)) == (exit_status, {"error": f"interrupted {said}"})
         assert said == f"by {name}; what was stored stays, and the next run goes on from there"
         query = "SELECT status, error FROM job_runs WHERE finished_at > started_at ORDER BY started_at DESC LIMIT 1"
         assert rows(engine, query) == [("interrupted", f"interrupted by {name}")]
@@ -253,20 +253,20 @@ class TestInterrupt:
         again = command("initialize", "--sandbox", "--json", *AS_OF, "--symbols", "AAPL,IBM", DATABASE_URL=database_url)
         assert json.loads(again[1])["rows"]["inserted"] == 70
 
-    @pytest.mark.parametrize("moment", [0.1, 0.4, 0.9])
-    def test_an_interrupt_at_any_moment_shows_no_traceback(self, moment: float) -> None:
+    @pytest.mark.parametrize("module", ["errno", "typer", "commands.app", "pandas", "pipeline.jobs", "sandbox.server"])
+    def test_an_interrupt_during_the_imports_shows_no_traceback(self, module: str) -> None:
+        job = process("daily_update", "--sandbox")
+        job["args"][1:1] = ["-X", "importtime"]  # names each module on standard error once it is imported
         with subprocess.Popen(
-            **process("daily_update", "--sandbox"),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=_default_signals,
+            **job, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=_default_signals
         ) as running:
-            threading.Timer(moment, running.send_signal, [signal.SIGINT]).start()
+            assert running.stderr is not None
+            assert any(line.split("|")[-1].strip() == module for line in running.stderr)
+            running.send_signal(signal.SIGINT)
             _, error = running.communicate(timeout=60)
 
         assert "Traceback" not in error
-        assert running.returncode in (130, -signal.SIGINT, 0)
+        assert running.returncode in (130, -signal.SIGINT)
 
 
 def _default_signals() -> None:
@@ -387,11 +387,11 @@ class TestInTheWay:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            (("invoke", "[" * 100_000), "is not JSON"),
+            (("invoke", "[" * 100_000), "valid is JSON such as"),
             (("status", "--as-of", "2013-02-30"), 'as_of is "2013-02-30": valid is an ISO date'),
             (("status", "--symbols", "A\nB\x1b[31m"), r"'B\x1b[31m' is not a symbol"),
             (("export", "--output", "x", "--known-at", "0001-01-01T00:00:00+14:00"), "--known-at is '0001-01-01"),
-            (("sandbox", "--today", "soon"), "'soon' is not an ISO date"),
+            (("sandbox", "--today", "soon"), "--today is 'soon': valid is an ISO date"),
         ],
     )
     def test_an_argument_that_is_not_valid_is_named(
@@ -399,12 +399,9 @@ class TestInTheWay:
     ) -> None:
         status, printed, error = command(*arguments, DATABASE_URL=sqlite_url, COLUMNS="300")
 
-        assert printed == ""
-        assert said in error
+        assert said in one_line(error)
+        assert printed == "" or arguments[0] == "invoke"
         assert status in (1, 2)
-        assert "Traceback" not in error
-        if status == 1:
-            one_line(error)
 
     def test_a_working_directory_that_is_gone_is_one_line(self, tmp_path: Path) -> None:
         gone = tmp_path / "gone"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import pty
+import re
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +21,13 @@ import pytest
 import requests
 
 import main
+from commands.app import VERSION, app
+from commands.app import command as add_command
 from commands.output import console
 from config import settings
 from domain.clock import SystemClock
 from sandbox.server import MarketServer
+from tests.support.command_page import MARK, PAGE, group, help_text, written_part
 from tests.support.parse_report import html_figures
 
 ROOT = Path(__file__).parents[2]
@@ -52,18 +59,6 @@ def run_process(*arguments: str, **variables: str) -> Finished:
 
 
 @pytest.fixture
-def quiet_log() -> Iterator[None]:
-    """The ``stock_tracker`` loggers as they are before anything configures them, and again after the test."""
-    package = logging.getLogger("stock_tracker")
-    before = package.handlers, package.level, package.propagate
-    package.handlers, package.propagate = [], True
-    package.setLevel(logging.NOTSET)
-    yield
-    package.handlers, level, package.propagate = before
-    package.setLevel(level)
-
-
-@pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sqlite_url: str, quiet_log: None) -> Run:
     """Run a command in this process; keyword arguments are environment variables."""
 
@@ -88,12 +83,74 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sql
 
 
 def test_help_loads_no_library_of_the_jobs() -> None:
-    program = "import sys, main; sys.argv = ['main.py', '--help']; main.app(standalone_mode=False); print(*sys.modules)"
+    program = "import sys, main; sys.argv = ['main.py', '--help']; main.main(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
-    assert "Usage: main.py" in done.stdout, done.stderr
+    assert "Usage: python main.py [OPTIONS]" in done.stdout, done.stderr
     loaded = set(done.stdout.splitlines()[-1].split())
+    assert "rich.console" in loaded
     assert not {"numpy", "pandas", "pydantic", "requests", "sqlalchemy", "schedule", "lambda_main", "sandbox"} & loaded
+    assert not {"rich.table", "rich.progress", "rich.markdown", "config", "entrypoints"} & loaded
+
+
+class TestHelp:
+    NAMES = (None, *group().commands)
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_it_is_the_same_by_h_wraps_at_80_columns_and_shows_flags_as_flags(self, run: Run, name: str | None) -> None:
+        command = [name] if name else []
+
+        shown = run(*command, "--help", COLUMNS="80")
+
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert run(*command, "-h", COLUMNS="80") == shown
+        assert shown.stdout.rstrip("\n") == help_text(name)
+        assert max(map(len, shown.stdout.splitlines())) <= 80
+        assert "--no-" not in shown.stdout
+
+    def test_the_page_of_commands_shows_every_help(self) -> None:
+        page = PAGE.read_text(encoding="utf-8")
+        assert page.partition(MARK)[2] == f"\n{written_part()}", "make docs-commands updates it"
+
+    @pytest.mark.parametrize("name", NAMES[1:])
+    def test_it_ends_with_examples_that_are_valid(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        _, _, examples = help_text(name).rpartition("\nExample")
+        lines = examples.splitlines()[1:]
+        assert lines
+        for line in lines:
+            program, script, *arguments = shlex.split(line)
+            assert (program, script, arguments[0]) == ("python", "main.py", name)
+            group().commands[name].make_context(name, arguments[1:])
+
+    def test_without_a_command_it_is_shown_with_status_2(self, run: Run) -> None:
+        result = run()
+
+        assert (result.returncode, result.stderr) == (2, "")
+        assert result.stdout.startswith("Usage: python main.py [OPTIONS] COMMAND")
+
+    def test_the_version_is_that_of_the_package(self, run: Run) -> None:
+        assert run("--version") == Finished(0, f"stock-tracker {VERSION}\n", "")
+
+
+class TestUsageErrors:
+    """Arguments that are not valid."""
+
+    ROWS = re.findall(
+        r"^\| `(.+)` \| `(.+)` \|$", PAGE.read_text().partition("| arguments |")[2].partition(MARK)[0], re.MULTILINE
+    )
+
+    @pytest.mark.parametrize(("arguments", "error"), ROWS)
+    def test_one_is_the_line_of_the_document_and_status_2(self, run: Run, arguments: str, error: str) -> None:
+        assert run(*shlex.split(arguments)) == Finished(2, "", f"error: {error}\n") or "invoke" in arguments
+
+    def test_the_document_has_each_kind(self) -> None:
+        assert len(self.ROWS) == 10
+
+    def test_one_is_json_as_well_where_a_program_reads(self, run: Run) -> None:
+        result = run("status", "--json", "--sinbols", "IBM")
+
+        assert result.returncode == 2
+        assert f"error: {json.loads(result.stdout)['error']}\n" == result.stderr
 
 
 def without_node(folder: Path) -> dict[str, str]:
@@ -111,7 +168,8 @@ def test_run_without_a_key_or_node_loads_recorded_prices_and_leaves_a_report(tmp
     assert "5 inserted" in first.stdout
     assert "Weekly Market Report - Best: FB: 2.3% | Worst: AAPL: -5.2%" in first.stdout
     assert "open outbox/weekly-report-2013-03-01.html" in first.stdout
-    assert [line for line in first.stdout.splitlines() if line.startswith("note: ")] != []
+    assert first.stderr.startswith("note: charts need Node.js")
+    assert first.stderr.count("\n") == 1
     assert Path("outbox/weekly-report-2013-03-01.html").exists()
     assert "already_sent" in second.stdout
     assert "inserted" not in second.stdout
@@ -160,20 +218,94 @@ def test_invoke_takes_the_event_as_aws_does(run: Run) -> None:
 )
 def test_a_failure_is_one_line_and_exit_status_1(run: Run, arguments: list[str], message: str) -> None:
     result = run(*arguments)
+    as_json = result if "invoke" in arguments else run(*arguments, "--json")
 
-    assert result.returncode == 1
-    assert result.stdout == ""
+    assert result.returncode == as_json.returncode == 1
     assert result.stderr.startswith(message)
     assert result.stderr.count("\n") == 1
+    assert result.stdout == "" or result is as_json
+    assert as_json.stderr == result.stderr
+    assert f"error: {json.loads(as_json.stdout)['error']}\n" == result.stderr
     assert not Path("stock_tracker.db").exists()
 
 
 @pytest.mark.parametrize("arguments", [["--debug", "daily_update"], ["daily_update", "--debug"]])
-def test_debug_shows_the_traceback(arguments: list[str]) -> None:
-    result = run_process(*arguments)
+def test_debug_shows_the_traceback_above_the_error(run: Run, arguments: list[str]) -> None:
+    result = run(*arguments)
 
     assert result.returncode == 1
-    assert "Traceback" in result.stderr
+    assert result.stderr.startswith("Traceback")
+    assert result.stderr.splitlines()[-1].startswith("error: POLYGON_API_KEY is not set")
+
+
+def test_an_integer_that_a_command_returns_is_the_exit_status(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "registered_commands", [*app.registered_commands])
+    added = add_command("check", "check")
+    added(lambda: 3)
+
+    assert run("check") == Finished(3, "", "")
+
+
+def test_a_flag_behind_two_dashes_is_none(run: Run) -> None:
+    result = run("invoke", "--", "--debug")
+
+    assert (result.returncode, result.stderr) == (
+        2,
+        'error: PAYLOAD is \'--debug\': valid is JSON such as {"job_type": "daily_update"}\n',
+    )
+
+
+class TestQuiet:
+    LOAD = ("daily_update", "--sandbox", "--symbols", "IBM", "--as-of", "2013-03-02")
+
+    @pytest.mark.parametrize("arguments", [[*LOAD, "--quiet"], ["--quiet", *LOAD], ["schedule", "--once", "--quiet"]])
+    def test_a_command_that_works_prints_nothing(self, run: Run, arguments: list[str]) -> None:
+        assert run(*arguments, LOG_LEVEL="DEBUG") == Finished(0, "", "")
+
+    def test_an_error_is_shown(self, run: Run) -> None:
+        result = run("daily_update", "--quiet")
+
+        assert result.returncode == 1
+        assert result.stderr.startswith("error: POLYGON_API_KEY is not set")
+
+    def test_what_a_program_reads_is_printed(self, run: Run) -> None:
+        assert json.loads(run(*self.LOAD, "--json", "--quiet").stdout)["status"] == "ok"
+        assert run("export", "--output", "-", "--quiet").stdout.startswith("date,symbol,")
+        assert run("export", "--output", "prices.csv", "--quiet").stdout == ""
+
+    def test_it_does_not_outlast_its_command(self, run: Run) -> None:
+        run("schedule", "--once", "--quiet")
+
+        assert run("schedule", "--once").stdout.startswith("Scheduled: ")
+
+
+def test_a_terminal_wraps_at_words(tmp_path: Path) -> None:
+    lines = {}
+    for arguments in (("schedule", "--once"), ("status", "--symbols", "not a symbol!")):
+        whole = run_process(*arguments, POLYGON_API_KEY="key", TZ="UTC")
+        shown = on_terminal(*arguments, POLYGON_API_KEY="key", TZ="UTC", COLUMNS="80", TERM="xterm")
+        lines[arguments[0]] = shown
+        assert max(map(len, shown)) <= 80
+        assert " ".join(" ".join(shown).split()) == " ".join((whole.stdout + whole.stderr).split())
+
+    assert lines["schedule"][1].startswith("  ")
+    assert not lines["schedule"][2].startswith("   ")
+    assert lines["status"][0].startswith("error: symbols is ")
+    assert lines["status"][1].startswith("  ")
+
+
+def on_terminal(*arguments: str, **variables: str) -> list[str]:
+    """Run a command whose output is a terminal, and return the lines that it shows."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(**command(*arguments, **variables), stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+            while piece := os.read(ours, 4096):
+                shown += piece
+        os.close(ours)
+        process.wait(timeout=60)
+    return shown.decode().replace("\r\n", "\n").splitlines()
 
 
 @pytest.mark.parametrize(
@@ -314,8 +446,8 @@ class TestReport:
     @pytest.mark.parametrize(
         ("arguments", "status", "message"),
         [
-            (("--week", "2013-02-30"), 2, "'2013-02-30' is not an ISO date"),
-            (("--week", "2013-03-03"), 2, "2013-03-03 is not from"),
+            (("--week", "2013-02-30"), 2, "--week is '2013-02-30': valid is an ISO date"),
+            (("--week", "2013-03-03"), 2, "--week is '2013-03-03': valid is 1990-01-01 to 2013-03-02"),
             (("--symbols", "A B"), 1, "symbols"),
             (("--symbols", "KO"), 1, "no price of KO is stored for the week of 2013-02-25; load it with initialize"),
             (("--symbols", "IBM", "--week", "2012-01-03"), 1, "no price of IBM is stored for the week of 2012-01-02"),

@@ -20,7 +20,7 @@ from database import replace_coverage
 from domain.clock import SystemClock
 from domain.coverage import Reading, Readings
 from domain.errors import StockTrackerError
-from entrypoints.telemetry import SERVICE, SESSIONS_PER_YEAR, sessions_behind
+from entrypoints.telemetry import SERVICE, SESSIONS_PER_YEAR, SHOWN_EVENT, sessions_behind
 from lambda_main import handler
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine, transaction
@@ -253,6 +253,21 @@ def test_no_line_holds_a_key_that_the_provider_or_the_event_repeats(lines: Lines
 
     assert "(404, ERROR: no *** for you)" in json.loads(result)["message"]
     assert json.loads(json.loads(refused)["event"])["note"] == "***"
+
+
+def test_no_line_holds_a_part_of_a_key_in_an_event_that_is_cut(lines: Lines) -> None:
+    filler = SHOWN_EVENT - json.dumps({**INITIALIZE, "note": KEY}).index(KEY)
+    for shown in range(4, len(KEY)):
+        *_, refused = lines({**INITIALIZE, "note": "x" * (filler - shown) + KEY})
+        assert "xxx" in refused
+        assert KEY[:4] not in refused
+
+
+def test_no_line_of_metrics_holds_a_password_that_is_taken_for_a_symbol(lines: Lines) -> None:
+    secret = "Short-1"
+    assert not [
+        line for line in lines({**INITIALIZE, "symbols": ["GOOG", secret]}, SMTP_PASSWORD=secret) if secret in line
+    ]
 
 
 def test_a_wait_is_one_line(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
