@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 MAX_SESSIONS = 10_000
 SHOWN_ERRORS = 3
 DOCTOR = "doctor"  # checks the set-up, and is no job: it has no run
+JOBS = (*JOB_TYPES, DOCTOR)
 
 # What is valid, as the messages say it. A message on symbols also names the one that is malformed.
-VALID_JOBS = f"valid are {', '.join((*JOB_TYPES, DOCTOR))}"
+VALID_JOBS = f"valid are {', '.join(JOBS)}"
 VALID_SYMBOLS = "valid is a list of symbols, comma-separated symbols or '*'"
 VALID_DATE = "valid is an ISO date such as 2013-03-01"
 VALID_COUNT = f"valid is a whole number from 1 to {MAX_SESSIONS}"
@@ -127,7 +128,7 @@ def parse_payload(event: Any, configured: Settings, now: date) -> Request:
         raise PayloadError("the event is nested too deeply: valid is an object of the keys of a job") from None
     if not isinstance(event, dict) or "job_type" not in event:
         shown = _shorten(json.dumps(event, default=str)) + _sender(event)
-        raise PayloadError(f"the event {shown} has no job_type: {VALID_JOBS}")
+        raise PayloadError(f"the event {shown} has no job_type: valid are {', '.join(JOBS)}")
     try:
         payload = Payload.model_validate(event)
     except ValidationError as error:

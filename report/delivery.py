@@ -370,8 +370,10 @@ def _attempt(
 def _refused_session(error: smtplib.SMTPResponseException, settings: Settings) -> StockTrackerError:
     server, text = _server(settings), _coded(error.smtp_code, error.smtp_error, settings)
     if isinstance(error, smtplib.SMTPAuthenticationError):
-        said = f"the mail server {server} refused the login of {settings.smtp_user!r}: {text}"
-        return CredentialsError(f"{said}; check SMTP_USER and SMTP_PASSWORD")
+        return CredentialsError(
+            f"the mail server {server} refused the login of {settings.smtp_user!r}: {text};"
+            " check SMTP_USER and SMTP_PASSWORD"
+        )
     return DeliveryError(f"the mail server {server} refused the mail: {text}")
 
 

@@ -9,11 +9,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from storage.engine import UNWRITABLE, one_line_message, server_error_fields
-from storage.migration import StoredColumns, stored_columns
+from storage.migration import StoredColumns, is_earlier, stored_columns
 from storage.schema import METADATA
 
 PROBE = "stock_tracker_doctor"  # a table that no commit ever contains
-NO_RIGHT, READ_ONLY = "42501", "25006"  # SQLSTATE
+NO_RIGHT, READ_ONLY = ("42501", "3F000"), "25006"  # SQLSTATE; a schema without the right to use it is none
 READ_ONLY_CURE = (
     "connect to the server that can be written, or set default_transaction_read_only of the role or the database to off"
 )
@@ -29,7 +29,7 @@ class Refusal(NamedTuple):
 def try_to_write(connection: Connection) -> Refusal | None:
     """Make a table, and write no rows to those that are there; return the refusal, if any.
 
-    Rights are checked also where no row matches, and no row is locked.
+    Rights are checked also where no row matches, and no row is locked. Whoever calls it need not roll back.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def try_to_write(connection: Connection) -> Refusal | None:
     columns = stored_columns(connection)
     try:
         with connection.begin_nested() as savepoint:
-            for statement in _statements(columns):
+            for statement in _statements(columns, connection.dialect.name):
                 connection.exec_driver_sql(statement)
             savepoint.rollback()
     except DBAPIError as error:
@@ -54,7 +54,7 @@ def try_to_write(connection: Connection) -> Refusal | None:
     return None
 
 
-def _statements(columns: StoredColumns) -> Iterator[str]:
+def _statements(columns: StoredColumns, dialect: str) -> Iterator[str]:
     yield f"CREATE TEMPORARY TABLE {PROBE} (n INTEGER)"
     yield f"DROP TABLE {PROBE}"
     if columns.keys() < METADATA.tables.keys():
@@ -65,16 +65,20 @@ def _statements(columns: StoredColumns) -> Iterator[str]:
         yield f"INSERT INTO {table} ({names}) SELECT {names} FROM {table} WHERE 1 = 0"
         yield f"UPDATE {table} SET {min(present)} = {min(present)} WHERE 1 = 0"
         yield f"DELETE FROM {table} WHERE 1 = 0"
+        if is_earlier(columns) and dialect == "postgresql":
+            yield f"COMMENT ON TABLE {table} IS NULL"  # only its owner may, as with the columns that a run will add
 
 
 def _cure(connection: Connection, error: DBAPIError) -> str | None:
     code = server_error_fields(error.orig).get("C")
     if code == READ_ONLY:
         return READ_ONLY_CURE
-    if code == NO_RIGHT:
+    if code in NO_RIGHT:
         quote = connection.dialect.identifier_preparer.quote
         found = connection.exec_driver_sql("SELECT current_user, current_database(), current_schema()").one()
         user, database, schema = (quote(name or "public") for name in found)
+        if "owner" in one_line_message(error.orig):
+            return f"let the owner of the tables run the next job, or run as the owner: REASSIGN OWNED BY … TO {user}"
         return (
             f"as its owner, run: GRANT TEMPORARY ON DATABASE {database} TO {user};"
             f" GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}; GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {user}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, inspect, make_url, text
 
 from domain.calendar import last_sessions, previous_session, today
 from domain.clock import Deadline, SystemClock
@@ -28,7 +28,7 @@ from storage import migration
 from storage.engine import open_engine, transaction
 from tests.support import pgbouncer, tables
 from tests.support.mail_server import PASSWORD, Box, smtp_server
-from tests.support.postgresql import guarded_postgresql, hot_standby
+from tests.support.postgresql import guarded_postgresql
 from tests.support.rough_server import rough_server, silent
 
 NAMES = ["settings", "database", "tables", "rights", "pool", "key", "plan", "mail", "charts", "clock", "calendar"]
@@ -37,7 +37,10 @@ NOWHERE = "127.0.0.1:9"  # nothing listens there
 HIDDEN = "hunter2-do-not-tell"
 TODAY = today(datetime.now(UTC))
 
+DATA = Path(__file__).parents[2] / "data"
+
 Examine = Callable[..., dict[str, Check]]
+Role = Callable[..., str]
 
 
 @pytest.fixture
@@ -96,6 +99,26 @@ def examine(
         yield run
 
 
+@pytest.fixture
+def role(postgresql_url: str) -> Iterator[Role]:
+    """A function that makes a role of the database with some statements, and returns the URL of its login."""
+    engine, made = open_engine(postgresql_url), list[str]()
+
+    def make(name: str, *statements: str) -> str:
+        made.append(name)
+        with engine.begin() as connection:
+            for statement in (f"CREATE ROLE {name} LOGIN", *statements):
+                connection.execute(text(statement))
+        return make_url(postgresql_url).set(username=name).render_as_string(hide_password=False)
+
+    yield make
+    for name in made:
+        open_engine(make_url(postgresql_url).set(username=name).render_as_string(hide_password=False)).dispose()
+        with engine.begin() as connection:
+            connection.execute(text(f"DROP OWNED BY {name}"))
+            connection.execute(text(f"DROP ROLE {name}"))
+
+
 def troubles(checks: dict[str, Check]) -> list[str]:
     """The names of the checks that are not ok."""
     return [name for name, check in checks.items() if check["status"] != "ok"]
@@ -132,15 +155,23 @@ class TestHealthy:
         assert (box.mails, box.logins[-1]) == ([], ("me", PASSWORD))
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("kind", ["postgresql", "sqlite", "an empty file"])
     def test_before_the_first_run_only_that_is_lacking(
-        self, examine: Examine, database_url: str, tmp_path: Path
+        self, examine: Examine, request: pytest.FixtureRequest, kind: str, tmp_path: Path
     ) -> None:
-        checks = examine({"DATABASE_URL": database_url})
+        url = str(request.getfixturevalue("postgresql_url" if kind == "postgresql" else "sqlite_url"))
+        if kind == "an empty file":
+            (tmp_path / "stock_tracker.db").touch()
+        before = sorted(tmp_path.iterdir())
+
+        checks = examine({"DATABASE_URL": url})
+
         assert only(checks, "freshness", "warning") == ("no run yet", "run initialize")
         assert troubles(checks) == ["freshness"]
         assert checks["tables"]["message"] == "none yet: the first run makes them"
-        assert not tables.has_tables(open_engine(database_url)) if "postgresql" in database_url else True
-        assert list(tmp_path.iterdir()) == []
+        open_engine(url).dispose()
+        assert sorted(tmp_path.iterdir()) == before
+        assert kind == "sqlite" or inspect(open_engine(url)).get_table_names() == []
 
     def test_a_sqlite_file_is_not_changed(self, examine: Examine, sqlite_url: str, tmp_path: Path) -> None:
         load(examine)
@@ -161,6 +192,13 @@ class TestHealthy:
             )
         )
         assert HIDDEN not in said
+
+    def test_a_secret_that_a_service_repeats_is_masked(self, examine: Examine, live: MarketServer) -> None:
+        gossip = LocalServer(lambda _: Reply(400, b"", {"X-quickchart-error": f"no chart for {live.key}"}))
+        gossip.start()
+        checks = examine({"QUICKCHART_URL": f"{gossip.url}/chart"})
+        gossip.stop()
+        assert "the chart service says 'no chart for ***'" in checks["charts"]["message"]
 
 
 class TestSettings:
@@ -216,7 +254,7 @@ class TestDatabase:
         with guarded_postgresql(HIDDEN) as url:
             good = examine({"DATABASE_URL": url})
             open_engine(url).dispose()
-            wrong = make_url(url).set(password="wrong-password").render_as_string(hide_password=False)
+            wrong = make_url(url).set(password="not-this-one").render_as_string(hide_password=False)
             message, cure = only(examine({"DATABASE_URL": wrong}), "database")
         assert good["database"]["status"] == "ok"
         assert message.endswith('password authentication failed for user "postgres"')
@@ -239,50 +277,50 @@ class TestDatabase:
             message, _ = only(examine({"DATABASE_URL": url}, seconds=0.5), "database")
         assert "did not answer in time" in message
 
-    @pytest.mark.parametrize("role", ["reader", "sealed"])
-    def test_a_role_that_may_not_write(self, examine: Examine, postgresql_url: str, role: str) -> None:
+    def test_a_role_that_may_only_read(self, examine: Examine, postgresql_url: str, role: Role) -> None:
         load(examine, DATABASE_URL=postgresql_url)
-        database = make_url(postgresql_url).database
-        engine = open_engine(postgresql_url)
-        with engine.begin() as connection:
-            connection.execute(text(f"DROP ROLE IF EXISTS {role}"))
-            if role == "reader":
-                connection.execute(text(f"CREATE ROLE {role} LOGIN"))
-                connection.execute(text(f"GRANT USAGE ON SCHEMA public TO {role}"))
-                connection.execute(text(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"))
-            else:
-                connection.execute(text(f"CREATE ROLE {role} LOGIN SUPERUSER"))
-                connection.execute(text(f"ALTER ROLE {role} SET default_transaction_read_only = on"))
-        url = make_url(postgresql_url).set(username=role).render_as_string(hide_password=False)
-        try:
-            message, cure = only(examine({"DATABASE_URL": url}), "rights")
-            open_engine(url).dispose()
-            if role == "reader":
-                assert "permission denied for table" in message
-                with engine.begin() as connection:
-                    for statement in cure.partition("run: ")[2].split("; "):
-                        connection.execute(text(statement))
-                assert troubles(examine({"DATABASE_URL": url})) == [], "the cure helps"
-            else:
-                assert "read-only transaction" in message
-                assert cure.endswith("set default_transaction_read_only of the role or the database to off")
-        finally:
-            open_engine(url).dispose()
-            with engine.begin() as connection:
-                connection.execute(text(f"DROP OWNED BY {role}"))
-                connection.execute(text(f"DROP ROLE {role}"))
-        assert database in url
+        reads = "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader"
+        url = role("reader", "GRANT USAGE ON SCHEMA public TO reader", reads)
+        message, cure = only(examine({"DATABASE_URL": url}), "rights")
+        assert message.startswith("writing was refused: permission denied for table ")
+        with open_engine(postgresql_url).begin() as connection:
+            for statement in cure.partition("run: ")[2].split("; "):
+                connection.execute(text(statement))
+        assert troubles(examine({"DATABASE_URL": url})) == [], "the cure helps"
 
-    def test_a_hot_standby(self, examine: Examine) -> None:
-        def prepare(url: str) -> None:
-            load(examine, DATABASE_URL=url)
-            open_engine(url).dispose()
+    def test_a_session_that_is_read_only(self, examine: Examine, postgresql_url: str, role: Role) -> None:
+        url = role("sealed", "ALTER ROLE sealed SUPERUSER", "ALTER ROLE sealed SET default_transaction_read_only = on")
+        message, cure = only(examine({"DATABASE_URL": url}), "rights")
+        assert message.endswith("in a read-only transaction")
+        assert cure.endswith("set default_transaction_read_only of the role or the database to off")
 
-        with hot_standby(prepare) as url:
-            message, cure = only(examine({"DATABASE_URL": url}), "rights")
-            open_engine(url).dispose()
-        assert "read-only transaction" in message
-        assert cure.startswith("connect to the server that can be written")
+    @pytest.mark.parametrize(
+        ("rights", "said"),
+        [
+            ([], "no schema has been selected to create in"),
+            (["GRANT USAGE ON SCHEMA public TO nobody"], "permission denied for schema public"),
+        ],
+    )
+    def test_a_role_that_may_not_make_tables(
+        self, examine: Examine, postgresql_url: str, role: Role, rights: list[str], said: str
+    ) -> None:
+        url = role("nobody", *rights)
+        message, cure = only(examine({"DATABASE_URL": url}), "rights")
+        assert message == f"writing was refused: {said}"
+        assert "GRANT USAGE, CREATE ON SCHEMA public TO nobody" in cure
+
+    def test_a_role_that_does_not_own_the_tables_of_the_earlier_version(
+        self, examine: Examine, postgresql_url: str, role: Role
+    ) -> None:
+        script = (DATA / "earlier_postgresql.sql").read_text()
+        with open_engine(postgresql_url).begin() as connection:
+            connection.connection.dbapi_connection.execute_simple(script)
+        url = role(
+            "writer", "GRANT ALL ON SCHEMA public TO writer", "GRANT ALL ON ALL TABLES IN SCHEMA public TO writer"
+        )
+        message, cure = only(examine({"DATABASE_URL": url}), "rights")
+        assert message.startswith("writing was refused: must be owner of table ")
+        assert cure.startswith("let the owner of the tables run the next job")
 
     @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no rights of users")
     def test_a_sqlite_file_that_cannot_be_written(self, examine: Examine, sqlite_url: str, tmp_path: Path) -> None:
@@ -353,7 +391,7 @@ class TestTables:
         assert cure == "run: ALTER TABLE job_runs RENAME TO job_runs_before"
 
     def test_tables_of_the_earlier_version_are_brought_up(self, examine: Examine, sqlite_url: str) -> None:
-        script = (Path(__file__).parents[2] / "data" / "earlier_sqlite.sql").read_text()
+        script = (DATA / "earlier_sqlite.sql").read_text()
         with open_engine(sqlite_url).connect() as connection:
             connection.connection.dbapi_connection.executescript(script)
         checks = examine()
