@@ -6,53 +6,43 @@ Bars are returned as the provider sent them (``o h l c v t``, and ``T`` in group
 
 from __future__ import annotations
 
-import errno
-import http.client
-import io
 import json
 import logging
 import random
-import socket
 import ssl
 import time
-import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
-from threading import Thread
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import orjson
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from urllib3 import Retry, Timeout
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ConnectTimeoutError, DecodeError, HTTPError, ProtocolError, ReadTimeoutError
 
 from domain.clock import Clock, Deadline
 from domain.errors import ApiError, CredentialsError, EnvelopeError, OutOfPlanError, StockTrackerError, TimeUpError
 from domain.models import RejectedBar, Split
 from domain.text import Redactor, clean_text
-from domain.validation import SYMBOL
+from domain.validation import MAX_REJECTED, SYMBOL, as_json
+from network.http import BoundedSession, NoAnswerError, TooLargeError
 
 logger = logging.getLogger(f"stock_tracker.{__name__}")
 
-PAGE_LIMIT = 50_000  # the provider's maximum for bars
+PAGE_LIMIT = 50_000  # bars per page, the provider's maximum
 SPLITS_PAGE_LIMIT = 5_000  # and for splits
 MAX_PAGES = 1_000  # none of the questions asked here needs more than a few
-CONNECT_SECONDS = 5.0  # to connect, and again for the TLS handshake
 ATTEMPT_SECONDS = 60.0  # from connecting to the last byte; less if the deadline is nearer
 ATTEMPTS = 5
-# Decompressed. A grouped session of the whole market is 1.3 MB, a page of 50,000 bars 5 MB. Parsed, bars take seven
-# times as much: a function of 256 MB has no room for more.
-LARGEST_PAGE, LARGEST_ANSWER = 8_000_000, 32_000_000  # bytes of one page, and of all pages together
-PIECE = 65_536  # bytes
+# Decompressed. A grouped session of the whole market is 1.3 MB. Parsed, bars take seven times as much, and small values
+# twenty times: a function of 256 MB has no room for more.
+LARGEST_PAGE, LARGEST_ANSWER = 8_000_000, 16_000_000  # bytes of one page, and of all pages together
+MOST_BARS, MOST_SPLITS = 25_000, 50_000  # of one answer: twice the whole market, and all splits of 25 years
+MOST_VALUES = 10 * MOST_BARS  # of one page
+SPARE_BARS = 100  # that an answer may have beside one per day, such as repeated ones
 BACKOFF_BASE, BACKOFF_MAX = 0.5, 20.0  # seconds
 LONGEST_PAUSE = 120.0  # seconds of Retry-After that are believed
 RETRIED_STATUSES = (413, 429, 499, 500, 502, 503, 504)  # those that the provider's own client retries
@@ -172,7 +162,8 @@ class PolygonClient:
         """
         path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/1/day/{first}/{last}"
         query = {"adjusted": "true", "sort": "asc", "limit": str(PAGE_LIMIT)}
-        return self._pages(path, query, {"ticker": symbol, "adjusted": True})
+        most = min((last - first).days + 1 + SPARE_BARS, MOST_BARS)
+        return self._pages(path, query, {"ticker": symbol, "adjusted": True}, most)
 
     def grouped_bars(self, session: date) -> list[Bar]:
         """Fetch the daily bar of every symbol that traded in a session, adjusted for splits.
@@ -180,7 +171,7 @@ class PolygonClient:
         Raises as :meth:`range_bars`.
         """
         path = f"/v2/aggs/grouped/locale/us/market/stocks/{session}"
-        return self._pages(path, {"adjusted": "true", "include_otc": "false"}, {"adjusted": True})
+        return self._pages(path, {"adjusted": "true", "include_otc": "false"}, {"adjusted": True}, MOST_BARS)
 
     def splits(self, since: date, until: date, symbols: Sequence[str] = ()) -> tuple[list[Split], list[RejectedBar]]:
         """Fetch the splits executed from `since` to `until`, both included, of all symbols unless some are named.
@@ -200,7 +191,7 @@ class PolygonClient:
         query = {"execution_date.gte": str(since), "execution_date.lte": str(until), "sort": "execution_date.asc"}
         if symbols:
             query["ticker.any_of"] = ",".join(symbols)
-        items = self._pages("/stocks/v1/splits", {**query, "limit": str(SPLITS_PAGE_LIMIT)}, {})
+        items = self._pages("/stocks/v1/splits", {**query, "limit": str(SPLITS_PAGE_LIMIT)}, {}, MOST_SPLITS)
         return parse_splits(items)
 
     @property
@@ -208,14 +199,23 @@ class PolygonClient:
         """Whether the plan's limit allows a call at once."""
         return self._limiter.is_ready
 
-    def _pages(self, path: str, query: dict[str, str], expected: Mapping[str, object]) -> list[Any]:
-        """Fetch all pages of an answer; ask once more if they contradict the question or themselves."""
-        try:
-            return self._pages_once(path, query, expected)
-        except EnvelopeError:
-            return self._pages_once(path, query, expected)
+    def _pages(self, path: str, query: dict[str, str], expected: Mapping[str, object], most: int) -> list[Any]:
+        """Fetch all pages of an answer; ask once more if they contradict the question or themselves.
 
-    def _pages_once(self, path: str, query: dict[str, str], expected: Mapping[str, object]) -> list[Any]:
+        Parameters
+        ----------
+        path : str
+        query : dict of str to str
+        expected : mapping of str to object
+            Fields of the envelope that repeat the question.
+        most : int
+            How many results the question can have.
+        """
+        with suppress(EnvelopeError):  # outside, the error would keep the first answer in memory
+            return self._pages_once(path, query, expected, most)
+        return self._pages_once(path, query, expected, most)
+
+    def _pages_once(self, path: str, query: dict[str, str], expected: Mapping[str, object], most: int) -> list[Any]:
         url, results, pages, size = self._base_url + path, list[Any](), 0, 0
         next_query: dict[str, str] | None = query
         while url:
@@ -223,9 +223,9 @@ class PolygonClient:
             page = [] if envelope.get("results") is None else envelope["results"]
             if not isinstance(page, list):
                 raise EnvelopeError(f"the provider's answer to {path} has results that are not a list")
-            if len(page) > PAGE_LIMIT:
-                raise ApiError(f"the provider's answer to {path} has {len(page):,} results, more than {PAGE_LIMIT:,}")
             results = results + page if results else page
+            if len(results) > most:
+                raise EnvelopeError(f"the provider's answer to {path} has {len(results):,} results, more than {most:,}")
             pages, size = pages + 1, size + page_size
             url, next_query = self._next(envelope.get("next_url"), path), None
             self._check_envelope(envelope, expected, path, counts=(len(page), len(results)), is_last=not url)
@@ -275,6 +275,8 @@ class PolygonClient:
             raise _TransientError(str(error), ApiError(refusal)) from None
         except TooLargeError:
             raise ApiError(f"the provider's answer to {path} is larger than {LARGEST_PAGE:,} bytes") from None
+        if body.count(b"{") + body.count(b"[") > 2 * MOST_BARS or body.count(b",") > MOST_VALUES:
+            raise EnvelopeError(f"the provider's answer to {path} has more values than {MOST_BARS:,} results")
         status = response.status_code
         self.provider_time = _header_date(response.headers.get("Date"))
         logger.debug("%d in %.3f s: %s", status, time.monotonic() - started, path)
@@ -404,6 +406,11 @@ def parse_splits(items: Iterable[Any]) -> tuple[list[Split], list[RejectedBar]]:
     splits : list of Split
         By execution date, then symbol.
     rejected : list of RejectedBar
+
+    Raises
+    ------
+    EnvelopeError
+        If more are rejected than :data:`domain.validation.MAX_REJECTED`.
     """
     splits, rejected = list[Split](), list[RejectedBar]()
     for item in items:
@@ -411,9 +418,11 @@ def parse_splits(items: Iterable[Any]) -> tuple[list[Split], list[RejectedBar]]:
             splits.append(_split(item))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             symbol = item.get("ticker") if isinstance(item, dict) else None
-            shown = symbol if isinstance(symbol, str) and SYMBOL.fullmatch(symbol) else json.dumps(symbol)
+            shown = symbol if isinstance(symbol, str) and SYMBOL.fullmatch(symbol) else as_json(symbol)
             lacks = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-            rejected.append(RejectedBar(shown, None, f"a split that cannot be read: {lacks}", json.dumps(item)))
+            rejected.append(RejectedBar(shown, None, f"a split that cannot be read: {lacks}", as_json(item)))
+        if len(rejected) > MAX_REJECTED:
+            raise EnvelopeError(f"the provider lists more than {MAX_REJECTED:,} splits that cannot be read")
     return sorted(splits, key=lambda split: (split.execution_date, split.symbol)), rejected
 
 
@@ -443,181 +452,3 @@ def _refusal(status: int, reason: str, path: str) -> str:
         429: f"the provider's limit of calls per minute is used up, {ATTEMPTS} attempts in a row (429, {reason})",
     }
     return known.get(status, f"the provider failed on {path} ({status}, {reason})")
-
-
-# Bounded HTTP: the timeouts of requests and urllib3 are for single steps, never for a whole answer, and no size is too
-# large for them.
-
-NETWORK_ERRORS = (OSError, HTTPError, http.client.HTTPException)  # requests' own are OSError
-
-
-class NoAnswerError(Exception):
-    """There is no whole answer; the message says why, in a few words."""
-
-
-class TooLargeError(Exception):
-    """The answer is larger than its limit."""
-
-
-class BoundedSession(requests.Session):
-    """A session that reads whole answers within a time and a size, and follows no redirection.
-
-    Parameters
-    ----------
-    retries : urllib3.Retry, optional
-        Default none.
-    connections : int
-        Kept open at most.
-    """
-
-    def __init__(self, retries: Retry | int = 0, connections: int = 10) -> None:
-        super().__init__()
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, _BoundedAdapter(max_retries=retries, pool_maxsize=connections))
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return None: requests would read the whole body of a redirection, however large."""
-
-    def read(
-        self, url: str, query: Mapping[str, str] | None, seconds: float, limit: int
-    ) -> tuple[requests.Response, bytes]:
-        """Get an address; return the response and its body, decompressed.
-
-        Parameters
-        ----------
-        url : str
-        query : mapping of str to str or None
-        seconds : float
-            From connecting to the last byte.
-        limit : int
-            Bytes after decompression.
-
-        Raises
-        ------
-        NoAnswerError
-            If there is no connection, or the answer is late, breaks off or is not HTTP.
-        TooLargeError
-            If the body is larger than the limit.
-        ssl.SSLCertVerificationError
-            If the certificate of the server is not valid.
-        """
-        # Half of the time is left for the TLS handshake, which may take as long as connecting.
-        timeout: Any = Timeout(total=seconds, connect=min(CONNECT_SECONDS, seconds / 2))
-        try:
-            with self.get(url, params=query, timeout=timeout, stream=True, allow_redirects=False) as response:
-                pieces, size = [], 0
-                for piece in response.iter_content(PIECE):
-                    pieces.append(piece)
-                    size += len(piece)
-                    if size > limit:
-                        raise TooLargeError
-                return response, b"".join(pieces)
-        except NETWORK_ERRORS as error:
-            cause = _first_cause(error)
-            if isinstance(cause, ssl.SSLCertVerificationError):
-                raise cause from None
-            raise NoAnswerError(explain_failure(error, seconds)) from None
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    """Return the error that requests and urllib3 wrapped in errors of their own."""
-    while type(error) is not ConnectTimeoutError and isinstance(error.__context__, NETWORK_ERRORS):
-        error = error.__context__
-    return error
-
-
-def explain_failure(error: BaseException, seconds: float) -> str:
-    """Say in a few words why there is no whole answer within so many seconds."""
-    cause = _first_cause(error)
-    if type(cause) is ConnectTimeoutError:
-        return "no connection in time"
-    if isinstance(cause, TimeoutError | ReadTimeoutError):
-        return f"no whole answer within {seconds:.2g} s"
-    if isinstance(cause, OSError) and cause.strerror:
-        return clean_text(cause.strerror)
-    if isinstance(cause, http.client.RemoteDisconnected):
-        return "the connection was closed without an answer"
-    if isinstance(cause, ProtocolError | DecodeError | http.client.IncompleteRead | zlib.error):
-        return "the answer broke off"
-    if isinstance(cause, http.client.HTTPException):
-        return "the answer is not HTTP"
-    return "the connection failed"
-
-
-class _BoundedReader(io.RawIOBase):
-    """The bytes of one response, headers included, until its time or its size is used up.
-
-    Timeouts of sockets bound the wait for the next byte only, so that a byte a second would keep a response going.
-    """
-
-    def __init__(self, raw: io.RawIOBase, connection: socket.socket) -> None:
-        self._raw, self._connection = raw, connection
-        self._end = time.monotonic() + (connection.gettimeout() or ATTEMPT_SECONDS)
-        self._left = 2 * LARGEST_PAGE  # chunks have headers
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        seconds = self._end - time.monotonic()
-        if seconds <= 0:
-            raise TimeoutError
-        self._connection.settimeout(seconds)
-        count = self._raw.readinto(buffer)
-        self._left -= count or 0
-        if self._left < 0:
-            raise ConnectionAbortedError(errno.ECONNABORTED, "it sends more than an answer can have")
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _BoundedResponse(http.client.HTTPResponse):
-    """A response whose read timeout bounds all of it."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
-        super().__init__(sock, *args, **named)
-        self.fp = io.BufferedReader(_BoundedReader(self.fp.detach(), sock))
-
-
-class _BoundedConnection(HTTPConnection):
-    """A connection that is made within its timeout, name resolution and all addresses included."""
-
-    response_class = _BoundedResponse
-
-    def _new_conn(self) -> socket.socket:
-        # No timeout covers name resolution, and each address of a host has one of its own.
-        made: Future[socket.socket] = Future()
-
-        def connect() -> None:
-            try:
-                made.set_result(super(_BoundedConnection, self)._new_conn())
-            except (OSError, HTTPError, ValueError) as error:  # a name may be no name at all
-                made.set_exception(error)
-
-        Thread(target=connect, name="connect", daemon=True).start()
-        try:
-            return made.result(self.timeout)
-        except FutureTimeoutError:
-            made.add_done_callback(_close_late)
-            raise ConnectTimeoutError(self, "no connection in time") from None
-
-
-def _close_late(made: Future[socket.socket]) -> None:
-    if not made.exception():
-        made.result().close()
-
-
-class _BoundedTlsConnection(_BoundedConnection, HTTPSConnection):
-    """The same with TLS, whose handshake has the connection's timeout as a whole."""
-
-
-class _BoundedAdapter(HTTPAdapter):
-    """Sends requests whose timeouts bound the whole connection and the whole response. It retries nothing."""
-
-    def get_connection_with_tls_context(self, *args: Any, **named: Any) -> Any:
-        pool: Any = super().get_connection_with_tls_context(*args, **named)
-        pool.ConnectionCls = _BoundedTlsConnection if pool.scheme == "https" else _BoundedConnection
-        return pool

@@ -30,6 +30,7 @@ from domain.models import (
     Undelivered,
 )
 from storage.bulk import insert_frame, temp_table
+from storage.commits import count_commit
 from storage.locks import HeldSessions, last_in_queue, lease_end
 from storage.schema import (
     BAR_REVISIONS,
@@ -93,6 +94,8 @@ def load_bars(
         with temp_table(connection, "dependents", columns, dependents):
             statement = _update_metrics_statement(connection.dialect.name)
             counts.updated += connection.execute(text(statement)).rowcount
+    if counts.inserted or counts.updated:
+        count_commit(connection)
     return counts
 
 
@@ -196,6 +199,8 @@ def remove_bars(connection: Connection, bars: pd.DataFrame, *, run_id: str, at: 
         deleted = connection.exec_driver_sql(
             "DELETE FROM stock_data WHERE (symbol, date) IN (SELECT symbol, date FROM removed)"
         ).rowcount
+    if deleted:
+        count_commit(connection)
     return int(deleted)
 
 
@@ -224,6 +229,18 @@ def record_first_load(connection: Connection, pairs: Sequence[FirstRead], *, run
     """Record what was read for the first time in this transaction."""
     if pairs:
         connection.execute(insert(LOADS).values(run_id=run_id, loaded_at=at, pairs=json.dumps(pairs)))
+
+
+def forget(connection: Connection, symbol: str) -> None:
+    """Remove a symbol from every table but the runs and reports, the ledger of what was first loaded included."""
+    count_commit(connection)
+    for table in (STOCK_DATA, COVERAGE, BAR_REVISIONS, REJECTED_BARS, SPLITS, SUSPECTS):
+        connection.execute(delete(table).where(table.c.symbol == symbol))
+    for load, pairs in connection.execute(select(LOADS.c.id, LOADS.c.pairs)).all():
+        left = [{**pair, "symbols": [name for name in pair["symbols"] if name != symbol]} for pair in json.loads(pairs)]
+        kept = json.dumps([pair for pair in left if pair["symbols"]])
+        if kept != pairs:
+            connection.execute(update(LOADS).where(LOADS.c.id == load).values(pairs=kept))
 
 
 def replace_coverage(connection: Connection, coverage: Mapping[str, Readings]) -> None:

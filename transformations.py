@@ -119,6 +119,27 @@ def add_metrics(bars: pd.DataFrame, neighbors: pd.DataFrame, withdrawn: npt.NDAr
     return Metrics(rows, dependents.assign(**metrics), is_stored)
 
 
+def last_closes(neighbors: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
+    """Return the closes that the metrics of a symbol's next session depend on: the last 4.
+
+    Parameters
+    ----------
+    neighbors : pandas.DataFrame
+        Stored ``symbol, date, close``, without those that are removed.
+    bars : pandas.DataFrame
+        New bars with the same columns; they replace stored ones of the same symbol and session.
+    """
+    columns = ["symbol", "date", "close"]
+    closes = pd.concat([neighbors[columns], bars[columns]], ignore_index=True)
+    code, _ = pd.factorize(closes["symbol"])
+    dates, span = closes["date"].to_numpy(), ROLLING_SESSIONS - 1
+    order = np.lexsort((dates, code))
+    order = order[_is_last(code[order], dates[order])]
+    code, last = code[order], np.ones(len(order), dtype=bool)
+    last[:-span] = code[span:] != code[:-span]
+    return closes.take(order[last]).reset_index(drop=True)
+
+
 def compute_metrics(code: Codes, high: Floats, low: Floats, close: Floats) -> tuple[Floats, Floats, Floats]:
     """Compute the metrics of whole histories.
 

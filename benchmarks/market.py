@@ -1,13 +1,15 @@
-"""Load the whole market with the real handler: from the sandbox over HTTP into PostgreSQL, invoked as on Lambda.
+r"""Load the whole market with the real handler, from HTTP into PostgreSQL, invoked as on Lambda, against ``psql``.
 
-The provider (synthetic prices), the database and the handler are three processes. The provider's answers are prepared
-before anything is measured, since they are not our cost; ``--sandbox`` has them made as they are asked for. Each
-invocation of the handler is a new process with a time limit, repeated while the result is ``partial``. The script
-prints the rows per second, the peak memory of the handler's processes and their CPU share, and compares the rate with
-that of a tenth of the sessions. It checks a sample of symbols against an independent calculation in decimal arithmetic.
-Then a warm handler repeatedly updates the full table by one day, compared with the merge of that day's rows alone. The
-claims: 11,000 symbols × 500 sessions load completely under 256 MB, the rate does not fall as the table grows, and a
-daily update takes less than three times its merge.
+The provider (synthetic prices), the database and the handler are three processes. The first provider costs next to
+nothing: its answers are prepared before anything is measured. The second is the sandbox, which makes each answer as it
+is asked for, on the same cores. Each invocation of the handler is a new process with a time limit, repeated while the
+result is ``partial``.
+
+The reference is ``\copy`` of the same finished rows by an open session of ``psql``, one file and one transaction for
+each session, into the same empty table with its unique key; the two take turns. A sample of symbols is checked against
+an independent calculation in decimal arithmetic. Then a warm handler repeatedly updates the full table by one day,
+compared with the merge of that day's rows alone. The claims: 11,000 symbols × 500 sessions load completely under
+256 MB, the rate does not fall as the table grows, and a daily update takes less than three times its merge.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,7 +34,8 @@ from zoneinfo import ZoneInfo
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.common import machine, peak_memory, show  # noqa: E402
+from benchmarks.common import Psql, machine, peak_memory, psql_path, show  # noqa: E402
+from database import COLUMNS  # noqa: E402
 from domain.calendar import last_sessions, sessions_between  # noqa: E402
 from tests.support.postgresql import postgresql_server  # noqa: E402
 
@@ -188,26 +193,80 @@ def load(url: str, database: str, job_type: str, seconds: float, **payload: Any)
     return invocations
 
 
-def measure(symbols: int, sessions: int, seconds: float, sample: int, *, prepared: bool) -> dict[str, Any]:
+def empty(database: str) -> None:
+    """Remove all tables."""
+    from storage.engine import open_engine, transaction
+    from storage.schema import METADATA
+
+    engine = open_engine(database)
+    with transaction(engine) as connection:
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {', '.join(METADATA.tables)}")
+    engine.dispose()
+
+
+def export(psql: Psql, folder: Path) -> list[Path]:
+    """Write the finished rows to one CSV file for each session."""
+    whole, names = folder / "all.csv", ", ".join(COLUMNS)
+    psql.run(f"\\copy (SELECT {names} FROM stock_data ORDER BY date, symbol) TO '{whole}' WITH (FORMAT csv)")
+    files = []
+    with whole.open() as lines:
+        for session, rows in groupby(lines, key=lambda line: line[: len("2025-12-31")]):
+            files.append(folder / f"{session}.csv")
+            files[-1].write_text("".join(rows))
+    whole.unlink()
+    return files
+
+
+def copy(psql: Psql, files: list[Path]) -> float:
+    """Load the files into the emptied table, and return the seconds."""
+    psql.run("TRUNCATE stock_data; CHECKPOINT;")
+    started = time.monotonic()
+    psql.run("\n".join(f"\\copy stock_data ({', '.join(COLUMNS)}) FROM '{file}' WITH (FORMAT csv)" for file in files))
+    return time.monotonic() - started
+
+
+def measure(
+    symbols: int, sessions: int, seconds: float, *, sample: int, repeats: int, prepared: bool
+) -> dict[str, Any]:
     """Load a market into an empty database, check it, then update it by one day."""
-    with provider(symbols, sessions, prepared=prepared) as url, postgresql_server() as database:
-        invocations = load(url, database, "initialize", seconds, sessions=sessions)
+    path, references = psql_path(), list[float]()
+    rounds: list[list[dict[str, Any]]] = []
+    with (
+        provider(symbols, sessions, prepared=prepared) as url,
+        postgresql_server() as database,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        for _ in range(repeats):
+            empty(database)
+            rounds.append(load(url, database, "initialize", seconds, sessions=sessions))
+            if path:
+                with closing(Psql(path, database)) as psql:
+                    references.append(copy(psql, export(psql, Path(folder))))
         checked = check(database, symbols, sessions, sample)
         command = [sys.executable, __file__, "--update", str(UPDATES)]
         done = subprocess.run(command, env=environment(url, database), check=True, capture_output=True, text=True)
         day = json.loads(done.stdout.splitlines()[-1])
-    total = sum(step["seconds"] for step in invocations)
+    total = median(sum(step["seconds"] for step in invocations) for invocations in rounds)
+    own = median(sum(step["own_seconds"] for step in invocations) for invocations in rounds)
+    invocations = rounds[0]
+    rows = sum(step["rows"] for step in invocations)
+    reference = {}
+    if references:
+        reference = {"psql_seconds": round(median(references), 2), "of_psql": round(total / median(references), 3)}
     return {
+        "provider": "prepared" if prepared else "sandbox",
         "symbols": symbols,
         "sessions": sessions,
-        "rows": sum(step["rows"] for step in invocations),
+        "rows": rows,
         "api_calls": sum(step["api_calls"] for step in invocations),
         "invocations": len(invocations),
-        "longest_invocation_seconds": round(max(step["seconds"] for step in invocations), 1),
-        "seconds": round(total, 1),
-        "rows_a_second": round(sum(step["rows"] for step in invocations) / total),
-        "peak_mb": round(max(step["peak_mb"] for step in invocations)),
-        "own_time_share": round(sum(step["own_seconds"] for step in invocations) / total, 3),
+        "longest_invocation_seconds": round(max(step["seconds"] for steps in rounds for step in steps), 1),
+        "seconds": round(total, 2),
+        "own_cpu_seconds": round(own, 2),
+        **reference,
+        "rows_a_second": round(rows / total),
+        "peaks_mb": [round(step["peak_mb"]) for steps in rounds for step in steps],
+        "own_time_share": round(own / total, 3),
         "checked_rows": checked,
         "daily_update_seconds": round(day["daily_update"], 3),
         "merge_alone_seconds": round(day["merge"], 3),
@@ -259,9 +318,10 @@ def main() -> None:
     parser.add_argument("--baseline-sessions", type=int, help="for the ratio; default is a tenth of --sessions")
     parser.add_argument("--invocation-seconds", type=float, default=300)
     parser.add_argument("--sample", type=int, default=100, help="symbols to check")
-    parser.add_argument("--sandbox", action="store_true", help="a provider that makes its answers as asked for")
+    parser.add_argument("--repeats", type=int, default=3, help="loads of each market, in turns with psql")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--sandbox", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--invoke", help=argparse.SUPPRESS)
     parser.add_argument("--update", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -271,17 +331,31 @@ def main() -> None:
         return update(options.update)
     if options.invoke:
         return invoke(json.loads(options.invoke), options.invocation_seconds)
+    if not psql_path():
+        print("psql is neither in the server's wheel nor on PATH: the reference is left out", file=sys.stderr)
     baseline = options.baseline_sessions or max(options.sessions // 10, 1)
     results = [
-        measure(options.symbols, sessions, options.invocation_seconds, options.sample, prepared=not options.sandbox)
-        for sessions in (baseline, options.sessions)
+        measure(
+            options.symbols,
+            sessions,
+            options.invocation_seconds,
+            sample=options.sample,
+            repeats=options.repeats,
+            prepared=prepared,
+        )
+        for sessions, prepared in ((baseline, True), (options.sessions, True), (options.sessions, False))
     ]
+    small, large, sandbox = results
+    peaks = [peak for result in results for peak in (*result["peaks_mb"], result["daily_peak_mb"])]
     ratios = {
-        "rate": round(results[1]["rows_a_second"] / results[0]["rows_a_second"], 3),
-        "own_time_share": results[1]["own_time_share"],
-        "peak_of_256_mb": round(max(results[1]["peak_mb"], results[1]["daily_peak_mb"]) / 256, 3),
-        "daily_update_of_merge": round(results[1]["daily_update_seconds"] / results[1]["merge_alone_seconds"], 3),
+        "rate": large["rows_a_second"] / small["rows_a_second"],
+        "own_time_share": large["own_time_share"],
+        "peak_of_256_mb": max(peaks) / 256,
+        "daily_update_of_merge": large["daily_update_seconds"] / large["merge_alone_seconds"],
     }
+    if "of_psql" in large:
+        ratios |= {"of_psql": large["of_psql"], "of_psql_with_sandbox": sandbox["of_psql"]}
+    ratios = {name: round(ratio, 3) for name, ratio in ratios.items()}
     return show({**machine(), "results": results, "ratios": ratios}, as_json=options.json)
 
 

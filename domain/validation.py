@@ -15,12 +15,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from domain.calendar import session_dates
+from domain.errors import EnvelopeError
 from domain.models import BAR_COLUMNS, PRICE_COLUMNS, RejectedBar
 
 SYMBOL = re.compile(r"[\x21-\x7e]{1,10}")  # stock_data.symbol is VARCHAR(10)
 SYMBOLS = re.compile(rf"{SYMBOL.pattern}(?:\n{SYMBOL.pattern})*")  # one per line
 MIN_PRICE, MAX_PRICE = 1e-9, 1e15  # dollars; seven reverse splits have made 4e13, and beyond is no price
 MAX_VOLUME = 2.0**63  # stock_data.volume is BIGINT
+MAX_REJECTED = 10_000  # of one answer; a symbol has as many sessions in 40 years
+MAX_JSON = 20_000  # characters of a rejected bar that is kept; an honest one has 150
 MAX_MILLISECONDS = 4e12  # the year 2096; beyond, a timestamp is nonsense rather than a date
 PRICES = dict(zip(PRICE_COLUMNS, "ohlc", strict=True))
 NUMBERS = {**PRICES, "volume": "v", "stamp": "t"}
@@ -51,6 +54,11 @@ def validate_bars(
         (float64), in the order received.
     rejected : list of RejectedBar
         All others. Of two bars of the same symbol and session the later one counts.
+
+    Raises
+    ------
+    EnvelopeError
+        If more than :data:`MAX_REJECTED` cannot be stored: whatever was answered, it is not what was asked for.
     """
     symbols = [symbol] * len(bars) if symbol is not None else _field(bars, "T")
     numbers = {name: _numbers(_field(bars, key)) for name, key in NUMBERS.items()}
@@ -70,17 +78,28 @@ def validate_bars(
         for position in accepted.index[repeated]:
             reasons[position] = "the provider sent another bar of this symbol and session after it"
         accepted = accepted[~repeated]
+    if (count := len(bars) - len(accepted)) > MAX_REJECTED:
+        first = next(reason for reason in reasons if reason)
+        raise EnvelopeError(
+            f"the provider sent {count:,} bars that cannot be stored, more than {MAX_REJECTED:,}: of the first, {first}"
+        )
     rejected = [
         RejectedBar(
-            symbol=names[position] or json.dumps(symbols[position]),
+            symbol=names[position] or as_json(symbols[position]),
             date=dates[position].item() if stamp_ok[position] else None,
             reason=reason,
-            bar=json.dumps(bars[position], sort_keys=True),
+            bar=as_json(bars[position]),
         )
         for position, reason in enumerate(reasons)
         if reason
     ]
     return accepted.reset_index(drop=True), rejected
+
+
+def as_json(value: Any) -> str:
+    """Return a rejected value as JSON, or its size if that is too long; a part of it could end in part of a secret."""
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= MAX_JSON else json.dumps(f"{len(text):,} characters, too many to keep")
 
 
 def _field(bars: Sequence[Any], key: str) -> list[Any]:

@@ -56,7 +56,7 @@ def check_key_and_plan(setup: Setup) -> Iterator[Check]:
     except CredentialsError as error:
         yield failed("key", str(error), f"copy the key from {PROVIDER} again into POLYGON_API_KEY in {place}")
         yield _unknown_plan()
-    except (ApiError, TimeUpError) as error:
+    except (ApiError, TimeUpError, ConfigError) as error:  # the last one of certificates that cannot be read
         silent = "check the network, a proxy, and POLYGON_BASE_URL"
         cure = "run doctor again in a minute: the provider answers, but not this" if client.provider_time else silent
         yield failed("key", str(error), cure)
@@ -192,7 +192,7 @@ def check_charts(setup: Setup) -> Check:
     url = setup.settings.quickchart_url
     prices = {"open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 1_000.0, "rolling_avg": 11.0}
     bars = pd.DataFrame({"symbol": "TEST", "date": pd.to_datetime(last_sessions(5, setup.today)), **prices})
-    charts, warnings = fetch_charts(bars, url=url, timeout=setup.limit().remaining)
+    charts, warnings = fetch_charts(bars, url=url, timeout=setup.limit().remaining, mask=setup.settings.redact)
     if not charts:
         reason = warnings[0].removeprefix("no chart for TEST: ")
         cure = "check the network and QUICKCHART_URL; until then reports have no charts"

@@ -1,4 +1,4 @@
-"""What the command line shows: progress, results, the state of the table, and the log on standard error."""
+"""What the command line shows of a job: progress, its result, and the log on standard error."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from config import redact
 from domain.clock import Waiting
 from domain.models import JobResult, ProgressFunction
-
-if TYPE_CHECKING:
-    from entrypoints.status import BarChange, TableState
 
 PROGRESS_DELAY = 1.0  # seconds before a progress bar appears
 COLORS = {
@@ -97,15 +93,15 @@ def show_result(console: Console, result: JobResult) -> None:
     parts = []
     if sessions["count"]:
         ends = sessions["first"] if sessions["count"] == 1 else f"{sessions['first']} to {sessions['last']}"
-        parts.append(f"{_plural(sessions['count'], 'session')}, {ends}")
+        parts.append(f"{plural(sessions['count'], 'session')}, {ends}")
     corrected = rows.get("corrected", 0)  # a part of those updated
     shown = {"updated": f" ({corrected:,} corrected)" if corrected else ""}
     if changed := [f"{n:,} {name}{shown.get(name, '')}" for name, n in rows.items() if n and name != "corrected"]:
         parts.append(f"rows: {', '.join(changed)}")
     if "calls" in result:
-        parts.append(f"would make {_plural(result['calls'], 'call')}")
+        parts.append(f"would make {plural(result['calls'], 'call')}")
     else:
-        parts.append(_plural(result["api_calls"], "API call"))
+        parts.append(plural(result["api_calls"], "API call"))
     parts.append(f"{result['elapsed_seconds']:.1f} s")
     color = COLORS.get(status, "default")
     console.print(f"[bold]{result['job_type']:<14}[/bold] [{color}]{status:<14}[/{color}] {' · '.join(parts)}")
@@ -124,13 +120,14 @@ def _read_again_lines(result: JobResult) -> list[str]:
     lines = []
     if (again := result.get("read_again")) and again["count"]:
         ends = str(again["first"]) if again["count"] == 1 else f"{again['first']} to {again['last']}"
-        lines.append(f"of this, read again: {_plural(again['count'], 'session')}, {ends}")
+        lines.append(f"of this, read again: {plural(again['count'], 'session')}, {ends}")
     if oldest := result.get("oldest_reading"):
         lines.append(f"the oldest reading is from when {oldest} was the latest session")
     return lines
 
 
-def _plural(count: int, thing: str) -> str:
+def plural(count: int, thing: str) -> str:
+    """Return a count and what is counted: ``1 row``, ``2 rows``."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
@@ -144,78 +141,3 @@ def _show_report(console: Console, result: JobResult) -> None:
         elif result["status"] == "sent":
             text = message_from_bytes(Path(path).read_bytes(), policy=policy.default).get_body(("plain",))
             console.print(f"\n{text.get_content() if text else ''}", markup=False)
-
-
-def show_status(console: Console, state: TableState) -> None:
-    """Print what is stored, covered and missing per symbol, what the next run would do, and the last runs."""
-    console.print(f"{state['database']}, as of {state['as_of']}", markup=False)
-    strip = state["strip"]
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("symbol", "rows", "first", "last", "missing", "again"):
-        table.add_column(name, justify="right" if name in ("rows", "missing", "again") else "left", no_wrap=True)
-    table.add_column(f"{strip['first']} … {strip['last']}", no_wrap=True)
-    for line in state["symbols"]:
-        count = f"[red]{line['missing']}[/red]" if line["missing"] else "0"
-        table.add_row(
-            line["symbol"],
-            f"{line['rows']:,}",
-            line["first"] or "–",
-            line["last"] or "–",
-            count,
-            str(line["read_again"]),
-            _colored(line["strip"]),
-        )
-    if state["symbols"]:
-        console.print(table)
-        console.print("  █ stored   · fetched, no bar   x missing   again: sessions to read again", style="dim")
-    else:
-        console.print("Nothing is stored yet.")
-    if state["more_symbols"]:
-        console.print(f"and {state['more_symbols']:,} more symbols")
-    plan = state["next_run"]
-    if plan["plan"]:
-        console.print(f"The next daily_update would make {_plural(plan['calls'], 'call')}:")
-        for call in plan["plan"]:
-            console.print(f"  {call}", markup=False)
-    else:
-        console.print("The next daily_update has nothing to do.")
-    for text in _read_again_lines(plan):
-        console.print(f"  {text}", markup=False)
-    if rejected := sum(line["rejected"] for line in state["symbols"]):
-        console.print(f"{_plural(rejected, 'rejected bar')} of these symbols in rejected_bars.")
-    if state["changes"]:
-        console.print("Last changes of stored prices:")
-        for change in state["changes"]:
-            console.print(f"  {_change_line(change)}", markup=False)
-    if state["runs"]:
-        console.print(_runs_table(state["runs"]))
-
-
-def _change_line(change: BarChange) -> str:
-    """One change: ``IBM 2013-02-26 corrected as of 2013-02-28: close 199.14 → 199.5``."""
-    old, new = change["old"], change["new"]
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)] if old and new else ["close"]
-    values = (f"{name} {_number(old.get(name))} → {_number(new.get(name))}" for name in names)
-    return f"{change['symbol']} {change['session']} {change['cause']} as of {change['as_of']}: {', '.join(values)}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:g}"
-
-
-def _colored(strip: str) -> str:
-    return strip.replace("█", "[green]█[/green]").replace("x", "[red]x[/red]")
-
-
-def _runs_table(runs: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for name in ("last runs (UTC)", "job", "as of", "status", "calls", "inserted", "updated", "error"):
-        table.add_column(name, no_wrap=name != "error", overflow="fold")
-    for run in runs:
-        color = COLORS.get(run["status"], "default")
-        counts = [str(run[name]) for name in ("api_calls", "inserted", "updated")]
-        status = f"[{color}]{run['status']}[/{color}]"
-        table.add_row(
-            run["started_at"][:19], run["job_type"], run["as_of"], status, *counts, escape(run["error"] or "")
-        )
-    return table

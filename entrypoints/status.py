@@ -1,47 +1,60 @@
-"""The state of the table: what is stored and missing per symbol, what changed, the last runs, and the next one."""
+"""The state of the table: what is stored, missing and to be read again, what changed, and the last runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any, TypedDict
+from itertools import groupby
+from typing import Any, NamedTuple, TypedDict
 
-import pandas as pd
+import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection
 
 import utils
-from domain.calendar import last_sessions
-from domain.coverage import provisional_pairs, unread_pairs
-from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, JobResult, Request, Revision, SessionSpan
+from domain.calendar import last_sessions, previous_session
+from domain.coverage import unread_pairs
+from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, Request, Revision, SessionSpan
 from pipeline import jobs
-from pipeline.run import RunContext
+from pipeline.loader import LoadPlan
+from pipeline.run import RunContext, is_sandbox, provider_host
 from storage.engine import redacted_url
 
-STORED, COVERED, MISSING = "█", "·", "x"
-SHOWN_SYMBOLS = 30
+STORED, EMPTY, MISSING, UNTRACKED = "█", "·", "x", " "  # the marks of a strip
 SHOWN_RUNS = 5
 SHOWN_CHANGES = 5
+SHOWN_REJECTED = 5
+LEAST_WIDTH = 10  # of a strip
 
 
 class SymbolState(TypedDict):
-    """What is stored, covered and missing of one symbol; dates are ISO dates.
+    """What is stored, missing and to be read again of one symbol; dates are ISO dates.
 
-    ``strip`` has one character per session, oldest first: ``█`` stored, ``·`` covered without a bar, ``x`` missing.
-    ``read_again`` counts the provisional sessions that the next update reads again, ``rejected`` the rejected bars.
-    ``oldest_reading`` is the last session that was published when the part read longest ago was read.
+    ``missing`` counts the sessions that were never read, ``read_again`` those that the next update reads once more:
+    they are provisional, or the symbol's history is restated. The spans name them. ``read_to`` is the last session that
+    was read, and ``oldest_reading`` the last session that was published when the part read longest ago was read.
+    ``"*"`` stands for all symbols.
     """
 
     symbol: str
     rows: int
     first: str | None
     last: str | None
-    covered_from: str | None
-    covered_to: str | None
+    read_to: str | None
     missing: int
+    missing_sessions: list[SessionSpan]
     read_again: int
+    read_again_sessions: list[SessionSpan]
     oldest_reading: str | None
     rejected: int
-    strip: str
+
+
+class Totals(TypedDict):
+    """All that is stored, of whatever symbols."""
+
+    rows: int
+    first: str | None
+    last: str | None
 
 
 class BarChange(TypedDict):
@@ -55,20 +68,55 @@ class BarChange(TypedDict):
     new: dict[str, float | None]
 
 
+class Rejected(TypedDict):
+    """A bar that was not stored, and why."""
+
+    symbol: str
+    session: str
+    reason: str
+
+
 class TableState(TypedDict):
-    """What ``main.py status`` shows; JSON-serializable."""
+    """What ``main.py status`` shows; JSON-serializable.
+
+    ``missing`` and ``read_again`` count pairs of a symbol and a session; together they are what the next daily update
+    reads. ``complete`` is true if nothing is missing, up to the session before ``as_of``.
+    """
 
     database: str
     as_of: str
-    strip: SessionSpan
-    symbols: list[SymbolState]
-    more_symbols: int
+    complete: bool
+    tracked: SessionSpan
+    missing: int
+    read_again: int
+    oldest_reading: str | None
+    stored: Totals
+    other_symbols: list[str]  # stored, but not asked for
+    symbols: list[SymbolState]  # those with the most missing sessions first
     changes: list[BarChange]  # newest first
-    next_run: JobResult
+    rejected: list[Rejected]  # latest session first
+    calls: int  # of the next update, splits not counted
+    plan: list[str]
     runs: list[dict[str, Any]]  # rows of job_runs, newest first
+    notes: list[str]
 
 
-def read_status(context: RunContext, symbols: Sequence[str], as_of: date, *, strip: int = 40) -> TableState:
+def read_demo_event(context: RunContext) -> dict[str, str]:
+    """Return the symbols and the date of a database that holds recorded prices only; empty for any other.
+
+    Against today's date such a database lacks years, and the configured symbols are not its own.
+    """
+    if is_sandbox(provider_host(context.settings)):
+        return {}
+    with utils.reading(context.engine) as connection:
+        providers = [] if connection is None else utils.read_providers(connection)
+        if connection is None or not providers or not all(map(is_sandbox, providers)):
+            return {}
+        (run,), symbols = utils.read_last_runs(connection, 1), utils.read_stored_symbols(connection)
+    return {"as_of": str(run["as_of"]), "symbols": ",".join(symbols) or EVERY_SYMBOL}
+
+
+def read_status(context: RunContext, symbols: Sequence[str], as_of: date) -> TableState:
     """Read the state of the table, and plan the next daily update. Nothing is written.
 
     Parameters
@@ -78,84 +126,137 @@ def read_status(context: RunContext, symbols: Sequence[str], as_of: date, *, str
         ``["*"]`` is the whole market.
     as_of : datetime.date
         Stands for today.
-    strip : int
-        Number of sessions that each symbol's strip shows, up to the last one before `as_of`.
-
-    Returns
-    -------
-    TableState
-        At most 30 symbols, those with the most missing sessions first; ``more_symbols`` counts the others.
     """
-    sessions = last_sessions(strip, as_of)
-    plan = jobs.run_job(Request("daily_update", tuple(symbols), as_of, dry_run=True), context)
+    plan = jobs.plan_update(Request("daily_update", tuple(symbols), as_of, dry_run=True), context)
+    lines, calls = jobs.shown_calls(plan.calls)
+    missing = int(plan.missing.sum())
     state: TableState = {
         "database": redacted_url(context.engine),
         "as_of": str(as_of),
-        "strip": {"first": str(sessions[0]), "last": str(sessions[-1]), "count": len(sessions)},
-        "symbols": [],
-        "more_symbols": 0,
+        "complete": not missing and plan.sessions[-1:] == [previous_session(as_of)],
+        "tracked": jobs.span_of(plan.sessions),
+        "missing": missing,
+        "read_again": int(plan.provisional.sum()),
+        "oldest_reading": None,
+        "stored": {"rows": 0, "first": None, "last": None},
+        "other_symbols": [],
+        "symbols": [_empty_state(symbol, plan, row) for row, symbol in enumerate(symbols)],
         "changes": [],
-        "next_run": plan,
+        "rejected": [],
+        "calls": calls,
+        "plan": lines,
         "runs": [],
+        "notes": [],
     }
     with utils.reading(context.engine) as connection:
-        if connection is None:
-            return state
-        states = _symbol_states(connection, symbols, sessions, context.settings.settle_sessions)
-        state["symbols"] = states[:SHOWN_SYMBOLS]
-        state["more_symbols"] = max(len(states) - SHOWN_SYMBOLS, 0)
-        changes = utils.read_revisions(connection, symbols, date.min, as_of, newest=SHOWN_CHANGES)
-        state["changes"] = [_bar_change(change) for change in changes]
-        runs = utils.read_last_runs(connection, SHOWN_RUNS)
-        state["runs"] = [{key: _json_value(value) for key, value in row.items()} for row in runs]
+        if connection is not None:
+            _add_stored(connection, state, symbols, as_of)
+    if connection is None:
+        with utils.reading_prices(context.engine) as adoptable:
+            if adoptable is not None:
+                state["stored"] = _totals(adoptable)
+                state["notes"].append(
+                    "no run has used this table yet: the first one checks its rows and takes them over"
+                )
+    state["symbols"].sort(key=lambda symbol: -symbol["missing"])
     return state
 
 
-def _symbol_states(
-    connection: Connection, symbols: Sequence[str], sessions: list[date], settle: int
-) -> list[SymbolState]:
+def _empty_state(symbol: str, plan: LoadPlan, row: int) -> SymbolState:
+    missing, again = plan.missing[row], plan.provisional[row]
+    return {
+        "symbol": symbol,
+        "rows": 0,
+        "first": None,
+        "last": None,
+        "read_to": None,
+        "missing": int(missing.sum()),
+        "missing_sessions": _spans(plan.sessions, missing),
+        "read_again": int(again.sum()),
+        "read_again_sessions": _spans(plan.sessions, again),
+        "oldest_reading": None,
+        "rejected": 0,
+    }
+
+
+def _spans(sessions: Sequence[date], chosen: npt.NDArray[np.bool_]) -> list[SessionSpan]:
+    """The unbroken runs of the chosen sessions."""
+    columns = np.flatnonzero(chosen)
+    runs = groupby(enumerate(columns.tolist()), key=lambda pair: pair[1] - pair[0])
+    return [jobs.span_of([sessions[column] for _, column in run]) for _, run in runs]
+
+
+def _add_stored(connection: Connection, state: TableState, symbols: Sequence[str], as_of: date) -> None:
+    state["stored"] = _totals(connection)
     coverage = utils.read_coverage(connection, symbols)
-    missing = unread_pairs(symbols, sessions, coverage)
-    again = provisional_pairs(symbols, sessions, coverage, settle)
-    order = sorted(range(len(symbols)), key=lambda row: -int(missing[row].sum()))
-    shown = [symbols[row] for row in order[:SHOWN_SYMBOLS] if symbols[row] != EVERY_SYMBOL]
-    history = utils.read_history(connection, shown, sessions[0], sessions[-1])
-    stored = {row["symbol"]: row for row in utils.read_stored(connection, shown).to_dict("records")}
-    rejected = utils.count_rejected(connection, shown)
-    stored_sessions = {symbol: set(dates) for symbol, dates in history.groupby("symbol")["date"]}
-    states: list[SymbolState] = []
-    for row in order:
-        symbol = symbols[row]
-        summary = stored.get(symbol)
-        readings = (*coverage.get(symbol, ()), *coverage.get(EVERY_SYMBOL, ()))
-        states.append(
-            {
-                "symbol": symbol,
-                "rows": int(summary["rows"]) if summary else 0,
-                "first": str(summary["first"].date()) if summary else None,
-                "last": str(summary["last"].date()) if summary else None,
-                "covered_from": str(min(readings).first) if readings else None,
-                "covered_to": str(max(reading.last for reading in readings)) if readings else None,
-                "missing": int(missing[row].sum()),
-                "read_again": int(again[row].sum()),
-                "oldest_reading": str(min(reading.oldest for reading in readings)) if readings else None,
-                "rejected": rejected.get(symbol, 0),
-                "strip": "".join(
-                    _mark(pd.Timestamp(session) in stored_sessions.get(symbol, ()), is_missing)
-                    for session, is_missing in zip(sessions, missing[row].tolist(), strict=True)
-                ),
-            }
-        )
-    return states
+    market = coverage.get(EVERY_SYMBOL, ())
+    rejected = utils.count_rejected(connection, symbols)
+    stored: dict[str, Totals] = {EVERY_SYMBOL: state["stored"]}
+    if EVERY_SYMBOL not in symbols:
+        for symbol, first, count, last in utils.read_stored(connection, symbols).to_numpy():
+            stored[symbol] = {"rows": count, "first": str(first.date()), "last": str(last.date())}
+        state["other_symbols"] = sorted({*utils.read_stored_symbols(connection)} - {*symbols})
+    for each in state["symbols"]:
+        symbol = each["symbol"]
+        readings = coverage.get(symbol, ()) if symbol == EVERY_SYMBOL else (*market, *coverage.get(symbol, ()))
+        if known := stored.get(symbol):
+            each["rows"], each["first"], each["last"] = int(known["rows"]), known["first"], known["last"]
+        each["rejected"] = rejected.get(symbol, 0)
+        if readings:
+            each["read_to"] = str(max(reading.last for reading in readings))
+            each["oldest_reading"] = str(min(reading.oldest for reading in readings))
+    state["oldest_reading"] = min(
+        (each["oldest_reading"] for each in state["symbols"] if each["oldest_reading"]), default=None
+    )
+    changes = utils.read_revisions(connection, symbols, date.min, as_of, newest=SHOWN_CHANGES)
+    state["changes"] = [bar_change(change) for change in changes]
+    bars = utils.read_rejected(connection, symbols, date.min, as_of)[: -SHOWN_REJECTED - 1 : -1]
+    state["rejected"] = [{"symbol": symbol, "session": str(day), "reason": reason} for symbol, day, reason in bars]
+    runs = utils.read_last_runs(connection, SHOWN_RUNS)
+    state["runs"] = [{key: _json_value(value) for key, value in row.items()} for row in runs]
 
 
-def _mark(is_stored: bool, is_missing: bool) -> str:
-    if is_missing:
-        return MISSING
-    return STORED if is_stored else COVERED
+def _totals(connection: Connection) -> Totals:
+    rows, first, last = utils.read_totals(connection)
+    return {"rows": rows, "first": first, "last": last}
 
 
-def _bar_change(change: Revision) -> BarChange:
+class Strips(NamedTuple):
+    """The end of the tracked history, one character per session, oldest first.
+
+    ``█`` is stored, ``·`` read without a bar, ``x`` missing, and a blank is before the symbols were tracked.
+    """
+
+    sessions: list[date]
+    by_symbol: dict[str, str]
+
+
+def read_strips(context: RunContext, state: TableState, symbols: Sequence[str], width: int) -> Strips:
+    """Draw the last `width` sessions of each of the symbols; ``"*"`` has no strip."""
+    sessions = last_sessions(width, date.fromisoformat(state["as_of"])) if width >= LEAST_WIDTH else []
+    named = [symbol for symbol in symbols if symbol != EVERY_SYMBOL]
+    with utils.reading(context.engine) as connection:
+        if connection is None or not named or not sessions:
+            return Strips([], {})
+        unread = unread_pairs(named, sessions, utils.read_coverage(connection, named))
+        history = utils.read_history(connection, named, sessions[0], sessions[-1])
+    stored = {symbol: set(dates.dt.date) for symbol, dates in history.groupby("symbol")["date"]}
+    first = date.fromisoformat(state["tracked"]["first"] or state["as_of"])
+
+    def mark(symbol: str, session: date, is_unread: bool) -> str:
+        if is_unread and session >= first:
+            return MISSING
+        if session in stored.get(symbol, ()):
+            return STORED
+        return UNTRACKED if is_unread else EMPTY
+
+    marks = (map(mark, [symbol] * len(sessions), sessions, unread[row].tolist()) for row, symbol in enumerate(named))
+    return Strips(sessions, dict(zip(named, map("".join, marks), strict=True)))
+
+
+def bar_change(change: Revision) -> BarChange:
+    """Return a change of a stored bar as JSON holds it."""
+
     def prices(values: tuple[float | None, ...]) -> dict[str, float | None]:
         return {} if all(value is None for value in values) else dict(zip(PRICE_COLUMNS, values, strict=True))
 

@@ -15,7 +15,7 @@ MODULES = (
     "utils.py",
     "reporting.py",
 )
-PACKAGES = ("domain", "storage", "pipeline", "report", "entrypoints")
+PACKAGES = ("domain", "network", "storage", "pipeline", "report", "entrypoints")
 TEMPLATES = "report/templates/*.j2"
 SYMBOL_FILES = "symbols*.txt"  # for SYMBOLS=@symbols.txt
 

@@ -23,9 +23,11 @@ from domain.coverage import Coverage, Readings, add_reading, is_settled, unread_
 from domain.errors import EnvelopeError
 from domain.models import EVERY_SYMBOL, Counts, RejectedBar
 from domain.planner import GroupedCall, RangeCall
+from pipeline.closes import ClosesAtHand
 from pipeline.fetcher import Reach, Response
 from pipeline.run import Run
 from pipeline.splits import is_suspect, mark_restated, off_factors, read_history_of, rescale_unreachable
+from storage.commits import read_commits
 from storage.engine import database_time, transaction
 from transformations import add_metrics, clean
 
@@ -67,6 +69,8 @@ class LoadState:
         The sessions that were settled for any wanted symbol when the load began.
     newly_settled, shown : set of datetime.date
         The sessions that this load settled, and those of which it has seen a bar of any symbol.
+    closes : ClosesAtHand
+        What the metrics of the next batch depend on.
     early : list of Answer
         The answers so far; some were read before a later session was known to be published.
     factors : dict of str to list of float
@@ -86,6 +90,7 @@ class LoadState:
     settled: set[date] = field(default_factory=set)
     newly_settled: set[date] = field(default_factory=set)
     shown: set[date] = field(default_factory=set)
+    closes: ClosesAtHand = field(default_factory=ClosesAtHand)
     early: list[Answer] = field(default_factory=list)
     factors: dict[str, list[float]] = field(default_factory=dict)
     suspects: dict[str, str] = field(default_factory=dict)
@@ -99,7 +104,7 @@ def commit_batch(run: Run, batch: Sequence[Response], state: LoadState) -> None:
     spans = _spans(run, batch, bars, state)
     with transaction(run.context.engine) as connection:
         at = database_time(connection)
-        neighbors = utils.read_neighbors(connection, spans)
+        neighbors = state.closes.read_neighbors(connection, spans)
         stored = _stored_pairs(run, batch, neighbors)
         asked = np.logical_or.reduce(stored)
         reasons = _find_suspects(state, neighbors[asked], bars)
@@ -127,6 +132,8 @@ def commit_batch(run: Run, batch: Sequence[Response], state: LoadState) -> None:
         rejected = [bar for response in batch for bar in response.rejected]
         counts.rejected = run.record_rejected(connection, rejected)
         run.save(connection, counts, seen_to=state.seen_to)
+        commits = read_commits(connection)
+    state.closes.keep(spans, neighbors[~withdrawn], bars, commits)
     run.counts.add(counts)
 
 

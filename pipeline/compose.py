@@ -177,7 +177,8 @@ def _changes(stored: Connection, symbols: Sequence[str], sessions: Sequence[date
 def _fetch_charts(context: RunContext, bars: pd.DataFrame) -> tuple[list[Chart], list[str]]:
     """Fetch the charts in at most half of the time left; warnings name each reason once, with its symbols."""
     seconds = max(min(CHART_SECONDS, context.deadline.remaining / 2), 1.0)
-    charts, failures = fetch_charts(bars, url=context.settings.quickchart_url, timeout=seconds)
+    settings = context.settings
+    charts, failures = fetch_charts(bars, url=settings.quickchart_url, timeout=seconds, mask=settings.redact)
     symbols: dict[str, list[str]] = {}
     for failure in failures:
         start, _, reason = failure.partition(": ")

@@ -1,4 +1,4 @@
-"""Fetch planned calls: batches of validated responses, one response ahead, each batch worth one transaction.
+"""Fetch planned calls: batches of validated responses, one batch ahead, each worth one transaction.
 
 A batch ends when it is large, old, or would have to wait for the plan's limit. So a bulk load commits tens of thousands
 of rows at a time, and a slow one loses little.
@@ -7,7 +7,7 @@ of rows at a time, and a slow one loses little.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from itertools import zip_longest
@@ -20,11 +20,12 @@ from api_client import Bar, PolygonClient
 from domain.calendar import count_sessions, session_dates, sessions_between
 from domain.clock import Deadline
 from domain.errors import EnvelopeError, OutOfPlanError, StockTrackerError, TimeUpError
-from domain.models import EVERY_SYMBOL, ProgressFunction, RejectedBar
+from domain.models import EVERY_SYMBOL, ProgressFunction, RejectedBar, no_progress
 from domain.planner import Call, GroupedCall, RangeCall
 from domain.validation import MAX_MILLISECONDS, validate_bars
 
 BATCH_ROWS = 50_000  # a few megabytes; with more, a transaction's own cost no longer shows
+REJECTED_ROWS = 10  # whose memory a rejected bar takes
 BATCH_SECONDS = 10.0  # the work that is lost if a run dies
 PLAN_YEARS = (10, 5, 2)  # how far the provider's plans reach back
 MARGIN = timedelta(days=7)  # for a plan whose first day is a little later
@@ -117,7 +118,7 @@ def fetch_batches(
 ) -> Generator[list[Response], None, None]:
     """Make the calls and yield their responses in order, as many at a time as are worth one transaction.
 
-    While a batch is committed, the next response is prefetched, and no more than that.
+    While a batch is committed, the next one is fetched in a thread, and no more than that.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ def fetch_batches(
     deadline : Deadline
         A batch that would take longer than the time left, by the slowest one before it, is not begun.
     progress : callable
-        Called before each response is waited for.
+        Called before each response or batch is waited for, and every second while one is; never by the thread.
 
     Yields
     ------
@@ -142,38 +143,87 @@ def fetch_batches(
     ApiError, TimeUpError
         After all earlier responses have been yielded.
     """
-    clock, slowest = deadline.clock, 0.0
+    fetcher, done = _Fetcher(client, tuple(calls), symbols, reach, deadline), 0
     batch: list[Response] = []
-    prefetch: Future[Response] | None = None
+    fetching: Future[None] | None = None
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fetch")
     try:
-        started = clock.monotonic()
-        for done, (call, following) in enumerate(zip_longest(calls, calls[1:])):
-            progress(done, len(calls), str(call))
+        while done < len(calls):
+            started = deadline.clock.monotonic()
+            while fetching:
+                progress(done, len(calls), str(calls[done]))
+                if wait((fetching,), timeout=1.0).done:
+                    break
             try:
-                if not batch and not prefetch and deadline.remaining < slowest:
-                    raise TimeUpError(f"the next calls need up to {slowest:.0f} s" if slowest else "no time is left")
-                batch.append(prefetch.result() if prefetch else _respond(client, call, symbols, reach))
+                if fetching:
+                    fetching.result()
+                else:
+                    fetcher.check_time()
+                    fetcher.fill(batch, done, progress)
             except StockTrackerError:
                 if batch:
                     yield batch
                 raise
-            taken = clock.monotonic() - started
-            # Two more batches must fit for a prefetch. It does not wait for the plan's limit either: that is left to
-            # this thread, which an interrupt reaches.
-            in_time = client.is_ready and deadline.remaining > 2 * max(slowest, taken)
-            is_last = following is None
-            prefetch = executor.submit(_respond, client, following, symbols, reach) if in_time and not is_last else None
-            rows = sum(len(response.accepted) for response in batch)
+            done, following, fetching = done + len(batch), list[Response](), None
+            if done < len(calls) and fetcher.is_in_time(since=started):
+                fetching = executor.submit(fetcher.fill, following, done, no_progress)
+            yield batch
+            fetcher.slowest = max(fetcher.slowest, deadline.clock.monotonic() - started)
+            batch = following
+    finally:
+        fetcher.stopped = True
+        executor.shutdown(wait=False, cancel_futures=True)  # a failure does not wait for a response that nobody needs
+
+
+@dataclass
+class _Fetcher:
+    """Fetches one batch after another, here or in a thread.
+
+    Attributes
+    ----------
+    slowest : float
+        The most seconds from the start, or the end of a commit, to the end of the next commit.
+    stopped : bool
+        Whether nobody needs another response.
+    """
+
+    client: PolygonClient
+    calls: tuple[Call, ...]
+    symbols: tuple[str, ...]
+    reach: Reach
+    deadline: Deadline
+    slowest: float = 0.0
+    stopped: bool = False
+
+    def fill(self, batch: list[Response], first: int, progress: ProgressFunction) -> None:
+        """Fill a batch with the responses to the calls from place `first` on."""
+        started = self.deadline.clock.monotonic()
+        for call, following in zip_longest(self.calls[first:], self.calls[first + 1 :]):
+            if self.stopped:
+                break
+            progress(first + len(batch), len(self.calls), str(call))
+            batch.append(_respond(self.client, call, self.symbols, self.reach))
+            rows = sum(len(response.accepted) + REJECTED_ROWS * len(response.rejected) for response in batch)
             if following:  # what is stored between two sessions of a symbol is read with them
                 rows += len(batch[-1].accepted) * _sessions_apart(call, following)
             apart = call.restates or (following is not None and following.restates)
-            if is_last or not in_time or apart or rows >= BATCH_ROWS or taken > BATCH_SECONDS:
-                yield batch
-                slowest = max(slowest, clock.monotonic() - started)
-                batch, started = [], clock.monotonic()
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)  # a failure does not wait for a response that nobody needs
+            is_old = self.deadline.clock.monotonic() - started > BATCH_SECONDS
+            if apart or rows >= BATCH_ROWS or is_old or not self.is_in_time(since=started):
+                break
+
+    def is_in_time(self, since: float) -> bool:
+        """Whether the next call need not wait, and time is left for two batches like the slowest or that begun then.
+
+        Only the first call of a batch waits for the plan's limit, and never in a thread, which no interrupt reaches.
+        """
+        taken = self.deadline.clock.monotonic() - since
+        return self.client.is_ready and self.deadline.remaining > 2 * max(self.slowest, taken)
+
+    def check_time(self) -> None:
+        """Raise :class:`TimeUpError` if the time left does not hold another batch."""
+        if self.deadline.remaining < self.slowest:
+            needs = f"the next calls need up to {self.slowest:.0f} s" if self.slowest else "no time is left"
+            raise TimeUpError(needs)
 
 
 def _sessions_apart(call: Call, following: Call) -> int:
@@ -203,7 +253,8 @@ def _ask(client: PolygonClient, call: Call, asked: Call, symbols: tuple[str, ...
             bars = client.grouped_bars(asked.session)
             accepted, rejected = validate_bars(_of_symbols(bars, symbols), sessions)
     except EnvelopeError as error:
-        return Response(call, [], *validate_bars([], []), error=error)
+        kept = error.with_traceback(None)  # which would keep the whole answer in memory
+        return Response(call, [], *validate_bars([], []), error=kept)
     shown = set(np.unique(accepted["date"].to_numpy().astype("datetime64[D]")).tolist())
     if isinstance(asked, RangeCall) or not shown:
         shown = _sessions_of(bars) & set(sessions)

@@ -57,7 +57,7 @@ def run_job(request: Request, context: RunContext) -> JobResult:
         "run_id": run.run_id,
         "as_of": str(request.as_of),
         "symbols": list(request.symbols),
-        "sessions": _span(outcome["sessions"]),
+        "sessions": span_of(outcome["sessions"]),
         "api_calls": run.api_calls,
         "rows": vars(run.counts).copy(),
         **{name: value for name, value in outcome.items() if name not in ("status", "sessions")},
@@ -94,6 +94,12 @@ def _sessions_of_range(request: Request) -> list[date]:
 def daily_update(run: Run) -> Outcome:
     """Load the session before as-of and whatever earlier is missing, and read provisional sessions again."""
     return _load_missing(run, lambda coverage: _tracked_sessions(run, coverage), settle=True)
+
+
+def plan_update(request: Request, context: RunContext) -> LoadPlan:
+    """Plan what a daily update would read. Nothing is fetched or written."""
+    run = Run(request, context)
+    return _plan(run, lambda coverage: _tracked_sessions(run, coverage), settle=True, force=False)
 
 
 def _tracked_sessions(run: Run, coverage: Coverage) -> list[date]:
@@ -176,19 +182,19 @@ def _splits_due(run: Run) -> bool:
 def _dry_run(run: Run, plan: LoadPlan) -> Outcome:
     with utils.reading(run.context.engine) as stored:
         oldest = utils.read_oldest_reading(stored, run.request.symbols) if stored else None
-    lines, calls = _shown(plan.calls)
+    lines, calls = shown_calls(plan.calls)
     return {
         "status": "ok" if plan.calls else "nothing_to_do",
         "sessions": plan.unread,
         "plan": lines,
         "calls": calls,
-        "read_again": _span(plan.read_again),
+        "read_again": span_of(plan.read_again),
         "oldest_reading": str(oldest) if oldest else None,
     }
 
 
-def _shown(calls: Sequence[Call]) -> tuple[list[str], int]:
-    """The first calls of a plan as text, and how many they are."""
+def shown_calls(calls: Sequence[Call]) -> tuple[list[str], int]:
+    """Return the first calls of a plan as text, and how many they are."""
     lines = [str(call) for call in calls[:PLAN_LINES]]
     if len(calls) > PLAN_LINES:
         lines.append(f"and {len(calls) - PLAN_LINES} more")
@@ -225,7 +231,7 @@ def weekly_report(run: Run) -> Outcome:
     run.await_turn()
     outcome = send_report(run, sessions, shortfall)
     if plan:
-        lines, calls = _shown(plan_audit(run, tracked)[0])
+        lines, calls = shown_calls(plan_audit(run, tracked)[0])
         outcome["plan"] = [*plan.get("plan", []), *lines]
         outcome["calls"] = plan.get("calls", 0) + calls
     return outcome
@@ -263,7 +269,8 @@ def _load_week(run: Run, sessions: list[date]) -> tuple[Outcome | None, list[str
     return outcome if run.request.dry_run else None, late if outcome["status"] == "partial" else []
 
 
-def _span(sessions: Sequence[date]) -> SessionSpan:
+def span_of(sessions: Sequence[date]) -> SessionSpan:
+    """Return the first and last of ascending sessions, and how many they are."""
     first, last = (str(sessions[0]), str(sessions[-1])) if sessions else (None, None)
     return {"first": first, "last": last, "count": len(sessions)}
 

@@ -49,18 +49,32 @@ class LoadPlan:
 
     Attributes
     ----------
-    sessions : list of datetime.date
+    sessions : list of datetime.date, length n
         The wanted sessions that are within the plan's reach.
-    unread, read_again : list of datetime.date
-        Those of which at least one symbol was never read, or is provisional and can be settled further.
+    missing, provisional : numpy.ndarray of bool, shape (m, n)
+        Which of the m symbols were never read of a session, and which are read again: they are provisional and can be
+        settled further, or their history is restated.
     calls : list of Call
         Restatements first, then the fewest calls for both.
     """
 
     sessions: list[date]
-    unread: list[date]
-    read_again: list[date]
+    missing: Mask
+    provisional: Mask
     calls: list[Call]
+
+    @property
+    def unread(self) -> list[date]:
+        """The sessions of which at least one symbol was never read."""
+        return self._columns(self.missing)
+
+    @property
+    def read_again(self) -> list[date]:
+        """The sessions of which at least one symbol is read again."""
+        return self._columns(self.provisional)
+
+    def _columns(self, grid: Mask) -> list[date]:
+        return [self.sessions[column] for column in np.flatnonzero(grid.any(axis=0)).tolist()]
 
     @property
     def restates(self) -> bool:
@@ -102,19 +116,17 @@ def plan_load(
     if settle and not force and sessions:
         again = provisional_pairs(symbols, sessions, coverage, run.context.settings.settle_sessions)
     restatements = [] if connection is None else plan_restatements(run, connection, sessions, coverage, first)
-    restated = {call.symbol for call in restatements}
+    names = {call.symbol for call in restatements}
+    restated = [symbol in names for symbol in symbols]
     wanted = unread | again
-    wanted[[symbol in restated for symbol in symbols]] = False
+    wanted[restated] = False
+    again[restated] = ~unread[restated]
     return LoadPlan(
         sessions=sessions,
-        unread=_columns(sessions, unread),
-        read_again=_columns(sessions, again),
+        missing=unread,
+        provisional=again,
         calls=[*restatements, *(plan_calls(symbols, sessions, wanted) if sessions else [])],
     )
-
-
-def _columns(sessions: Sequence[date], grid: Mask) -> list[date]:
-    return [sessions[column] for column in np.flatnonzero(grid.any(axis=0)).tolist()]
 
 
 def read_reach(run: Run, connection: Connection) -> Reach:

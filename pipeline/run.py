@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -68,6 +69,7 @@ class Run:
     _client: PolygonClient | None = None
     _has_turn: bool = False
     _renewed: float = field(default_factory=time.monotonic)
+    _thread: int = field(default_factory=threading.get_ident)
 
     @property
     def run_id(self) -> str:
@@ -124,8 +126,11 @@ class Run:
         self._renewed = time.monotonic()
 
     def keep_lease(self, *_: object) -> None:
-        """Renew the lease if a third of it is over: before each call of the provider, and while the run waits."""
-        if time.monotonic() - self._renewed > RENEW_SECONDS:
+        """Renew the lease if a third of it is over: before each call of the provider, and while the run waits.
+
+        Another thread leaves that to the run's own, which has the one connection.
+        """
+        if threading.get_ident() == self._thread and time.monotonic() - self._renewed > RENEW_SECONDS:
             with transaction(self.context.engine, write=False) as connection:
                 self.save(connection)
 
@@ -217,16 +222,22 @@ def ensure_same_provider(context: RunContext, connection: Connection) -> None:
     DataError
         If the database holds prices of the other kind.
     """
-    host = _host(context.settings)
+    host = provider_host(context.settings)
     for other in utils.read_providers(connection):
-        if (other in THIS_MACHINE) != (host in THIS_MACHINE):
+        if is_sandbox(other) != is_sandbox(host):
             raise DataError(
                 f"{redacted_url(context.engine)} holds prices from {other}, not from {host}:"
                 " set DATABASE_URL to another database, or remove that one"
             )
 
 
-def _host(settings: Settings) -> str:
+def is_sandbox(host: str) -> bool:
+    """Whether a provider of this name serves recorded prices: one that runs on this machine."""
+    return host in THIS_MACHINE
+
+
+def provider_host(settings: Settings) -> str:
+    """Return the name under which runs record the provider."""
     return urlsplit(settings.polygon_base_url).hostname or ""
 
 
@@ -241,7 +252,7 @@ def journaled(run: Run) -> Iterator[None]:
         database.start_run(
             connection,
             held=run.held,
-            provider=_host(context.settings),
+            provider=provider_host(context.settings),
             run_id=run.run_id,
             job_type=request.job_type,
             payload=run.redact(request.payload),

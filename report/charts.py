@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -16,8 +16,10 @@ import pandas as pd
 import requests
 from urllib3 import Retry
 
-from api_client import BoundedSession, explain_failure
+from domain.errors import ConfigError
 from domain.text import clean_text
+from network.connect import SHORTEST_WAIT
+from network.http import BoundedSession, TooLargeError, explain_failure, read_body, time_limit
 from report.chart_config import CHART_SESSIONS, alt_text, chart_request
 
 __all__ = ["CHART_SESSIONS", "Chart", "alt_text", "chart_request", "fetch_charts"]
@@ -54,7 +56,9 @@ class _NoChartError(Exception):
     """The reason why a chart is missing, as its warning states it."""
 
 
-def fetch_charts(bars: pd.DataFrame, *, url: str, timeout: float = 10.0) -> tuple[list[Chart], list[str]]:
+def fetch_charts(
+    bars: pd.DataFrame, *, url: str, timeout: float = 10.0, mask: Callable[[str], str] = str
+) -> tuple[list[Chart], list[str]]:
     """Fetch the charts of all symbols in `bars`, in parallel.
 
     Parameters
@@ -65,6 +69,8 @@ def fetch_charts(bars: pd.DataFrame, *, url: str, timeout: float = 10.0) -> tupl
         The ``/chart`` address of a QuickChart service.
     timeout : float
         Seconds for all charts together; later ones are given up.
+    mask : callable
+        Masks secrets in what the service says.
 
     Returns
     -------
@@ -78,12 +84,12 @@ def fetch_charts(bars: pd.DataFrame, *, url: str, timeout: float = 10.0) -> tupl
     charts, warnings = [], []
     executor = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="chart")
     with _session(url) as session:
-        futures = {s: executor.submit(_fetch, session, url, s, group, deadline) for s, group in groups.items()}
+        futures = {s: executor.submit(_fetch, session, url, s, group, deadline, mask) for s, group in groups.items()}
         wait(futures.values(), timeout=timeout)
         for symbol, future in futures.items():
             try:
                 charts.append(_result(future, timeout))
-            except (_NoChartError, ValueError) as error:
+            except (_NoChartError, ConfigError, ValueError) as error:
                 warnings.append(f"no chart for {symbol}: {error}")
     executor.shutdown(wait=False, cancel_futures=True)
     return charts, warnings
@@ -107,32 +113,31 @@ def _session(url: str) -> requests.Session:
     return session
 
 
-def _fetch(session: requests.Session, url: str, symbol: str, bars: pd.DataFrame, deadline: float) -> Chart:
+def _fetch(
+    session: requests.Session,
+    url: str,
+    symbol: str,
+    bars: pd.DataFrame,
+    deadline: float,
+    mask: Callable[[str], str],
+) -> Chart:
     request, alt = chart_request(symbol, bars), alt_text(symbol, bars)
     started = time.monotonic()
-    seconds = max(deadline - started, 0.001)
-    with session.post(url, json=request, timeout=seconds, stream=True, allow_redirects=False) as response:
+    limit = time_limit(max(deadline - started, SHORTEST_WAIT))
+    with session.post(url, json=request, timeout=limit, stream=True, allow_redirects=False) as response:
         complaint = response.headers.get("X-quickchart-error")
         if complaint is not None:
-            raise _NoChartError(f"the chart service says {clean_text(complaint)!r}")
+            raise _NoChartError(f"the chart service says {clean_text(complaint, mask=mask)!r}")
         if response.status_code != requests.codes.ok:
             raise _NoChartError(f"HTTP {response.status_code}")
         kind = response.headers.get("Content-Type", "of unknown type").partition(";")[0]
-        png = b"".join(_read_bounded(response, deadline))
+        try:
+            png = read_body(response, _MAX_BYTES)
+        except TooLargeError:
+            raise _NoChartError(f"the response is larger than {_MAX_BYTES:,} bytes") from None
         if kind != "image/png":
-            raise _NoChartError(f"the response is {clean_text(kind, 50)}, not image/png")
+            raise _NoChartError(f"the response is {clean_text(kind, 50, mask)}, not image/png")
         if not png.startswith(_PNG):
             raise _NoChartError("the response is not a PNG picture")
     logger.debug("chart of %s: %d bytes in %.0f ms", symbol, len(png), (time.monotonic() - started) * 1000)
     return Chart(symbol, png, alt)
-
-
-def _read_bounded(response: requests.Response, deadline: float) -> Iterator[bytes]:
-    size = 0
-    for chunk in response.iter_content(65_536):
-        size += len(chunk)
-        if size > _MAX_BYTES:
-            raise _NoChartError(f"the response is larger than {_MAX_BYTES:,} bytes")
-        if time.monotonic() > deadline:
-            raise requests.Timeout
-        yield chunk

@@ -16,17 +16,17 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import SMTP
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, Literal
 
 from config import Settings
 from domain.errors import ConfigError, CredentialsError, DeliveryError, StockTrackerError
 from domain.text import clean_text
+from network.connect import connect, within
 from report.outbox import write_report
 
 logger = logging.getLogger(f"stock_tracker.{__name__}")
@@ -39,7 +39,6 @@ _TRANSIENT = (smtplib.SMTPServerDisconnected, ConnectionError, TimeoutError, ssl
 _READY, _ACCEPTED, _START, _UNAVAILABLE = 220, 250, 354, 421  # SMTP reply codes
 
 Transport = Literal["outbox", "smtp", "ses"]
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def read_ses_account(settings: Settings, *, timeout: float) -> SesAccount | None
         return SesAccount(limited, verified, quota["SentLast24Hours"], quota["Max24HourSend"])
 
     try:
-        return _within(timeout, read)
+        return within(timeout, read)
     except ClientError as error:
         if error.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException"):
             return None
@@ -232,7 +231,7 @@ def _send_ses(
         )
         replies: dict[str, _Reply] = {}
         try:
-            _within(deadline - started, call)
+            within(deadline - started, call)
         except client.exceptions.MessageRejected as error:
             replies = dict.fromkeys(batch, _Reply(_said(str(error), settings), final=len(batch) == 1))
             batches += [(recipient,) for recipient in batch if len(batch) > 1]
@@ -428,27 +427,14 @@ class _Connection(smtplib.SMTP):
             self.login(settings.smtp_user, settings.smtp_password.get_secret_value())
 
     def _get_socket(self, host: str, port: int, _timeout: float) -> socket.socket:
-        name, addresses = _within(self._remaining, functools.partial(_look_up, host))
-        if "." in name:
+        if "." in (name := within(self._remaining, socket.getfqdn)):
             self.local_hostname = name
-        connection = self._first_reachable(addresses, port)
+        connection = connect(host, port, self._remaining)
+        connection.settimeout(self._remaining)
         self._twin = connection.dup()
         if self._settings.smtp_security == "tls":
             return ssl.create_default_context().wrap_socket(connection, server_hostname=host)
         return connection
-
-    def _first_reachable(self, addresses: list[str], port: int) -> socket.socket:
-        """Connect to the first address that answers; each has its share of the time left."""
-        for left in range(len(addresses), 0, -1):
-            try:
-                connection = socket.create_connection((addresses[-left], port), timeout=self._remaining / left)
-            except OSError:
-                if left == 1:
-                    raise
-            else:
-                connection.settimeout(self._remaining)
-                return connection
-        raise OSError("its name has no address")
 
     def getreply(self) -> tuple[int, bytes]:
         """Read a reply, of which no part and no number of lines is longer than an honest server's."""
@@ -493,21 +479,6 @@ class _Replies:
         if len(line) >= size or self._left < 0:
             raise OSError("its reply is too long")
         return line
-
-
-def _look_up(host: str) -> tuple[str, list[str]]:
-    """Return the name of this machine, and the addresses of a host."""
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return socket.getfqdn(), [str(address[0]) for *_, address in found]
-
-
-def _within(seconds: float, function: Callable[[], Result]) -> Result:
-    """Call a function, and raise a TimeoutError if it takes longer; its thread then ends by itself."""
-    executor = ThreadPoolExecutor(1)
-    try:
-        return executor.submit(function).result(timeout=max(seconds, 0.001))
-    finally:
-        executor.shutdown(wait=False)
 
 
 def _is_transient(code: int) -> bool:

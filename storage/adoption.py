@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from domain.calendar import sessions_between, today
@@ -22,7 +22,9 @@ from domain.errors import DataError
 from domain.models import CLOSE_METRICS, PRICE_COLUMNS, SYMBOL_LENGTH
 from domain.validation import MAX_PRICE, MIN_PRICE
 from storage.bulk import read_frame, temp_table
-from storage.engine import database_time, server_error_fields
+from storage.commits import count_commit
+from storage.engine import database_time
+from storage.refusals import is_time_up, server_error_fields
 from storage.schema import ADOPTION, STOCK_DATA
 from transformations import compute_metrics
 
@@ -50,6 +52,7 @@ def adopt_rows(connection: Connection) -> list[str]:
     list of str
         A warning, if rows were moved.
     """
+    count_commit(connection)
     on_sqlite = connection.dialect.name == "sqlite"
     if on_sqlite:
         driver: Any = connection.connection.dbapi_connection
@@ -80,40 +83,31 @@ def adopt_rows(connection: Connection) -> list[str]:
 
 @contextmanager
 def adoption_in_time(connection: Connection, seconds: float) -> Iterator[None]:
-    """Cancel what a block does to an existing ``stock_data`` when the time is over; the table stays as it was.
+    """Say what a block did in vain if the time is over; the table stays as it was.
+
+    PostgreSQL's transactions end in time. SQLite bounds the wait for a lock only, so that it is interrupted here.
 
     Parameters
     ----------
     connection : sqlalchemy.Connection
         Inside a transaction, which must be rolled back after the error.
     seconds : float
-        The time for all statements of the block together; may be infinite.
+        The time that is left; may be infinite.
 
     Raises
     ------
     DataError
         If that is too little.
     """
-    if np.isinf(seconds):
-        yield
-        return
     end = time.monotonic() + seconds
     driver: Any = connection.connection.dbapi_connection
     on_sqlite = connection.dialect.name == "sqlite"
-
-    def limit(_: Connection, cursor: Any, *__: Any) -> None:
-        left = max(round((end - time.monotonic()) * 1000), 1)
-        cursor.execute(f"SET LOCAL statement_timeout = {left}")
-
     if on_sqlite:
         driver.set_progress_handler(lambda: time.monotonic() > end, 10_000)
-    else:
-        event.listen(connection, "before_cursor_execute", limit)
     try:
         yield
-    except DBAPIError as error:
-        interrupted = getattr(error.orig, "sqlite_errorname", "") == "SQLITE_INTERRUPT"
-        if not interrupted and server_error_fields(error.orig).get("C") != "57014":
+    except (DBAPIError, connection.dialect.loaded_dbapi.Error, TimeoutError) as error:
+        if np.isinf(seconds) or not is_time_up(error):
             raise
         raise DataError(
             f"the existing table stock_data cannot be adopted in {max(seconds, 0):.0f} s and stays as it is:"
@@ -122,8 +116,6 @@ def adoption_in_time(connection: Connection, seconds: float) -> Iterator[None]:
     finally:
         if on_sqlite:
             driver.set_progress_handler(None, 0)
-        else:
-            event.remove(connection, "before_cursor_execute", limit)
 
 
 def _stored_sessions(connection: Connection) -> list[date]:

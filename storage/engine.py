@@ -1,4 +1,4 @@
-"""Connections: the engine for a ``DATABASE_URL``, its TLS, and transactions with limits and one-line errors.
+"""Connections: the engine for a ``DATABASE_URL``, and transactions with limits and one-line errors.
 
 Transactions commit as a whole, one writer at a time, and none waits past its deadline. A process keeps one connection,
 and holds it only inside a transaction. No message holds a password.
@@ -7,8 +7,8 @@ and holds it only inside a transaction. No message holds a password.
 from __future__ import annotations
 
 import logging
-import socket
-import ssl
+import math
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
@@ -22,18 +22,14 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from domain.clock import Deadline
-from domain.errors import ConfigError, CredentialsError, DataError, StockTrackerError, TimeUpError
-from domain.text import clean_text
-from storage.limits import ALIVE_SECONDS, CONNECT_SECONDS, IDLE_SECONDS, Limits
+from domain.errors import ConfigError, DataError
+from storage.limits import IDLE_SECONDS, Limits
+from storage.refusals import UNWRITABLE, login_refusal, refusal, server_error_fields
+from storage.sockets import open_socket, tls_context
 
-LOCAL_HOSTS = ("", "localhost", "127.0.0.1", "::1")
-SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
-UNWRITABLE = ("SQLITE_READONLY", "SQLITE_CANTOPEN")
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+WAL_PAGES = 16_000  # of 4 KB, after which a commit copies SQLite's log into the file
 WRITE_LOCK = 0x53544F434B01  # arbitrary, but the same for every process of this project
-LONGEST_MESSAGE = 500  # characters of what the server says
-LOGIN_REFUSED = "28"  # class of SQLSTATE: invalid authorization specification
-LOCK_NOT_AVAILABLE, QUERY_CANCELED = "55P03", "57014"  # SQLSTATE of a limit that was reached
-SQLITE_BUSY = 5  # its primary result code
 ONE_CONNECTION: dict[str, Any] = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 60}
 
 # Whatever the server, the database or the role says, values are read and written in this form, and each statement sees
@@ -78,11 +74,10 @@ def open_engine(url: str) -> Engine:
         parsed.port  # noqa: B018 - a malformed port shows here
     except (ArgumentError, ValueError):
         raise ConfigError("DATABASE_URL is not a database URL; valid is sqlite:///file.db or postgresql://…") from None
-    if "@" in f"{parsed.host}{parsed.database}" and parsed.host:
+    if parsed.host and "@" in f"{parsed.host}{parsed.database}":
         raise ConfigError("DATABASE_URL has an @ in its password or name: percent-encode it as %40")
-    if not "".join(
-        map(str, (parsed.username, parsed.host, parsed.database, *parsed.query, *parsed.query.values()))
-    ).isprintable():
+    shown = (parsed.username, parsed.host, parsed.database, *parsed.query, *parsed.query.values())
+    if not all(str(part).isprintable() for part in shown):
         raise ConfigError("DATABASE_URL has a character in its host, database or options that cannot be printed")
     kind = parsed.drivername
     if kind in ("sqlite", "sqlite+pysqlite"):
@@ -99,7 +94,7 @@ def _sqlite_engine(url: URL) -> Engine:
         raise ConfigError(
             "DATABASE_URL names no file; valid is sqlite:///file.db, as every run starts from what is stored"
         )
-    engine = create_engine(url, **ONE_CONNECTION)
+    engine = create_engine(url, execution_options={"path": Path(url.database).absolute()}, **ONE_CONNECTION)
 
     @event.listens_for(engine, "do_connect")
     def _connect_where_nothing_can_be_written(dialect: Any, _record: Any, args: Any, params: Any) -> Any:
@@ -122,6 +117,9 @@ def _sqlite_engine(url: URL) -> Engine:
             # The first two connections may try at once, and SQLite refuses one without waiting; the mode is the file's.
             with suppress(connection.OperationalError):
                 connection.execute("PRAGMA journal_mode = WAL")
+        # A day of many symbols touches most pages of the index. By default each such commit would write them twice: to
+        # the log and into the file. What is committed is on the disk all the same (synchronous = FULL).
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -141,109 +139,63 @@ def _postgresql_engine(url: URL) -> Engine:
     if query.keys() - {"unix_sock", "application_name"}:
         unknown = ", ".join(sorted(query))
         raise ConfigError(f"DATABASE_URL has the option {unknown}; valid are host, sslmode, sslrootcert, unix_sock")
-    port = url.port or 5432
+    host, port = url.host or "localhost", url.port or 5432
     if folder:
         query["unix_sock"] = f"{folder}/.s.PGSQL.{port}"
-    host, local = url.host or "", "unix_sock" in query or (url.host or "") in LOCAL_HOSTS
-    context = _ssl_context(str(mode or ("prefer" if local else "verify-full")), authority)
-    url = url.set(
-        drivername="postgresql+pg8000",
-        query=query,
-        username=url.username or "postgres",
-        host=host or "localhost",
-        port=port,
-    )
-    engine = create_engine(url, pool_recycle=600, connect_args={"ssl_context": context}, **ONE_CONNECTION)
+    is_local = "unix_sock" in query or host in LOCAL_HOSTS
+    mode = str(mode or ("prefer" if is_local else "verify-full"))
+    context = tls_context(mode, authority)
+    username = url.username or "postgres"
+    url = url.set(drivername="postgresql+pg8000", username=username, host=host, port=port, query=query)
+    engine = create_engine(url, pool_recycle=600, **ONE_CONNECTION)
 
     @event.listens_for(engine, "do_connect")
     def _connect_within_limits(_dialect: Any, record: Any, _args: Any, params: dict[str, Any]) -> Any:
         import pg8000
 
-        path = params.pop("unix_sock", None)
+        from storage.driver import Connection as DriverConnection
+
+        params.setdefault("password", "")  # a server that asks for one refuses this; the driver would break on None
+        address = params.pop("unix_sock", None) or (host, port)
         with ExitStack() as on_failure:
-            seconds = _limits.get(Limits()).connect
-            opened = _open_socket(path or (host or "localhost", port), seconds)
-            on_failure.callback(_abandon, opened)
+            opened = open_socket(address, _limits.get(Limits()).connect_end)
+            on_failure.callback(opened.close)
+            if context:
+                opened = opened.start_tls(context, host, required=mode != "prefer")
+                on_failure.callback(opened.close)
             try:
-                connected = pg8000.Connection(sock=opened, **params)
+                connected = DriverConnection(sock=opened, ssl_context=False, **params)
             except pg8000.InterfaceError as error:
-                raise _login_refusal(error) from None
-            record.info["socket"] = connected._usock  # the same one, or TLS around it
+                raise login_refusal(error) from None
+            except (LookupError, ValueError, struct.error):
+                raise ConnectionError("it does not answer as PostgreSQL does") from None
+            record.info["socket"] = opened
             on_failure.pop_all()
         return connected
 
+    @event.listens_for(engine, "connect")
+    @event.listens_for(engine, "checkin")
+    def _forget_end(_driver: Any, record: Any) -> None:
+        # The end of a login or of a transaction is not that of what the connection is used for next.
+        if opened := record.info.get("socket"):
+            opened.end = math.inf
+
     @event.listens_for(engine, "before_cursor_execute")
-    def _limit_silence(connection: Connection, *_: Any) -> None:
-        limits = connection.get_execution_options().get("limits", Limits())
-        connection.info["socket"].settimeout(limits.silence)
+    def _shorten_statement_timeout(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        limits = connection.get_execution_options().get("limits")
+        # After a refused statement the server takes nothing but the rollback to a savepoint.
+        if limits and limits.is_outdated and not statement.startswith("ROLLBACK"):
+            _send(connection, f"SET LOCAL statement_timeout = {limits.statement() * 1000:.0f}", limits.end)
 
     @event.listens_for(engine, "invalidate")
-    def _close_socket(driver: Any, record: Any, _error: Any) -> None:
-        # The driver does not close the socket of a connection that died, nor what is buffered for it; the pool and the
-        # garbage collector would report that they failed to.
-        if dead := record.info.pop("socket", None):
-            with suppress(OSError):  # it may be closed already
-                dead.shutdown(socket.SHUT_RDWR)
-            with suppress(OSError):
-                driver._sock.close()
-            dead.close()
+    def _close_socket(_driver: Any, record: Any, _error: Any) -> None:
+        # The driver does not close the socket of a connection that died.
+        if opened := record.info.pop("socket", None):
+            opened.close()
 
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
     return engine
-
-
-def _login_refusal(error: BaseException) -> BaseException:
-    """Return the server's refusal of a login. The driver's failure to close what the server has closed hides it."""
-    refusal: BaseException | None = error
-    while refusal is not None and not server_error_fields(refusal):
-        refusal = refusal.__context__
-    return refusal or error
-
-
-def _abandon(connection: socket.socket) -> None:
-    """Close a socket at once, also if the driver still refers to it."""
-    if (descriptor := connection.detach()) >= 0:
-        socket.close(descriptor)
-
-
-def _open_socket(address: str | tuple[str, int], seconds: float) -> socket.socket:
-    """Open a connection over TCP, or to a Unix socket, that waits only so long until a transaction sets its limits."""
-    if isinstance(address, str):
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(seconds)
-        try:
-            connection.connect(address)
-        except OSError:
-            connection.close()
-            raise
-        return connection
-    connection = socket.create_connection(address, timeout=seconds)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small messages are sent at once
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # A warm container's connection may have been dropped silently: ask after 10 s, and give up after 10 more.
-    seconds_each = {"TCP_KEEPIDLE": CONNECT_SECONDS, "TCP_KEEPINTVL": CONNECT_SECONDS / 5, "TCP_KEEPCNT": 5}
-    for name, value in {**seconds_each, "TCP_USER_TIMEOUT": CONNECT_SECONDS * 1000}.items():
-        if hasattr(socket, name):
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), int(value))
-    return connection
-
-
-def _ssl_context(mode: str, authority: str | tuple[str, ...] | None) -> ssl.SSLContext | bool | None:
-    """Translate libpq's ``sslmode`` into pg8000's terms: False is without TLS, None is TLS where the server has it."""
-    if mode not in SSL_MODES:
-        raise ConfigError(f"DATABASE_URL has sslmode={mode!r}; valid are {', '.join(SSL_MODES)}")
-    if mode in ("disable", "prefer"):
-        return False if mode == "disable" else None
-    try:
-        context = ssl.create_default_context(cafile=str(authority) if authority else None)
-    except OSError as error:
-        raise ConfigError(f"DATABASE_URL has sslrootcert={authority!r}, which cannot be read: {error}") from None
-    if mode != "verify-full":
-        context.check_hostname = False
-    if mode == "require" and not authority:  # libpq, too, verifies under "require" when it has a CA file
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def redacted_url(engine: Engine) -> str:
@@ -298,26 +250,27 @@ def _begin(connection: Connection, limits: Limits, *, write: bool) -> None:
 
     A connection that was used before may have died silently; it is then replaced by a new one, once.
     """
-    message = BEGIN.format(lock=limits.lock * 1000, statement=limits.statement * 1000)
+    message = BEGIN.format(lock=limits.lock * 1000, statement=limits.statement() * 1000)
     if write:
         message += f"; SELECT pg_try_advisory_xact_lock({WRITE_LOCK})"
     was_used = "used" in connection.info
     try:
-        answer = _send(connection, message, min(ALIVE_SECONDS, limits.silence / 2) if was_used else limits.silence)
+        answer = _send(connection, message, limits.alive_end if was_used else limits.end)
     except (connection.dialect.loaded_dbapi.Error, OSError):
         if not was_used:
             raise
         connection.invalidate()
-        answer = _send(connection, message, limits.silence)
+        answer = _send(connection, message, limits.end)
     connection.info["used"] = True
+    connection.info["socket"].end = limits.end
     if write and answer.rows != [[True]]:
-        _send(connection, f"SELECT pg_advisory_xact_lock({WRITE_LOCK})", limits.silence)
+        _send(connection, f"SELECT pg_advisory_xact_lock({WRITE_LOCK})", limits.end)
 
 
-def _send(connection: Connection, message: str, seconds: float) -> Any:
+def _send(connection: Connection, message: str, end: float) -> Any:
     """Send statements by the driver, which would put a round trip for BEGIN before the first of them."""
     driver: Any = connection.connection.dbapi_connection
-    connection.info["socket"].settimeout(seconds)
+    connection.info["socket"].end = end
     return driver.execute_simple(message)
 
 
@@ -346,7 +299,8 @@ def database_time(connection: Connection) -> datetime:
 
 def database_exists(engine: Engine) -> bool:
     """Return whether there is a database to connect to; connecting to a missing SQLite file would create it."""
-    return engine.dialect.name != "sqlite" or Path(str(engine.url.database)).exists()
+    path = engine.get_execution_options().get("path")  # as the working directory was when the engine was made
+    return path is None or path.exists()
 
 
 @contextmanager
@@ -355,33 +309,11 @@ def _one_line_errors(engine: Engine, limits: Limits) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise _refusal(engine, error.orig, limits) from None
+        raise refusal(redacted_url(engine), error.orig, limits) from None
     except (engine.dialect.loaded_dbapi.Error, TimeoutError, ConnectionResetError) as error:
-        raise _refusal(engine, error, limits) from None
+        raise refusal(redacted_url(engine), error, limits) from None
     except PoolTimeoutError:
         raise DataError(f"{redacted_url(engine)}: this process uses its one connection already") from None
-
-
-def _refusal(engine: Engine, error: BaseException | None, limits: Limits) -> StockTrackerError:
-    place, code = redacted_url(engine), server_error_fields(error).get("C", "")
-    message = f"{place}: {one_line_message(error)}"
-    if code.startswith(LOGIN_REFUSED):
-        return CredentialsError(f"{message}; check the user and the password in DATABASE_URL")
-    is_locked = code == LOCK_NOT_AVAILABLE or getattr(error, "sqlite_errorcode", 0) & 0xFF == SQLITE_BUSY
-    is_silent = _is_silence(error)
-    if is_locked:
-        message = f"{place}: another session holds a lock that is needed, for more than {limits.lock:.0f} s"
-    elif is_silent:
-        message = f"{place} did not answer in time"
-    is_time = is_locked or is_silent or code == QUERY_CANCELED
-    if str(getattr(error, "sqlite_errorname", "")).startswith(UNWRITABLE):
-        message = f"{message}; its folder must exist, and you need the right to write to both"
-    return TimeUpError(message) if limits.is_deadline and is_time else DataError(message)
-
-
-def _is_silence(error: BaseException | None) -> bool:
-    """Whether the server was silent for longer than the socket waits; the driver names the cause of its own error."""
-    return isinstance(error, TimeoutError) or (error is not None and isinstance(error.__cause__, TimeoutError))
 
 
 @contextmanager
@@ -395,15 +327,3 @@ def _connecting(engine: Engine, limits: Limits) -> Iterator[None]:
         raise DataError(f"{redacted_url(engine)} cannot be reached: {error}") from None
     finally:
         _limits.reset(token)
-
-
-def one_line_message(error: BaseException | None) -> str:
-    """Return the driver's or the server's message as one clean line."""
-    said = error.args[0] if error and error.args else error
-    return clean_text(server_error_fields(error).get("M") or str(said), LONGEST_MESSAGE)
-
-
-def server_error_fields(error: BaseException | None) -> dict[str, str]:
-    """Return the fields of PostgreSQL's error (``C`` is the SQLSTATE, ``M`` the message); empty for other errors."""
-    said = error.args[0] if error and error.args else None
-    return said if isinstance(said, dict) else {}

@@ -1,4 +1,4 @@
-"""How long a transaction waits: for a connection, for locks, for each statement, and for a silent server."""
+"""How long a transaction waits: for a connection, for locks, for each statement, and in all."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 10.0  # to connect and to log in
 ALIVE_SECONDS = 5.0  # a connection that was used before and is silent for longer is replaced
 LOCK_SECONDS = 60.0  # without a deadline, for a lock that another session holds
-STATEMENT_SECONDS = 600.0  # without a deadline, for any one statement
-LEAST_SECONDS = 1.0  # after the deadline's end, to record how the run ended: part of what the deadline keeps back
-GRACE_SECONDS = 0.25  # a lock's limit ends first, then the statement's, then the wait for a silent server
+STATEMENT_SECONDS = 600.0  # for any one statement, and for the answer to it
+LEAST_SECONDS = 0.5  # for each of the few transactions after the deadline, in the time that it keeps back
+GRACE_SECONDS = 0.25  # a lock's limit ends first, then the statement's, then the wait for an answer
 IDLE_SECONDS = 60.0  # after which the server ends the transaction of a process that died silently
 
 
@@ -25,23 +25,43 @@ class Limits:
     ----------
     is_deadline : bool
         Whether the limits are those of a deadline, rather than those for a run without one.
-    lock, statement : float
-        Seconds to wait for a lock, and for one statement.
+    lock : float
+        Seconds to wait for a lock.
+    end : float
+        When the transaction ends, by the monotonic clock, whatever the server does; infinite without a deadline.
     """
 
     def __init__(self, deadline: Deadline | None = None) -> None:
         left = deadline.remaining if deadline else math.inf
         self.is_deadline = not math.isinf(left)
-        self.lock = max(left, LEAST_SECONDS) if self.is_deadline else LOCK_SECONDS
-        self.statement = self.lock + GRACE_SECONDS if self.is_deadline else STATEMENT_SECONDS
-        self._end = time.monotonic() + self.statement if self.is_deadline else math.inf
+        left = max(left, LEAST_SECONDS)
+        self.lock = min(left, STATEMENT_SECONDS) if self.is_deadline else LOCK_SECONDS
+        self._statement_end = time.monotonic() + left + GRACE_SECONDS
+        self.end = self._statement_end + GRACE_SECONDS
+        self._told = math.inf
+
+    def statement(self) -> float:
+        """Return the seconds for a statement that begins now, for the server to be told."""
+        self._told = self._statement
+        return self._told
 
     @property
-    def connect(self) -> float:
-        """Seconds to connect, and to log in."""
-        return min(CONNECT_SECONDS, self.silence)
+    def is_outdated(self) -> bool:
+        """Whether the server was told at least a tenth more for each statement than what is left."""
+        return self._statement < 0.9 * self._told
 
     @property
-    def silence(self) -> float:
-        """Seconds from now in which the server must answer: no statement of a transaction outlives its deadline."""
-        return max(min(self.statement, self._end - time.monotonic()), 0) + GRACE_SECONDS
+    def _statement(self) -> float:
+        left = min(self._statement_end - time.monotonic(), STATEMENT_SECONDS + GRACE_SECONDS)
+        return max(left, 0.001)  # to the server 0 is no limit
+
+    @property
+    def connect_end(self) -> float:
+        """When a connection that begins now must be made and logged in."""
+        return min(time.monotonic() + CONNECT_SECONDS, self.end)
+
+    @property
+    def alive_end(self) -> float:
+        """When a connection that was used before must have answered, which leaves time to replace it."""
+        now = time.monotonic()
+        return now + min(ALIVE_SECONDS, (self.end - now) / 2)

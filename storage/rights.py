@@ -8,8 +8,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from storage.engine import UNWRITABLE, one_line_message, server_error_fields
 from storage.migration import StoredColumns, is_earlier, stored_columns
+from storage.refusals import UNWRITABLE, one_line_message, server_error_fields
 from storage.schema import METADATA
 
 PROBE = "stock_tracker_doctor"  # a table that no commit ever contains

@@ -116,6 +116,13 @@ LOADS = Table(
     ),
 )
 
+COMMITS = Table(
+    "commits",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False, comment="1: there is one row"),
+    Column("number", BigInteger, nullable=False, comment="grows with each commit that changes stock_data"),
+)
+
 REJECTED_BARS = Table(
     "rejected_bars",
     METADATA,

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from domain.errors import DataError
 from domain.models import BAR_COLUMNS, METRIC_COLUMNS, PRICE_COLUMNS, SYMBOL_LENGTH
-from storage.engine import one_line_message, server_error_fields
+from storage.refusals import one_line_message, server_error_fields
 from storage.schema import STOCK_DATA
 
 NUMBERS = [*PRICE_COLUMNS, "volume", *METRIC_COLUMNS]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -25,6 +26,7 @@ from sqlalchemy import Engine
 from domain.calendar import previous_session
 from domain.errors import StockTrackerError
 from domain.models import JobType
+from pipeline import fetcher
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine
 from tests.support import deep, oracle, tables
@@ -120,6 +122,8 @@ step = st.one_of(
 )
 prices = st.integers(0, 40_000)
 LIVES = settings(deadline=None, derandomize=False, database=None, suppress_health_check=list(HealthCheck))
+
+BATCHES = (fetcher.BATCH_ROWS, 1, 6)  # rows of a batch: all of a load, an answer, and a few answers
 
 FAULTS: dict[str, tuple[int, list[Step]]] = {
     "a history that ends early is restated": (
@@ -304,10 +308,11 @@ def check(world: InspectedWorld) -> None:
 
 
 def check_life(market: MarketServer, engine: Engine, prices: int, steps: list[Step]) -> None:
-    """Live a life on an empty database, and check how it ends."""
-    world = InspectedWorld(market, engine, prices)
-    play(world, steps)
-    check(world)
+    """Live a life on an empty database, and check how it ends; its prices decide how large its batches are."""
+    with patch.object(fetcher, "BATCH_ROWS", BATCHES[prices % len(BATCHES)]):
+        world = InspectedWorld(market, engine, prices)
+        play(world, steps)
+        check(world)
 
 
 @pytest.fixture(scope="module")
@@ -336,8 +341,10 @@ def live(request: pytest.FixtureRequest, server: MarketServer) -> Live:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_life_that_once_found_a_fault_converges(live: Live, fault: str) -> None:
-    live(*FAULTS[fault])
+@pytest.mark.parametrize("batches", range(len(BATCHES)))
+def test_a_life_that_once_found_a_fault_converges(live: Live, fault: str, batches: int) -> None:
+    prices, steps = FAULTS[fault]
+    live(prices + batches, steps)
 
 
 @pytest.mark.parametrize("shard", range(4))

@@ -1,4 +1,4 @@
-"""A database that is silent, stopped, locked or set up otherwise: runs end in time, and the next one goes on."""
+"""A database that is silent, slow, stopped, locked or set up otherwise: runs end in time, and the next one goes on."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import os
 import signal
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import pg8000
 import pytest
-from sqlalchemy import Engine, event, make_url, text
+from sqlalchemy import Connection, Engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from config import Settings
 from domain.clock import Deadline, SystemClock
@@ -23,10 +29,15 @@ from pipeline import jobs
 from pipeline.run import RunContext
 from sandbox.server import MarketServer
 from storage import limits
+from storage.bulk import temp_table
 from storage.engine import WRITE_LOCK, open_engine, transaction, until
+from storage.schema import STOCK_DATA
 from tests.conftest import SYMBOLS
-from tests.support import oracle, pgbouncer
+from tests.support import oracle, pgbouncer, tcp_proxy
+from tests.support.mail_server import make_certificate, server_context
+from tests.support.rough_server import Answering, dripping, rough_server, sending
 from tests.support.tables import rows, scalar, stock_data
+from tests.support.tcp_proxy import Forward, TcpProxy
 
 TODAY = date(2013, 3, 2)
 SECONDS = 3.0  # of a run, of which it keeps one back
@@ -43,9 +54,11 @@ def settings(market: MarketServer) -> Settings:
     return Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
 
 
-def run_job(settings: Settings, engine: Engine, seconds: float | None = None, **more: Any) -> JobResult:
+def run_job(
+    settings: Settings, engine: Engine, seconds: float | None = None, reserve: float = 1, **more: Any
+) -> JobResult:
     """Load the recorded history of five symbols."""
-    deadline = Deadline(seconds, SystemClock(), reserve=1)
+    deadline = Deadline(seconds, SystemClock(), reserve=reserve)
     return jobs.run_job(Request("initialize", SYMBOLS, TODAY), RunContext(settings, engine, deadline, **more))
 
 
@@ -102,6 +115,123 @@ def test_without_a_deadline_a_silent_database_is_not_waited_for_for_ever(
     with in_time(0.5), pytest.raises(DataError, match="did not answer in time"):
         with transaction(open_engine(f"postgresql://127.0.0.1:{silent_server}/prices")):
             raise AssertionError("connected to nothing")
+
+
+LONG_MESSAGE = b"S\0\0\xff\xff"  # the head of a parameter's status, of 64 KB
+TLS_RECORD = b"\x16\x03\x03\x40\0"  # the head of a part of the handshake, of 16 KB
+
+SLOW_LOGINS = {
+    "the handshake byte by byte": sending(b"S", then=dripping(TLS_RECORD)),
+    "a message byte by byte": sending(b"N", then=dripping(LONG_MESSAGE)),
+    "notices now and then": sending(b"N", then=dripping(b"", tcp_proxy.NOTICE)),
+    "notices at full speed": sending(b"N", then=dripping(b"", tcp_proxy.NOTICE * 100, seconds=0)),
+}
+
+
+class TestSlowness:
+    """A server that always sends something, so that no wait for its next byte is long."""
+
+    @pytest.mark.parametrize("login", SLOW_LOGINS)
+    def test_a_login_that_never_ends_ends_in_time(self, login: str) -> None:
+        self.check_login(SLOW_LOGINS[login])
+
+    def test_an_encrypted_login_that_never_ends_ends_in_time(self, tmp_path: Path) -> None:
+        context = server_context(make_certificate(tmp_path))
+
+        def login(connection: socket.socket) -> None:
+            with context.wrap_socket(connection, server_side=True) as encrypted:
+                dripping(LONG_MESSAGE)(encrypted)
+
+        self.check_login(sending(b"S", then=login))
+
+    def check_login(self, answer: Answering) -> None:
+        """Check how a transaction ends whose server answers like that."""
+        with rough_server(answer) as server:
+            engine = open_engine(f"postgresql://someone:hidden-word@127.0.0.1:{server.port}/prices")
+            with in_time(1), pytest.raises(TimeUpError) as caught:
+                with transaction(until(engine, Deadline(1, SystemClock(), reserve=0))):
+                    pytest.fail("logged in")
+            assert str(caught.value) == f"PostgreSQL at 127.0.0.1:{server.port}/prices did not answer in time"
+
+    def test_the_resolution_of_a_name_that_never_ends_ends_in_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = threading.Event()
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [asked.wait(10)][:0])
+        engine = until(open_engine("postgresql://database.invalid/prices"), Deadline(1, SystemClock(), reserve=0))
+        with in_time(1), pytest.raises(TimeUpError, match="did not answer in time"), transaction(engine):
+            pytest.fail("connected to nothing")
+        asked.set()
+
+    @pytest.mark.parametrize(
+        "answers", [tcp_proxy.byte_by_byte, tcp_proxy.a_notice_now_and_then, tcp_proxy.notices_at_full_speed]
+    )
+    def test_answers_that_never_end_end_the_run_in_time_and_the_next_one_goes_on(
+        self, settings: Settings, tcp_url: str, proxy: TcpProxy, answers: Forward
+    ) -> None:
+        engine = open_engine(f"{tcp_url}?sslmode=disable")  # the first byte of a notice would say that it has no TLS
+        run_job(settings, engine)
+        with engine.begin() as connection:
+            connection.execute(text("DELETE FROM stock_data; DELETE FROM coverage"))
+
+        def slow_down() -> None:
+            proxy.to_client = answers
+
+        with in_time(), pytest.raises(TimeUpError, match="did not answer in time") as caught:
+            run_job(settings, engine, SECONDS, reserve=2, progress=at_call(1, slow_down))
+        assert "\n" not in str(caught.value)
+
+        proxy.to_client = tcp_proxy.at_once
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE job_runs SET leased_until = now() WHERE status = 'running'"))
+        assert run_job(settings, engine)["status"] == "ok"
+        assert stock_data(engine) == expected()
+
+    @pytest.mark.parametrize("read", [False, True], ids=["read slowly", "answered slowly"])
+    def test_a_copy_that_never_ends_ends_in_time_and_the_next_one_goes_on(
+        self, settings: Settings, tcp_url: str, proxy: TcpProxy, read: bool
+    ) -> None:
+        engine = open_engine(tcp_url)
+        run_job(settings, engine)
+        frame = pd.DataFrame({"symbol": "SLOW", "close": np.arange(1_500_000)})  # more than the sockets' buffers hold
+        columns = {"symbol": STOCK_DATA.c.symbol, "close": STOCK_DATA.c.close}
+
+        def copy(connection: Any, slow: bool) -> None:
+            with temp_table(connection, "slow", columns, frame[:10] if slow and read else frame):
+                pass
+
+        def slow_down(target: socket.socket, data: bytes) -> None:
+            if read:
+                proxy.to_client = tcp_proxy.byte_by_byte
+            else:
+                proxy.to_server = tcp_proxy.slowly
+            tcp_proxy.at_once(target, data)
+
+        short = until(engine, Deadline(1, SystemClock(), reserve=0))
+        with in_time(1), pytest.raises(TimeUpError, match="did not answer in time"):
+            with transaction(short) as connection:
+                proxy.to_server = slow_down
+                copy(connection, slow=True)
+
+        proxy.to_client = proxy.to_server = tcp_proxy.at_once
+        with transaction(engine) as connection:
+            copy(connection, slow=False)
+
+    def test_without_a_deadline_an_answer_that_never_ends_has_the_time_of_a_statement(
+        self, tcp_url: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(limits, "STATEMENT_SECONDS", 1.0)
+        with in_time(1), pytest.raises(DataError, match="did not answer in time"):
+            with transaction(open_engine(tcp_url)) as connection:
+                proxy.to_client = tcp_proxy.byte_by_byte
+                connection.execute(text("SELECT repeat('x', 10000)"))
+
+    def test_a_commit_whose_answer_never_ends_ends_in_time(self, tcp_url: str, proxy: TcpProxy) -> None:
+        engine = open_engine(tcp_url)
+        with in_time(1), pytest.raises(TimeUpError, match="did not answer in time"):
+            with transaction(until(engine, Deadline(1, SystemClock(), reserve=0))):
+                proxy.to_client = tcp_proxy.a_notice_now_and_then
+        proxy.to_client = tcp_proxy.at_once
+        with transaction(engine) as connection:
+            assert connection.execute(text("SELECT 1")).scalar() == 1
 
 
 class Stopped:
@@ -271,20 +401,47 @@ class TestConnection:
             with transaction(engine) as connection:
                 assert connection.execute(text("SELECT CAST(:n AS INTEGER)"), {"n": n}).scalar() == n
 
-    def test_after_an_interrupt_no_answer_belongs_to_another_question(self, postgresql_url: str) -> None:
+    @pytest.mark.parametrize("statement", ["SELECT pg_sleep(0.3)", None], ids=["statement", "commit"])
+    def test_after_an_interrupt_no_answer_belongs_to_another_question(
+        self, tcp_url: str, proxy: TcpProxy, statement: str | None
+    ) -> None:
         def interrupt(*_: Any) -> None:
             raise KeyboardInterrupt
 
-        engine, before = open_engine(postgresql_url), signal.signal(signal.SIGALRM, interrupt)
+        engine, before = open_engine(tcp_url), signal.signal(signal.SIGALRM, interrupt)
         try:
             with pytest.raises(KeyboardInterrupt), transaction(engine) as connection:
                 signal.setitimer(signal.ITIMER_REAL, 0.1)
-                connection.execute(text("SELECT pg_sleep(0.3)"))
+                if statement:
+                    connection.execute(text(statement))
+                proxy.to_client = tcp_proxy.slowly
         finally:
             signal.signal(signal.SIGALRM, before)
+            proxy.to_client = tcp_proxy.at_once
         for n in range(4):
             with transaction(engine) as connection:
                 assert connection.execute(text("SELECT CAST(:n AS INTEGER)"), {"n": n}).scalar() == n
+
+    def test_it_is_closed_in_order_after_the_end_of_its_last_transaction(
+        self, tcp_url: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sent: list[bytes] = []
+
+        def record(target: socket.socket, data: bytes) -> None:
+            sent.append(data)
+            tcp_proxy.at_once(target, data)
+
+        monkeypatch.setattr(limits, "LEAST_SECONDS", 0.5)
+        proxy.to_server = record
+        engine = open_engine(tcp_url)
+        with transaction(until(engine, Deadline(0, SystemClock(), reserve=0)), write=False):
+            pass
+        time.sleep(0.5 + 3 * limits.GRACE_SECONDS)
+        engine.dispose()
+        until_closed = time.monotonic() + 2
+        while sent[-1] != b"X\0\0\0\4" and time.monotonic() < until_closed:
+            time.sleep(0.01)
+        assert sent[-1] == b"X\0\0\0\4"
 
     @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt, StockTrackerError])
     def test_it_is_closed_after_anything_but_a_refused_statement(
@@ -310,6 +467,39 @@ class TestConnection:
         with in_time(1), pytest.raises(TimeUpError), transaction(engine) as connection:
             for _ in range(10):
                 connection.execute(text("SELECT pg_sleep(0.8)"))
+
+    def test_the_server_is_told_what_is_left_for_a_later_statement(self, postgresql_url: str) -> None:
+        engine = until(open_engine(postgresql_url), Deadline(3, SystemClock(), reserve=0))
+        with transaction(engine) as connection:
+            assert self.statement_timeout(connection) > 2
+            with pytest.raises(DBAPIError, match="division by zero"), connection.begin_nested():
+                connection.execute(text("SELECT 1 / length(pg_sleep(0.6)::text)"))
+            connection.execute(text("SELECT pg_sleep(0.6)"))
+            assert self.statement_timeout(connection) < 3 + limits.GRACE_SECONDS - 1.2
+
+    def statement_timeout(self, connection: Connection) -> float:
+        """The server's limit of a statement, in seconds."""
+        query = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"
+        return int(connection.execute(text(query)).scalar_one()) / 1000
+
+    def test_the_limits_of_a_quick_transaction_cost_no_message_of_their_own(
+        self, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sent: list[str] = []
+        send = pg8000.Connection.execute_simple
+
+        def record(driver: Any, statement: str) -> Any:
+            sent.append(statement)
+            return send(driver, statement)
+
+        engine = until(open_engine(postgresql_url), Deadline(300, SystemClock()))
+        with transaction(engine):
+            pass
+        monkeypatch.setattr(pg8000.Connection, "execute_simple", record)
+        with transaction(engine) as connection:
+            for _ in range(20):
+                connection.execute(text("SELECT 1"))
+        assert [statement.split()[0].upper() for statement in sent] == ["BEGIN", *["SELECT"] * 20]
 
     def test_the_transaction_of_a_process_that_died_silently_does_not_hold_the_write_lock_for_hours(
         self, postgresql_url: str

@@ -32,10 +32,12 @@ from config import Settings, load_settings
 from domain.errors import PayloadError
 from domain.models import Status
 from entrypoints.payload import Payload, is_for_doctor, parse_doctor_payload, parse_payload
+from network.http import BUNDLES
 from pipeline import jobs
 from sandbox.local_http import LocalServer, Reply
-from storage.engine import SSL_MODES, open_engine
+from storage.engine import open_engine
 from storage.schema import METADATA, STOCK_DATA
+from storage.sockets import SSL_MODES
 from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
@@ -347,7 +349,7 @@ class TestReference:
 
     def test_a_word_in_capitals_is_a_setting(self):
         words = {word for span in INLINE for word in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", span)}
-        assert words - {"TEST_DATABASE_URL"} <= {name.upper() for name in Settings.model_fields}
+        assert words - {"TEST_DATABASE_URL", *BUNDLES} <= {name.upper() for name in Settings.model_fields}
 
     @pytest.mark.parametrize("block", INI, ids=lambda block: block.partition("\n")[0])
     def test_settings_in_a_block_are_valid(self, monkeypatch, block):
@@ -440,7 +442,7 @@ class TestPages:
 def messages() -> list[str]:
     """All texts in the code, with ``…`` for what is filled in; and the Makefile."""
     texts = [makefile()]
-    packages = ("domain", "storage", "pipeline", "report", "entrypoints", "commands")
+    packages = ("domain", "network", "storage", "pipeline", "report", "entrypoints", "commands")
     product = [file for package in packages for file in (ROOT / package).glob("*.py")]
     for file in [*ROOT.glob("*.py"), *product, ROOT / "sandbox" / "npm.py"]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

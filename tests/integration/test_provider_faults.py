@@ -18,8 +18,9 @@ import api_client
 from api_client import ATTEMPTS, PolygonClient
 from config import settings
 from domain.clock import Deadline, SystemClock
-from domain.errors import ApiError, StockTrackerError, TimeUpError
+from domain.errors import ApiError, ConfigError, StockTrackerError, TimeUpError
 from lambda_main import handler
+from network.http import BUNDLES
 from tests.support.clocks import FrozenClock
 from tests.support.mail_server import make_certificate, server_context
 from tests.support.rough_server import HEAD, dripping, reset, rough_server, sending, silent
@@ -186,6 +187,27 @@ class TestBrokenAnswers:
             assert server.connections == 1
         assert "has a certificate that is not valid: " in message
 
+    @pytest.mark.parametrize("name", BUNDLES)
+    @pytest.mark.parametrize(
+        ("content", "reason"), [(None, "No such file or directory"), ("no certificate", "it holds no certificate")]
+    )
+    def test_certificates_that_cannot_be_read_are_named_at_once(self, tmp_path, monkeypatch, name, content, reason):
+        file = tmp_path / "authorities.pem"
+        if content:
+            file.write_text(content)
+        for bundle in BUNDLES:
+            monkeypatch.delenv(bundle, raising=False)
+        monkeypatch.setenv(name, str(file))
+        with rough_server(silent) as server:
+            message = refusal(client_of(server.url.replace("http:", "https:"), FrozenClock()), ConfigError)
+            assert server.connections == 0
+        assert message.startswith(f"{name} names '{file}', which cannot be used ({reason}); ")
+
+    def test_certificates_are_of_no_interest_without_encryption(self, monkeypatch):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent")
+        with rough_server(sending(whole(GOOD))) as server:
+            assert client_of(server.url, FrozenClock()).grouped_bars(DAY) == [{"c": 1}]
+
 
 PEAK = """
 import re, sys
@@ -194,6 +216,9 @@ from pathlib import Path
 from api_client import PolygonClient
 from domain.clock import Deadline, SystemClock
 from domain.errors import ApiError
+from domain.validation import validate_bars
+
+DAY = date(2013, 3, 1)
 
 class Hasty(SystemClock):
     def sleep(self, seconds):
@@ -206,7 +231,7 @@ before = peak()
 for url in sys.argv[1:]:
     client = PolygonClient(base_url=url, api_key="key", calls_per_minute=0, deadline=Deadline(None, Hasty()))
     try:
-        client.grouped_bars(date(2013, 3, 1))
+        print(len(validate_bars(client.grouped_bars(DAY), [DAY])[1]), "rejected")
     except ApiError as error:
         print(error)
 print(peak() - before)
@@ -243,20 +268,53 @@ FLOODS = {
 }
 
 
+def results(item, count, **more):
+    """An answer with an item again and again."""
+    start, end = json.dumps({"status": "OK", "results": [], **more}).split("[]")
+    return sending(whole(f"{start}[{','.join([item] * count)}]{end}".encode()))
+
+
+BAR = '{"T":"GOOG","o":null,"h":1.5,"l":2.5,"c":3.5,"v":1,"t":1362171600000,"vw":123.456,"n":12345}'
+JUNK = {
+    "2.6 million empty objects": (results("{}", 2_600_000), "has more values than 25,000 results"),
+    "a million small objects": (results('{"a":1}', 990_000), "has more values than 25,000 results"),
+    "4 million numbers": (results("1", 3_900_000), "has more values than 25,000 results"),
+    "25,000 empty objects": (results("{}", 25_000), "25,000 bars that cannot be stored, more than 10,000"),
+    "25,000 bars": (results(BAR, 25_000), "25,000 bars that cannot be stored, more than 10,000"),
+    "pages of 25,000 bars": (
+        results(BAR, 25_000, next_url="https://api.massive.com/next"),
+        "has 50,000 results, more than 25,000",
+    ),
+    "bars just under the limit": (results(BAR, 10_000), "10000 rejected"),
+    "one bar of 7.9 MB": (results(f'{{"x":"{"x" * 7_900_000}"}}', 1), "1 rejected"),
+}
+
+
+def peak_of(*answers):
+    """What a process says that asks for these answers, and the megabytes that it needs for them."""
+    with ExitStack() as stack:
+        urls = [stack.enter_context(rough_server(answer)).url for answer in answers]
+        command = [sys.executable, "-c", PEAK, *urls]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(api_client.__file__).parent)
+    *messages, added = done.stdout.splitlines()
+    assert len(messages) == len(answers)
+    return messages, float(added)
+
+
 class TestSize:
+    def test_answers_of_junk_are_refused_or_rejected_and_fill_no_memory(self, record_property):
+        messages, added = peak_of(*(answer for answer, _ in JUNK.values()))
+        record_property("peak memory of answers of junk", f"{added:.0f} MB more")
+        for (fault, (_, said)), message in zip(JUNK.items(), messages):
+            assert said in message, fault
+        assert added < 90
+
     def test_answers_without_end_end_in_one_line_and_fill_no_memory(self, record_property):
-        with ExitStack() as stack:
-            urls = [stack.enter_context(rough_server(answer)).url for answer in FLOODS.values()]
-            command = [sys.executable, "-c", PEAK, *urls]
-            done = subprocess.run(
-                command, capture_output=True, text=True, check=True, cwd=Path(api_client.__file__).parent
-            )
-        *messages, added = done.stdout.splitlines()
-        record_property("peak memory of answers without end", f"{float(added):.0f} MB more")
-        assert len(messages) == len(FLOODS)
+        messages, added = peak_of(*FLOODS.values())
+        record_property("peak memory of answers without end", f"{added:.0f} MB more")
         for fault, message in zip(FLOODS, messages):
             assert "is larger than 8,000,000 bytes" in message or f"after {ATTEMPTS} attempts" in message, fault
-        assert float(added) < 60
+        assert added < 60
 
     def test_pages_have_a_limit_together(self, monkeypatch):
         monkeypatch.setattr(api_client, "LARGEST_ANSWER", 300)
@@ -268,11 +326,11 @@ class TestSize:
     def test_a_large_answer_within_the_limit_is_read(self):
         bars = [
             {"c": 1.0, "v": 123456.0, "t": 1112331600000, "n": 123456, "vw": 123.4567, "T": "AAPL", "o": 1.0}
-        ] * 50_000
+        ] * 25_000
         body = json.dumps({"status": "OK", "results": bars}).encode()
-        assert 4_000_000 < len(body) < api_client.LARGEST_PAGE
+        assert 2_000_000 < len(body) < api_client.LARGEST_PAGE
         with rough_server(sending(whole(gzip.compress(body, 1), b"Content-Encoding: gzip"))) as server:
-            assert len(client_of(server.url).grouped_bars(DAY)) == 50_000
+            assert len(client_of(server.url).grouped_bars(DAY)) == 25_000
 
 
 class Invocation:

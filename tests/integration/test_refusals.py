@@ -92,15 +92,32 @@ class TestEnvelope:
         assert result["status"] == "partial"
         assert any("has ticker 'MSFT', not 'AAPL'" in warning for warning in result["warnings"]), result["warnings"]
 
-    def test_an_answer_of_more_results_than_a_page_holds_is_refused(
+    def test_an_answer_of_more_bars_than_days_is_refused_and_stops_no_other_call(
         self, job: Job, market: MarketServer, engine: Engine
     ) -> None:
-        market.fail_next(Fault(body=json.dumps({"status": "OK", "results": [{}] * 50_001}).encode()))
+        junk = Fault(body=json.dumps({"status": "OK", "results": [{}] * 300}).encode())
+        market.fail_next(junk, junk)
 
-        with pytest.raises(ApiError, match="has 50,001 results, more than 50,000"):
-            job("initialize", as_of="2013-03-01", symbols="AAPL")
+        with pytest.raises(EnvelopeError, match=r"/AAPL/.* has 300 results, more than 205"):
+            job("initialize", as_of="2013-03-01")
 
         assert not rows(engine, "SELECT * FROM rejected_bars")
+        assert {symbol for symbol, *_ in rows(engine, "SELECT symbol FROM coverage")} == {*SYMBOLS} - {"AAPL"}
+        assert job("initialize", as_of="2013-03-01")["rows"]["inserted"] == 70
+
+    def test_an_answer_that_is_all_junk_is_refused_and_asked_for_again_by_the_next_run(
+        self, job: Job, market: MarketServer, engine: Engine
+    ) -> None:
+        market.fail_next(Fault(body=json.dumps({"status": "OK", "results": [{}] * 10_001}).encode()))
+
+        with pytest.raises(
+            EnvelopeError, match="sent 10,001 bars that cannot be stored, more than 10,000: of the first"
+        ):
+            job("initialize", as_of="2013-03-01", symbols="*", sessions=1)
+
+        assert not rows(engine, "SELECT * FROM rejected_bars")
+        assert not rows(engine, "SELECT * FROM coverage")
+        assert job("initialize", as_of="2013-03-01", symbols="*", sessions=1)["rows"]["inserted"] == 5
 
     def test_an_answer_with_fewer_bars_than_it_says_is_asked_again(
         self, job: Job, market: MarketServer, engine: Engine

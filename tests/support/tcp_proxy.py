@@ -1,17 +1,64 @@
-"""A TCP proxy in front of PostgreSQL whose connections a test can cut."""
+"""A TCP proxy in front of PostgreSQL whose connections a test can cut or slow down."""
 
 from __future__ import annotations
 
 import socket
 import threading
+import time
+from collections.abc import Callable
 
 from sqlalchemy import make_url
 
+Forward = Callable[[socket.socket, bytes], None]
+"""Forwards bytes to a socket, well or badly."""
+
+FIELDS = b"SNOTICE\0C00000\0Mnothing is wrong\0\0"
+NOTICE = b"N" + (len(FIELDS) + 4).to_bytes(4) + FIELDS  # a message that a server may send at any time
+
+
+def at_once(target: socket.socket, data: bytes) -> None:
+    """Forward bytes as they are."""
+    target.sendall(data)
+
+
+def byte_by_byte(target: socket.socket, data: bytes) -> None:
+    """Forward ten bytes a second."""
+    for n in range(len(data)):
+        time.sleep(0.1)
+        target.sendall(data[n : n + 1])
+
+
+def slowly(target: socket.socket, data: bytes) -> None:
+    """Forward five pieces a second."""
+    time.sleep(0.2)
+    target.sendall(data)
+
+
+def notices_at_full_speed(target: socket.socket, _data: bytes) -> None:
+    """Send notices without end instead."""
+    while True:
+        target.sendall(NOTICE * 100)
+
+
+def a_notice_now_and_then(target: socket.socket, _data: bytes) -> None:
+    """Send ten notices a second without end instead."""
+    while True:
+        time.sleep(0.1)
+        target.sendall(NOTICE)
+
 
 class TcpProxy:
-    """A local TCP port that forwards to a PostgreSQL server, which may listen on TCP or on a Unix socket."""
+    """A local TCP port that forwards to a PostgreSQL server, which may listen on TCP or on a Unix socket.
+
+    Attributes
+    ----------
+    to_client, to_server : Forward
+        How answers and questions are forwarded; a test may replace them at any time.
+    """
 
     def __init__(self, url: str) -> None:
+        self.to_client: Forward = at_once
+        self.to_server: Forward = at_once
         self._target = make_url(url)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -29,7 +76,7 @@ class TcpProxy:
             server = self._connect()
             self._open += [client, server]
             for source, target in ((client, server), (server, client)):
-                thread = threading.Thread(target=self._forward, args=(source, target))
+                thread = threading.Thread(target=self._forward, args=(source, target, target is client))
                 self._threads.append(thread)
                 thread.start()
 
@@ -41,11 +88,11 @@ class TcpProxy:
             return server
         return socket.create_connection((self._target.host or "localhost", port))
 
-    @staticmethod
-    def _forward(source: socket.socket, target: socket.socket) -> None:
+    def _forward(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
         try:
             while data := source.recv(65_536):
-                target.sendall(data)
+                forward = self.to_client if is_answer else self.to_server
+                forward(target, data)
             target.shutdown(socket.SHUT_WR)
         except OSError:
             return

@@ -14,6 +14,7 @@ from domain.calendar import session_dates
 from domain.clock import Deadline
 from domain.errors import ApiError, CredentialsError, EnvelopeError, OutOfPlanError, TimeUpError
 from domain.models import Split
+from domain.validation import MAX_REJECTED
 from sandbox.history import PriceHistory
 from sandbox.local_http import LocalServer, Reply
 from sandbox.server import Fault, MarketServer
@@ -209,6 +210,11 @@ class TestSplits:
     def test_a_reason_holds_nothing_of_the_record(self):
         _, (rejected,) = parse_splits([{**self.ITEM, "execution_date": "Q" * 5_000}])
         assert "Q" not in rejected.reason
+
+    def test_a_list_with_too_much_to_reject_is_refused(self):
+        assert len(parse_splits([{}] * MAX_REJECTED)[1]) == MAX_REJECTED
+        with pytest.raises(EnvelopeError, match="lists more than 10,000 splits that cannot be read"):
+            parse_splits([{}] * (MAX_REJECTED + 1))
 
     def test_a_bad_record_stops_no_other(self, client_of):
         items = [{**self.ITEM, "split_from": 0}, self.ITEM, None]
@@ -417,7 +423,7 @@ class TestAnswers:
             (b'"OK"', "is not a JSON object"),
             (b"\xff\xfe", "is not a JSON object"),
             (b"x" * 10_000, "is not a JSON object"),
-            (b"[" * 200_000, "is not a JSON object"),
+            (b"[" * 20_000, "is not a JSON object"),
             (b'{"status": "ERROR", "error": "broken\\nfor now"}', "with ERROR: broken for now"),
             (b'{"status": "NOT_AUTHORIZED", "message": "buy more"}', "with NOT_AUTHORIZED: buy more"),
             (b'{"results": []}', "with no status: no explanation"),

@@ -26,6 +26,7 @@ from commands.app import command as add_command
 from commands.output import console
 from config import settings
 from domain.clock import SystemClock
+from sandbox.local_http import LocalServer, Reply
 from sandbox.server import MarketServer
 from tests.support.command_page import MARK, PAGE, group, help_text, written_part
 from tests.support.parse_report import html_figures
@@ -386,12 +387,117 @@ def test_status_shows_what_is_stored_and_missing(run: Run) -> None:
 
     lines = {line["symbol"]: line for line in state["symbols"]}
     assert lines["GOOG"]["rows"] == 70
-    assert lines["GOOG"]["strip"].endswith("█x")
-    assert set(lines["IBM"]["strip"]) == {"x"}
-    assert state["next_run"]["calls"] == 2
+    assert (lines["GOOG"]["missing"], lines["IBM"]["missing"]) == (1, 71)
+    assert state["calls"] == 2
     assert [run["status"] for run in state["runs"]] == ["ok"]
     assert "GOOG" in shown.stdout
     assert "The next daily_update would make 2 calls" in shown.stdout
+
+
+@pytest.mark.parametrize("width", ["40", "80", "200"])
+def test_status_in_json_does_not_depend_on_the_width(run: Run, width: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("initialize", "--sandbox", "--symbols", "GOOG", "--as-of", "2013-03-01")
+    usual = run("status", "--json").stdout
+    monkeypatch.setenv("COLUMNS", width)
+
+    assert run("status", "--json").stdout == usual
+
+
+def test_status_check_tells_by_its_exit_status_whether_the_table_is_complete(run: Run) -> None:
+    run("initialize", "--sandbox", "--symbols", "GOOG", "--as-of", "2013-03-01")
+
+    assert run("status", "--check", "--symbols", "GOOG", "--as-of", "2013-03-01").returncode == 0
+    assert run("status", "--check", "--symbols", "GOOG", "--as-of", "2013-03-02", "--quiet").returncode == 1
+    assert run("status", "--check", "--symbols", "GOOG,IBM", "--as-of", "2013-03-01").returncode == 1
+
+
+class TestShow:
+    def test_it_draws_and_lists_the_last_sessions(self, run: Run) -> None:
+        run("initialize", "--sandbox", "--symbols", "IBM", "--as-of", "2013-03-01")
+
+        result = run("show", "IBM", "--days", "5")
+
+        assert "2013-02-28  202.18  203.12  200.79  200.83  −0.74%    4.7M  1.16%  200.18" in result.stdout
+        assert "█" in result.stdout
+        bars = json.loads(run("show", "IBM", "--json").stdout)["bars"]
+        assert (len(bars), bars[-1]["close"]) == (20, 200.83)
+
+    def test_open_draws_a_picture_into_the_outbox(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        opened: list[str] = []
+        monkeypatch.setattr("typer.launch", opened.append)
+        run("initialize", "--sandbox", "--symbols", "IBM", "--as-of", "2013-03-01")
+        picture = Reply(200, b"\x89PNG\r\n\x1a\npicture", {"Content-Type": "image/png"})
+        charts = LocalServer(lambda _: picture)
+        charts.start()
+        try:
+            monkeypatch.setenv("QUICKCHART_URL", f"{charts.url}/chart")
+            result = run("show", "IBM", "--open")
+        finally:
+            charts.stop()
+
+        drawn = Path("outbox/IBM-2013-02-28.png").resolve()
+        assert opened == [drawn.as_uri()]
+        assert drawn.read_bytes().startswith(b"\x89PNG")
+        assert f"open {drawn}" in result.stdout.replace("\n", "")
+
+    def test_an_unknown_symbol_is_one_line(self, run: Run) -> None:
+        run("initialize", "--sandbox", "--symbols", "IBM", "--as-of", "2013-03-01")
+
+        result = run("show", "ibm")
+
+        assert result.returncode == 1
+        assert result.stderr.count("\n") == 1
+        assert "did you mean IBM?" in result.stderr
+
+
+class TestSymbols:
+    def test_a_symbol_is_added_and_the_next_update_is_told(self, run: Run) -> None:
+        Path(".env").write_text("SYMBOLS=GOOG\n")
+
+        result = run("symbols", "add", "IBM")
+
+        assert result.stdout.splitlines()[:3] == ["GOOG", "IBM", f"written to {Path('.env').absolute()}"]
+        assert "The next daily_update would make 2 calls:" in result.stdout
+        assert json.loads(run("symbols", "--json").stdout)["symbols"] == ["GOOG", "IBM"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("add",), "error: SYMBOL is '': valid is at least one for add"),
+            (("list", "IBM"), "error: SYMBOL is 'IBM': valid is none for list"),
+        ],
+    )
+    def test_the_wrong_number_of_symbols_is_a_usage_error(
+        self, run: Run, arguments: tuple[str, ...], message: str
+    ) -> None:
+        result = run("symbols", *arguments)
+
+        assert (result.returncode, result.stderr.strip()) == (2, message)
+
+    def test_an_environment_that_overrides_the_file_is_the_reason_to_stop(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SYMBOLS", "IBM")
+        settings.cache_clear()
+
+        result = run("symbols", "add", "NVDA")
+
+        assert result.returncode == 1
+        assert "SYMBOLS is set in the environment, which overrides .env" in result.stderr
+        assert not Path(".env").exists()
+
+    def test_forget_asks_and_a_file_keeps_the_rows(self, run: Run) -> None:
+        run("initialize", "--sandbox", "--symbols", "IBM,MSFT", "--as-of", "2013-03-01")
+
+        assert run("forget", "IBM").returncode == 1  # nobody answers
+        assert len(json.loads(run("show", "IBM", "--json").stdout)["bars"]) == 20
+        result = run("forget", "IBM", "--yes")
+
+        assert "70 rows of IBM are removed" in result.stdout
+        (backup,) = Path().glob("IBM-*.csv")
+        assert len(backup.read_text().splitlines()) == 71
+        assert run("show", "IBM").returncode == 1
+        assert run("forget", "GOOG", "--yes").returncode == 1  # a configured symbol
 
 
 def test_status_of_a_database_without_tables_says_so_and_creates_none(run: Run) -> None:

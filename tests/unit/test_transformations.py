@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support import oracle
 from tests.support.oracle import Bar
-from transformations import add_metrics, clean, compute_metrics, weekly_performance
+from transformations import add_metrics, clean, compute_metrics, last_closes, weekly_performance
 
 DAY = date(2020, 1, 1)
 NUMBERS = ("open", "high", "low", "close", "volume")
@@ -88,6 +88,27 @@ def test_a_late_bar_restates_exactly_what_depends_on_it(history: list[Any], data
     assert values(dependents, "rolling_avg") == [row.rolling_avg for row in after]
     assert values(dependents, "daily_pct_change") == [row.daily_pct_change for row in after]
     assert not is_stored.any()
+
+
+@given(st.dictionaries(st.sampled_from(["A", "BRK.B", "ZZ"]), st.lists(st.booleans(), max_size=9)), st.randoms())
+def test_the_last_closes_are_those_of_new_bars_and_of_stored_ones_without_one(
+    histories: dict[str, list[bool]], random: Any
+) -> None:
+    """True is a stored session that a new bar replaces; of the others, the older half is stored and the rest is new."""
+    stored, new = list[Bar](), list[Bar]()
+    for symbol, history in histories.items():
+        for n, is_replaced in enumerate(history):
+            bar = Bar(symbol, DAY + timedelta(days=n), *[Decimal(n + 1)] * 4, Decimal(100))
+            if is_replaced or n < len(history) // 2:
+                stored.append(bar._replace(close=Decimal(99)) if is_replaced else bar)
+            if is_replaced or n >= len(history) // 2:
+                new.append(bar)
+    random.shuffle(stored)
+
+    closes = last_closes(frame(stored)[["symbol", "date", "close"]], clean(frame(new)))
+
+    expected = {symbol: list(range(1, len(history) + 1))[-4:] for symbol, history in histories.items() if history}
+    assert {str(symbol): rows.tolist() for symbol, rows in closes.groupby("symbol")["close"]} == expected
 
 
 def test_a_bar_that_is_stored_already_is_counted_and_replaced() -> None:

@@ -11,8 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from domain.calendar import sessions_between
+from domain.errors import EnvelopeError
 from domain.models import BAR_COLUMNS, RejectedBar
-from domain.validation import validate_bars
+from domain.validation import MAX_JSON, MAX_REJECTED, validate_bars
 from transformations import add_metrics, clean
 
 SESSIONS = sessions_between(date(2013, 2, 25), date(2013, 3, 1))
@@ -210,6 +211,20 @@ class TestReasons:
             reason="its open is missing or not a number",
             bar=json.dumps(wrong, sort_keys=True),
         )
+
+    @pytest.mark.parametrize("much", [{"extra": "x" * MAX_JSON}, {"extra": ["ü"] * MAX_JSON}, {"T": "x" * MAX_JSON}])
+    def test_of_a_rejected_bar_that_is_too_long_the_size_is_kept(self, much):
+        wrong = bar(o=None, **much)
+        _, (rejected,) = validate_bars([wrong], SESSIONS)
+        assert json.loads(rejected.bar) == f"{len(json.dumps(wrong)):,} characters, too many to keep"
+        assert rejected.symbol in ("GOOG", '"20,002 characters, too many to keep"')
+
+    def test_an_answer_with_too_much_to_reject_is_refused(self):
+        accepted, rejected = validate_bars([bar(), *[bar(o=None)] * MAX_REJECTED], SESSIONS)
+        assert (len(accepted), len(rejected)) == (1, MAX_REJECTED)
+        said = "10,001 bars that cannot be stored, more than 10,000: of the first, its open is missing or not a number"
+        with pytest.raises(EnvelopeError, match=said):
+            validate_bars([bar(), *[bar(o=None)] * (MAX_REJECTED + 1)], SESSIONS)
 
     def test_a_rejected_range_bar_has_the_symbol_that_was_asked_for(self):
         _, (rejected,) = validate_bars([bar(T=..., o=None)], SESSIONS, symbol="MSFT")

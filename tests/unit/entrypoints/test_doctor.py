@@ -433,6 +433,14 @@ class TestProvider:
         expected = "run doctor again in a minute" if answer == "an error" else "check the network, a proxy, and POLYGON"
         assert cure.startswith(expected)
 
+    def test_certificates_that_cannot_be_read(
+        self, examine: Examine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", f"{tmp_path}/none.pem")
+        checks = examine({"POLYGON_BASE_URL": f"https://{NOWHERE}", "QUICKCHART_URL": f"https://{NOWHERE}/chart"})
+        assert f"{tmp_path}/none.pem" in checks["key"]["message"]
+        assert checks["charts"]["status"] == "failed"
+
     def test_a_symbol_without_prices_is_a_warning(self, examine: Examine) -> None:
         checks = examine({"SYMBOLS": "syn00000"})
         assert checks["key"]["status"] == "warning"

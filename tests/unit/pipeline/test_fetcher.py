@@ -1,10 +1,10 @@
-"""Responses are batched for transactions, one is prefetched, and a failure loses none that arrived before it."""
+"""Responses are batched for transactions, one batch is fetched ahead, and a failure loses none before it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, timedelta
-from threading import Condition
+from threading import Condition, Event, get_ident
 from typing import Any
 
 import pytest
@@ -12,9 +12,9 @@ import pytest
 from domain.calendar import last_sessions, sessions_between
 from domain.clock import Deadline
 from domain.errors import ApiError, CredentialsError, EnvelopeError, OutOfPlanError, TimeUpError
-from domain.models import no_progress
+from domain.models import ProgressFunction, no_progress
 from domain.planner import Call, GroupedCall, RangeCall
-from pipeline.fetcher import BATCH_ROWS, BATCH_SECONDS, MARGIN, Reach, Response, fetch_batches
+from pipeline.fetcher import BATCH_ROWS, BATCH_SECONDS, MARGIN, REJECTED_ROWS, Reach, Response, fetch_batches
 from tests.support.clocks import FrozenClock
 
 TODAY = date(2013, 3, 2)
@@ -32,13 +32,18 @@ class Provider:
         self.no_bar_of: set[date] = set()
         self.changes: dict[str, object] = {}  # of every bar
         self.called = Condition()
+        self.threads: list[int] = []  # that called
+        self.waits_at: date | None = None
+        self.answers = Event()  # there as well
         self._clock, self._symbols, self._seconds = clock, symbols, seconds
 
     def grouped_bars(self, session: date) -> list[dict]:
         with self.called:
             self.asked.append(session)
+            self.threads.append(get_ident())
             self._clock.now += self._seconds
             self.called.notify_all()
+        assert session != self.waits_at or self.answers.wait(timeout=10)
         self._refuse(session)
         if session in self.fails_at:
             raise self.fails_at[session]
@@ -78,6 +83,7 @@ def batches(
     symbols: tuple[str, ...] = ("*",),
     reach: Reach | None = None,
     used: Callable[[list[Response]], None] = lambda _: None,
+    progress: ProgressFunction = no_progress,
 ) -> list[list[date]]:
     """The first session of each response, batch by batch; `used` stands for the commit of a batch."""
     taken: list[list[date]] = []
@@ -89,7 +95,7 @@ def batches(
         symbols,
         reach=reach,
         deadline=deadline,
-        progress=no_progress,
+        progress=progress,
     ):
         taken.append([answer.call.first for answer in batch])
         used(batch)
@@ -102,6 +108,15 @@ def test_small_responses_share_one_batch(clock: FrozenClock) -> None:
 
 def test_a_batch_ends_once_it_is_large(clock: FrozenClock) -> None:
     provider = Provider(clock, symbols=BATCH_ROWS // 2)
+
+    taken = batches(provider, [GroupedCall(day) for day in SESSIONS[:5]], clock)
+
+    assert taken == [SESSIONS[:2], SESSIONS[2:4], SESSIONS[4:5]]
+
+
+def test_a_batch_ends_once_many_bars_were_rejected(clock: FrozenClock) -> None:
+    provider = Provider(clock, symbols=BATCH_ROWS // REJECTED_ROWS // 2)
+    provider.changes = {"c": -1}
 
     taken = batches(provider, [GroupedCall(day) for day in SESSIONS[:5]], clock)
 
@@ -176,10 +191,71 @@ def test_one_response_and_no_more_is_prefetched_while_a_batch_is_committed(clock
     assert ahead == [2, 3, 4, 4]
 
 
-@pytest.mark.parametrize("error", [ApiError("failed"), CredentialsError("refused"), TimeUpError("no time")])
-def test_responses_before_a_failure_are_yielded_first(clock: FrozenClock, error: Exception) -> None:
+def test_a_whole_batch_and_no_more_is_fetched_in_a_thread_while_one_is_committed(clock: FrozenClock) -> None:
+    provider = Provider(clock, symbols=BATCH_ROWS // 2)
+    ahead: list[int] = []
+
+    def commit(batch: list[Response]) -> None:
+        expected = min(2 * len(ahead) + 4, 7)
+        with provider.called:
+            assert provider.called.wait_for(lambda: len(provider.asked) >= expected, timeout=10)
+            provider.called.wait_for(lambda: len(provider.asked) > expected, timeout=0.05)  # must not happen
+        ahead.append(len(provider.asked))
+
+    taken = batches(provider, [GroupedCall(day) for day in SESSIONS[:7]], clock, used=commit)
+
+    assert taken == [SESSIONS[:2], SESSIONS[2:4], SESSIONS[4:6], SESSIONS[6:7]]
+    assert ahead == [4, 6, 7, 7]
+    assert [thread == get_ident() for thread in provider.threads] == [True, True, *[False] * 5]
+
+
+def test_a_single_batch_needs_no_thread(clock: FrozenClock) -> None:
     provider = Provider(clock)
-    provider.fails_at[SESSIONS[3]] = error
+
+    batches(provider, [GroupedCall(day) for day in SESSIONS], clock)
+
+    assert set(provider.threads) == {get_ident()}
+
+
+def test_a_thread_stops_after_its_call_once_a_batch_cannot_be_committed(clock: FrozenClock) -> None:
+    provider = Provider(clock)
+    provider.waits_at = SESSIONS[0]
+    restatement = RangeCall("IBM", SESSIONS[1], SESSIONS[5], restates=True)
+
+    def fail(_: list[Response]) -> None:
+        with provider.called:
+            assert provider.called.wait_for(lambda: len(provider.asked) == 2, timeout=10)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batches(provider, [restatement, *(GroupedCall(day) for day in SESSIONS[:9])], clock, used=fail)
+    provider.answers.set()
+
+    with provider.called:
+        assert not provider.called.wait_for(lambda: len(provider.asked) > 2, timeout=0.1)
+
+
+def test_progress_is_shown_while_the_thread_is_waited_for_and_never_by_the_thread(clock: FrozenClock) -> None:
+    provider = Provider(clock, symbols=BATCH_ROWS)
+    provider.waits_at = SESSIONS[1]
+    shown: list[tuple[int, int]] = []
+
+    def progress(done: int, _total: int, _doing: str) -> None:
+        shown.append((done, get_ident()))
+        if len(shown) == 3:
+            provider.answers.set()
+
+    batches(provider, [GroupedCall(day) for day in SESSIONS[:2]], clock, progress=progress)
+
+    assert [done for done, _ in shown[:3]] == [0, 1, 1]
+    assert {thread for _, thread in shown} == {get_ident()}
+
+
+@pytest.mark.parametrize("first", [0, 4], ids=["here", "in a thread"])
+@pytest.mark.parametrize("error", [ApiError("failed"), CredentialsError("refused"), TimeUpError("no time")])
+def test_responses_before_a_failure_are_yielded_first(clock: FrozenClock, error: Exception, first: int) -> None:
+    provider = Provider(clock, symbols=BATCH_ROWS // 4)
+    provider.fails_at[SESSIONS[first + 3]] = error
     taken: list[date] = []
 
     with pytest.raises(type(error)):
@@ -190,7 +266,7 @@ def test_responses_before_a_failure_are_yielded_first(clock: FrozenClock, error:
             used=lambda batch: taken.extend(answer.call.first for answer in batch),
         )
 
-    assert taken == SESSIONS[:3]
+    assert taken == SESSIONS[: first + 3]
 
 
 def test_a_batch_that_would_not_fit_into_the_time_left_is_not_started(clock: FrozenClock) -> None:
@@ -300,6 +376,7 @@ def test_an_answer_that_contradicts_itself_counts_for_nothing_and_stops_no_other
 
     assert (wrong.error, wrong.sessions, wrong.shown, len(wrong.accepted)) == (error, [], set(), 0)
     assert [(each.error, len(each.accepted)) for each in (one, other)] == [(None, 10)] * 2
+    assert error.__traceback__ is None, "it would keep the answer in memory"
 
 
 class TestReach:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pandas as pd
 import pytest
 
+from domain.text import LONGEST_TEXT, Redactor
 from report import charts as charts_module
 from report.chart_config import chart_request
 from report.charts import Chart, fetch_charts
@@ -170,6 +171,21 @@ def test_what_the_service_says_is_one_clean_line():
     reply = Reply(400, b"", {"X-quickchart-error": "no \x1b[31mchart\x07 today"})
     with service(lambda request: reply) as url:
         assert fetch_charts(bars("GOOG"), url=url)[1] == ["no chart for GOOG: the chart service says 'no chart today'"]
+
+
+def test_a_secret_that_the_cut_would_leave_half_of_is_masked():
+    secret = "hunter2-do-not-tell"
+    said = "x" * (LONGEST_TEXT - 10) + secret
+    with service(lambda request: Reply(400, b"", {"X-quickchart-error": said})) as url:
+        _, (warning,) = fetch_charts(bars("GOOG"), url=url, mask=Redactor([secret]))
+    assert warning.endswith("x***'")
+
+
+def test_certificates_that_cannot_be_read_are_a_warning(monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent")
+    charts, (warning,) = fetch_charts(bars("GOOG"), url="https://charts.invalid/chart")
+    assert charts == []
+    assert warning.startswith("no chart for GOOG: REQUESTS_CA_BUNDLE names '/nonexistent', which cannot be used (")
 
 
 def test_no_thread_is_left_by_a_service_that_answers_byte_by_byte():

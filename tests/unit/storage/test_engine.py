@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from domain.errors import ConfigError, CredentialsError, DataError
-from storage.engine import open_engine, redacted_url, transaction
+from storage.engine import database_exists, open_engine, redacted_url, transaction
+from tests.support.rough_server import rough_server, sending
 from tests.support.tcp_proxy import TcpProxy
 
 
@@ -61,6 +62,29 @@ def test_a_refused_login_is_one_also_if_the_server_hangs_up_first(tmp_path: Path
 def test_sslmode_require_refuses_a_server_without_tls(tcp_url: str) -> None:
     with pytest.raises(DataError, match=r"SSL|TLS"), transaction(open_engine(f"{tcp_url}?sslmode=require")):
         raise AssertionError("an unencrypted connection was made")
+
+
+@pytest.mark.parametrize("answers", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"N" + bytes(100)], ids=["HTTP", "zeros"])
+def test_a_server_that_is_not_postgresql_is_one_line(answers: bytes) -> None:
+    with rough_server(sending(answers)) as server:
+        with pytest.raises(DataError, match=rf"^PostgreSQL at 127\.0\.0\.1:{server.port}/prices\b") as caught:
+            with transaction(open_engine(f"postgresql://127.0.0.1:{server.port}/prices")):
+                raise AssertionError("logged in")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_password_that_is_missing_is_one_line() -> None:
+    refused = b"SFATAL\0C28P01\0Mpassword authentication failed\0\0"
+    asked = b"R" + (23).to_bytes(4) + (10).to_bytes(4) + b"SCRAM-SHA-256\0\0"
+
+    def refuse(connection: socket.socket) -> None:
+        sending(asked)(connection)
+        sending(b"E" + (len(refused) + 4).to_bytes(4) + refused)(connection)
+
+    with rough_server(sending(b"N", then=refuse)) as server:
+        with pytest.raises(CredentialsError, match="check the user and the password in DATABASE_URL"):
+            with transaction(open_engine(f"postgresql://someone@127.0.0.1:{server.port}/prices")):
+                raise AssertionError("logged in")
 
 
 def test_a_wrong_password_is_not_in_the_message() -> None:
@@ -119,3 +143,21 @@ def test_a_sqlite_file_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     ):
         with transaction(engine):
             raise AssertionError("opened nothing")
+
+
+def test_a_relative_sqlite_file_stays_where_the_engine_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    engine = open_engine("sqlite:///prices.db")
+    (elsewhere / "prices.db").touch()
+
+    monkeypatch.chdir(elsewhere)
+
+    assert not database_exists(engine)
+    with transaction(engine) as connection:
+        connection.execute(text("CREATE TABLE kept (n INTEGER)"))
+    engine.dispose()
+    assert database_exists(engine)
+    assert (tmp_path / "prices.db").stat().st_size > (elsewhere / "prices.db").stat().st_size == 0

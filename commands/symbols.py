@@ -1,0 +1,82 @@
+"""The list of symbols, and the rows of one that is to be forgotten."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from commands.app import Invalid, command
+from commands.options import AsJson
+from commands.output import apply_log_level, console
+from domain.errors import PayloadError
+
+if TYPE_CHECKING:
+    from entrypoints.symbol_list import SymbolList
+
+Action = Annotated[Literal["list", "add", "remove"], typer.Argument(help="What to do.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="[SYMBOL]...", help="The symbols to add or remove.")]
+
+
+@command("symbols", "symbols", "symbols add NVDA", "symbols remove QUBT")
+def symbols(action: Action = "list", names: Names = None, as_json: AsJson = False) -> None:
+    """List the configured symbols, add some, or remove some; their stored rows stay."""
+    from entrypoints.status_view import show_next_update
+    from entrypoints.symbol_list import change_list, read_list
+
+    if bool(names) != (action != "list"):
+        raise Invalid("SYMBOL", " ".join(names or ()), f"{'none' if action == 'list' else 'at least one'} for {action}")
+    apply_log_level()
+    before = read_list()
+    after = before
+    if action == "add":
+        after = change_list(add=names or ())
+    elif action == "remove":
+        after = change_list(remove=names or ())
+    plan = _next_update(after)
+    if as_json:
+        print(json.dumps({"symbols": after.symbols, "place": after.place, "next_update": plan}))
+        return
+    for symbol in after.symbols:
+        console.print(symbol, markup=False)
+    unchanged = before.symbols == after.symbols
+    console.print(f"{'from' if unchanged else 'written to'} {after.place}", markup=False)
+    if gone := [symbol for symbol in before.symbols if symbol not in after.symbols]:
+        console.print(f"The stored rows of {', '.join(gone)} stay, until you forget them.", markup=False)
+    show_next_update(console, plan["calls"], plan["plan"])
+
+
+def _next_update(now: SymbolList) -> dict[str, Any]:
+    from domain.calendar import today
+    from domain.models import Request
+    from lambda_main import run_context
+    from pipeline.jobs import plan_update, shown_calls
+
+    context = run_context(None)
+    plan = plan_update(Request("daily_update", now.symbols, today(context.now()), dry_run=True), context)
+    lines, calls = shown_calls(plan.calls)
+    return {"calls": calls, "plan": lines}
+
+
+@command("forget", "forget QUBT")
+def forget(
+    symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="A stored symbol, such as QUBT.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove all rows of a symbol, after asking; a CSV file in the working directory keeps its prices."""
+    from domain.calendar import today
+    from lambda_main import run_context
+    from pipeline.forget import count_rows, forget_symbol
+
+    apply_log_level()
+    context = run_context(None)
+    if symbol in context.settings.symbols:
+        raise PayloadError(f"{symbol!r} is a configured symbol, and the next run would load it again: remove it first")
+    rows = count_rows(context.engine, symbol)
+    backup = Path(f"{symbol.replace('/', '-')}-{today(context.now())}.csv").absolute()
+    if not yes and not typer.confirm(f"Remove {rows:,} rows of {symbol}, and keep them in {backup}?"):
+        raise typer.Exit(1)
+    rows = forget_symbol(context.engine, symbol, backup)
+    console.print(f"{rows:,} rows of {symbol} are removed; {backup} keeps them", markup=False)

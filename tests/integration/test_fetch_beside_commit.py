@@ -1,0 +1,149 @@
+"""A load fetches a batch while it commits another: whichever of the two fails or is interrupted, it ends in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event
+
+from domain.errors import ApiError, DataError
+from domain.models import Request
+from pipeline import fetcher
+from pipeline import run as run_module
+from pipeline.run import Run, journaled
+from sandbox.server import Fault, MarketServer
+from storage.engine import transaction
+from tests.support import oracle
+from tests.support.tables import rows, scalar, stock_data
+from tests.support.world import SESSIONS, World, empty_history
+
+LOADED = SESSIONS[8:20]
+LOAD = {"symbols": ("*",), "start": LOADED[0], "end": LOADED[-1]}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[MarketServer]:
+    with MarketServer(empty_history(), today=SESSIONS[0]) as market:
+        yield market
+
+
+@pytest.fixture
+def world(engine: Engine, server: MarketServer, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A world in which each answer is a batch."""
+    monkeypatch.setattr(fetcher, "BATCH_ROWS", 1)
+    world = World(server, engine, 1)
+    world.market.today = SESSIONS[30]
+    world.market.reset_calls()
+    return world
+
+
+@contextmanager
+def in_commit(engine: Engine, number: int, action: Any) -> Iterator[None]:
+    """Do something in a commit, after its bars are written and before the run's row is."""
+    commits = 0
+
+    def count(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        nonlocal commits
+        commits += "INTO commits" in statement
+        if commits == number and statement.startswith("UPDATE job_runs"):
+            commits += 1
+            action()
+
+    event.listen(engine, "before_cursor_execute", count)
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", count)
+
+
+def interrupt() -> None:
+    """Send this process the signal of Ctrl-C, and wait for it."""
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait(10)
+
+
+def refuse() -> None:
+    raise DataError("the database is full")
+
+
+@pytest.mark.parametrize(("failure", "error"), [(interrupt, KeyboardInterrupt), (refuse, DataError)])
+def test_a_commit_that_ends_early_ends_the_fetch_and_keeps_the_commits_before_it(
+    world: World, failure: Any, error: type[BaseException]
+) -> None:
+    with pytest.raises(error), in_commit(world.engine, 4, failure):
+        world.run("initialize", **LOAD)
+
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("fetch")]
+    for thread in threads:
+        thread.join(timeout=10)
+    assert not any(thread.is_alive() for thread in threads)
+    stored = {row.session for row in stock_data(world.engine)}
+    assert stored == set(LOADED[:3])
+    # The latest session is asked for first; then those that were committed, the one that failed, and the one ahead.
+    assert 1 + 4 <= world.market.calls["grouped"] <= 1 + 5
+    assert_goes_on(world, len(LOADED) - 3)
+
+
+def test_a_refused_call_ends_the_load_after_the_batches_before_it(world: World) -> None:
+    world.market.fail_next(*[Fault(delay=0.0)] * 5, Fault(status=404, body=b"{}"))
+
+    with pytest.raises(ApiError):
+        world.run("initialize", **LOAD)
+
+    assert {row.session for row in stock_data(world.engine)} == {*LOADED[:4], LOADED[-1]}
+    assert_goes_on(world, len(LOADED) - 5)
+
+
+def assert_goes_on(world: World, missing: int) -> None:
+    """The next run asks for what was not committed, and no more."""
+    world.market.forget_faults()
+    world.market.reset_calls()
+    assert world.run("initialize", **LOAD)["status"] == "ok"
+    assert world.market.calls["grouped"] == missing
+    assert stock_data(world.engine) == oracle.table(bar for bar in world.bars.values() if bar.session in LOADED)
+    assert scalar(world.engine, "SELECT count(*) FROM job_runs WHERE status IN ('interrupted', 'failed')") == 1
+
+
+def test_only_the_runs_own_thread_uses_the_database(
+    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that fetches would otherwise wait for the one connection to renew the lease."""
+    monkeypatch.setattr(run_module, "RENEW_SECONDS", 0.0)
+    run = Run(Request("initialize", ("*",), world.market.today), world.context())
+    leases = "SELECT leased_until FROM job_runs"
+    with journaled(run):
+        first = rows(engine, leases)
+        with transaction(engine):
+            thread = threading.Thread(target=run.context.deadline.sleep, args=(0.01, "asking the provider again"))
+            thread.start()
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+        assert rows(engine, leases) == first
+        run.context.deadline.sleep(0.01, "a wait")
+        assert rows(engine, leases) != first
+
+
+def test_a_run_whose_provider_is_slow_keeps_its_lease(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread waits for an answer; the run's own thread renews the lease meanwhile."""
+    monkeypatch.setattr(run_module, "RENEW_SECONDS", 0.0)
+    renewals = list[float]()
+    whole = Run.keep_lease
+
+    def count(run: Run, *_: object) -> None:
+        renewals.append(0.0)
+        whole(run)
+
+    monkeypatch.setattr(Run, "keep_lease", count)
+    world.run("initialize", symbols=("*",), start=LOADED[0], end=LOADED[2])
+    usual = len(renewals)
+    renewals.clear()
+    world.market.fail_next(*[Fault(delay=0.0)] * 2, Fault(delay=2.2))
+    world.run("initialize", symbols=("*",), start=LOADED[3], end=LOADED[5])
+
+    assert len(renewals) >= usual + 2
