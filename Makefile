@@ -13,7 +13,7 @@ venv = $(if $(UV),$(UV) venv --quiet --seed --clear --python $(1) $(2),$(1) -m v
 install = $(if $(UV),$(UV) pip install --quiet --python $(1)/bin/python $(2),$(1)/bin/python -m pip install --quiet $(2))
 
 .PHONY: run check test test-deep bench lint imports workflows pictures docs docs-commands clean reset help
-.PHONY: package lock deploy aws-invoke aws-start aws-logs destroy e2e
+.PHONY: package lock deploy aws-invoke aws-start aws-logs doctor destroy e2e
 
 run: $(VENV)/.run ## Load real prices, update them by a day, and write a weekly report to open
 	@$(BIN)/python main.py run
@@ -108,6 +108,10 @@ aws-start: $(SAM) ## Run a job on AWS repeatedly until it is done: JOB=initializ
 
 aws-logs: $(SAM) ## Show the function's log of the last ten minutes (ARGS=--tail follows it)
 	@$(SAM) logs --name Function $(THERE) $(ARGS)
+
+doctor: $(SAM) $(VENV)/.run ## Check the set-up of the function on AWS (SEND=1 sends a test mail; here: python main.py doctor)
+	@$(SAM) remote invoke Function $(THERE) --event '{"job_type": "doctor", "send": $(if $(SEND),true,false)}' $(ARGS) \
+		| $(BIN)/python -m entrypoints.doctor_view
 
 destroy: $(SAM) ## Remove everything that deploy created on AWS
 	@$(SAM) delete $(THERE) $(ARGS)

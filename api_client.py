@@ -126,10 +126,13 @@ class PolygonClient:
     ----------
     calls : int
         Answers received so far, pages and splits included.
+    provider_time : datetime.datetime or None
+        The provider's clock as its last answer gave it, to the second.
     """
 
     def __init__(self, *, base_url: str, api_key: str, calls_per_minute: int, deadline: Deadline) -> None:
         self.calls = 0
+        self.provider_time: datetime | None = None
         self._base_url = base_url
         self._host = urlsplit(base_url).netloc.rpartition("@")[2]
         self._mask = Redactor([api_key])
@@ -275,6 +278,7 @@ class PolygonClient:
         if body.count(b"{") + body.count(b"[") > 2 * MOST_BARS or body.count(b",") > MOST_VALUES:
             raise EnvelopeError(f"the provider's answer to {path} has more values than {MOST_BARS:,} results")
         status = response.status_code
+        self.provider_time = _header_date(response.headers.get("Date"))
         logger.debug("%d in %.3f s: %s", status, time.monotonic() - started, path)
         envelope = _parse(body)
         refusal = _refusal(status, self._reason(envelope), path)
@@ -381,12 +385,17 @@ def retry_after(header: str | None, now: datetime) -> float | None:
     text = (header or "").strip()
     if text.isascii() and text.isdigit():
         return min(float(text), LONGEST_PAUSE)
+    moment = _header_date(text)
+    return None if moment is None else min(max((moment - now).total_seconds(), 0.0), LONGEST_PAUSE)
+
+
+def _header_date(header: str | None) -> datetime | None:
+    """Return the moment that a header names, with a time zone; None if it is no date."""
     try:
-        moment = parsedate_to_datetime(text)
-        seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds()
+        moment = parsedate_to_datetime(header or "")
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return min(max(seconds, 0.0), LONGEST_PAUSE)
+    return moment.replace(tzinfo=moment.tzinfo or UTC)
 
 
 def parse_splits(items: Iterable[Any]) -> tuple[list[Split], list[RejectedBar]]:

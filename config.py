@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -318,9 +318,40 @@ def _check_dotenv() -> None:
     names = [binding.key for binding in bindings if binding.key]
     for name, meant in _misspelled(names, {*names, *os.environ}):
         raise ConfigError(f".env has {name!r}, which is no setting: did you mean {meant}?")
+    for message in _misspelled_variables(names):
+        _warn_once(message)
+
+
+def _misspelled_variables(names: Sequence[str]) -> list[str]:
+    """Say which variables of the environment are misspelled settings; `names` are those of ``.env``."""
     ours = [name for name in os.environ if name.upper().startswith(OUR_WORDS)]
-    for name, meant in _misspelled(ours, {*names, *os.environ}):
-        _warn_once(f"the environment has {name!r}, which is no setting: did you mean {meant}?")
+    found = _misspelled(ours, {*names, *os.environ})
+    return [f"the environment has {name!r}, which is no setting: did you mean {meant}?" for name, meant in found]
+
+
+def unknown_names() -> list[str]:
+    """Say which names of ``.env`` are no settings, and which variables of the environment are misspelled ones."""
+    names = [binding.key for binding in _read_dotenv() if binding.key]
+    unknown = [name for name in names if name.lower() not in Settings.model_fields]
+    return [*(f".env has {name!r}, which is no setting" for name in unknown), *_misspelled_variables(names)]
+
+
+def setting_sources(used: Settings) -> dict[str, str]:
+    """Return where each setting that is set comes from: ``the environment``, ``the secret NAME`` or ``.env``."""
+    environment = {name.upper() for name, value in os.environ.items() if value}
+    dotenv = {binding.key.upper(): binding.value for binding in _read_dotenv() if binding.key}
+    sources = {}
+    for name in Settings.model_fields:
+        key, value = name.upper(), getattr(used, name)
+        if name not in used.model_fields_set:
+            continue
+        if key in environment:
+            sources[key] = "the environment"
+        elif used.secret_id and key in SECRET_KEYS and value.get_secret_value() != dotenv.get(key):
+            sources[key] = f"the secret {used.secret_id}"
+        else:
+            sources[key] = ".env"
+    return sources
 
 
 def _read_dotenv() -> list[Binding]:

@@ -8,25 +8,28 @@ from config import Settings, redact, secrets_rotated, settings
 from domain.calendar import today
 from domain.clock import Deadline, SystemClock
 from domain.errors import ConfigError, CredentialsError
-from domain.models import JobResult, Request, no_progress
-from entrypoints.payload import parse_payload
+from domain.models import JobResult, no_progress
+from entrypoints.payload import is_for_doctor, parse_doctor_payload, parse_payload
+from entrypoints.places import reject_local_database, reject_outbox
 from pipeline import jobs
 from pipeline.run import RunContext, without_secrets
 from storage.engine import open_engine
 
 if TYPE_CHECKING:
+    from entrypoints.doctor import Diagnosis
     from entrypoints.telemetry import Telemetry
 
 
-def handler(event: Any, context: Any = None) -> JobResult:
-    """Validate the event and run the job that its ``job_type`` names.
+def handler(event: Any, context: Any = None) -> JobResult | Any:
+    """Validate the event and run the job that its ``job_type`` names, or check the set-up.
 
     An event that is wrong in any way fetches and writes nothing.
 
     Parameters
     ----------
     event : dict
-        ``{"job_type": "daily_update"}``, with any of the optional keys of :class:`entrypoints.payload.Payload`.
+        ``{"job_type": "daily_update"}``, with any of the optional keys of :class:`entrypoints.payload.Payload`; or
+        ``{"job_type": "doctor"}``, with those of :class:`entrypoints.payload.DoctorPayload`.
     context : object, optional
         Lambda's context: the run ends within ``get_remaining_time_in_millis``, and writes its log and metrics. The
         command line passes an object with the functions ``progress`` and ``waiting`` instead; such a run has no time
@@ -34,7 +37,7 @@ def handler(event: Any, context: Any = None) -> JobResult:
 
     Returns
     -------
-    JobResult
+    JobResult, or entrypoints.doctor.Diagnosis for the doctor
         JSON-serializable.
 
     Raises
@@ -46,6 +49,8 @@ def handler(event: Any, context: Any = None) -> JobResult:
     telemetry = _telemetry(context)
     try:
         with without_secrets(redact):  # of the settings, and of the event, into which people paste anything
+            if is_for_doctor(event):
+                return _diagnose(event, context, telemetry)
             result = _run(event, context, telemetry)
     except Exception as error:
         if telemetry:
@@ -63,6 +68,17 @@ def _telemetry(context: Any) -> Telemetry | None:
     from entrypoints.telemetry import Telemetry
 
     return Telemetry(context.aws_request_id)
+
+
+def _diagnose(event: Any, context: Any, telemetry: Telemetry | None) -> Diagnosis:
+    """Check the set-up. What is broken is part of the result: an error would be retried and dead-lettered."""
+    from entrypoints.doctor import diagnose
+
+    payload = parse_doctor_payload(event)
+    diagnosis = diagnose(_deadline(context), send=payload.send, on_lambda=telemetry is not None)
+    if telemetry:
+        telemetry.diagnosed(diagnosis)
+    return diagnosis
 
 
 def _run(event: Any, context: Any, telemetry: Telemetry | None) -> JobResult:
@@ -83,7 +99,9 @@ def _attempt(event: Any, context: Any, telemetry: Telemetry | None) -> JobResult
     request = parse_payload(event, run.settings, today(run.now()))
     if telemetry:
         telemetry.started(request, run)
-        _reject_local_places(request, run.settings)
+        reject_local_database(run.settings)
+        if request.job_type == "weekly_report":
+            reject_outbox(run.settings)
     return jobs.run_job(request, run)
 
 
@@ -92,21 +110,6 @@ def _secrets_rotated(used: Settings, refused: CredentialsError) -> bool:
         return secrets_rotated(used)
     except ConfigError as error:
         raise CredentialsError(f"{refused}; and the settings cannot be read again: {error}") from None
-
-
-def _reject_local_places(request: Request, configured: Settings) -> None:
-    """Reject what Lambda does not keep: a file beside the code, which is read-only, and a report in any folder."""
-    url = configured.database_url.get_secret_value()
-    if url.startswith("sqlite") and not url.startswith("sqlite:////"):
-        problem = "a file in the folder of the code" if "database_url" in configured.model_fields_set else "not set"
-        raise ConfigError(
-            f"DATABASE_URL is {problem}: valid on Lambda is postgresql://…; put it into the secret that SECRET_ID names"
-        )
-    if request.job_type == "weekly_report" and configured.transport == "outbox":
-        raise ConfigError(
-            f"MAIL_TRANSPORT is {configured.mail_transport!r} and SMTP_HOST is {configured.smtp_host!r}, which leaves"
-            " reports in a folder: on Lambda set SMTP_HOST, or MAIL_TRANSPORT=ses, and MAIL_FROM, MAIL_TO"
-        )
 
 
 def run_context(context: Any) -> RunContext:
@@ -123,8 +126,7 @@ def run_context(context: Any) -> RunContext:
         If a setting is malformed.
     """
     configured = settings()
-    remaining = getattr(context, "get_remaining_time_in_millis", None)
-    deadline = Deadline(remaining() / 1000 if remaining else None, SystemClock())
+    deadline = _deadline(context)
     if waiting := getattr(context, "waiting", None):
         deadline.on_wait.append(waiting)
     return RunContext(
@@ -133,3 +135,8 @@ def run_context(context: Any) -> RunContext:
         deadline=deadline,
         progress=getattr(context, "progress", None) or no_progress,
     )
+
+
+def _deadline(context: Any) -> Deadline:
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    return Deadline(remaining() / 1000 if remaining else None, SystemClock())

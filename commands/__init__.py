@@ -15,5 +15,6 @@ from commands import scheduler
 from commands import report
 from commands import status
 from commands import show
+from commands import doctor
 from commands import export
 from commands import symbols

@@ -6,7 +6,7 @@ import json
 import re
 from contextlib import suppress
 from datetime import date
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 MAX_SESSIONS = 10_000
 SHOWN_ERRORS = 3
+DOCTOR = "doctor"  # checks the set-up, and is no job: it has no run
+JOBS = (*JOB_TYPES, DOCTOR)
 
 # What is valid, as the messages say it. A message on symbols also names the one that is malformed.
-VALID_JOBS = f"valid are {', '.join(JOB_TYPES)}"
+VALID_JOBS = f"valid are {', '.join(JOBS)}"
 VALID_SYMBOLS = "valid is a list of symbols, comma-separated symbols or '*'"
 VALID_DATE = "valid is an ISO date such as 2013-03-01"
 VALID_COUNT = f"valid is a whole number from 1 to {MAX_SESSIONS}"
@@ -81,6 +83,28 @@ class Payload(BaseModel):
         return self
 
 
+class DoctorPayload(BaseModel):
+    """The keys of an event that asks to check the set-up."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    job_type: Literal["doctor"] = Field(description=VALID_JOBS)
+    send: bool = Field(False, description=VALID_FLAG)
+
+
+def is_for_doctor(event: Any) -> bool:
+    """Whether an event asks to check the set-up, instead of naming a job."""
+    return isinstance(event, dict) and event.get("job_type") == DOCTOR
+
+
+def parse_doctor_payload(event: Any) -> DoctorPayload:
+    """Validate an event of :func:`is_for_doctor`. Raises as :func:`parse_payload`."""
+    try:
+        return DoctorPayload.model_validate(event)
+    except ValidationError as error:
+        raise _refusal(error, DoctorPayload) from None
+
+
 def parse_payload(event: Any, configured: Settings, now: date) -> Request:
     """Validate an event and fill in what it leaves out.
 
@@ -104,11 +128,11 @@ def parse_payload(event: Any, configured: Settings, now: date) -> Request:
         raise PayloadError("the event is nested too deeply: valid is an object of the keys of a job") from None
     if not isinstance(event, dict) or "job_type" not in event:
         shown = _shorten(json.dumps(event, default=str)) + _sender(event)
-        raise PayloadError(f"the event {shown} has no job_type: valid are {', '.join(JOB_TYPES)}")
+        raise PayloadError(f"the event {shown} has no job_type: valid are {', '.join(JOBS)}")
     try:
         payload = Payload.model_validate(event)
     except ValidationError as error:
-        raise PayloadError("; ".join(_explain_key(detail) for detail in error.errors()[:SHOWN_ERRORS])) from None
+        raise _refusal(error, Payload) from None
     as_of = payload.as_of or now
     for key, day in (("as_of", as_of), ("start", payload.start), ("end", payload.end)):
         if day and not date(FIRST_YEAR, 1, 1) <= day <= now:
@@ -132,13 +156,17 @@ def _sender(event: Any) -> str:
     return f" of {_shorten(', '.join(map(str, rules)), 200)}" if rules and isinstance(rules, list) else ""
 
 
-def _explain_key(error: ErrorDetails) -> str:
+def _refusal(error: ValidationError, model: type[BaseModel]) -> PayloadError:
+    return PayloadError("; ".join(_explain_key(detail, model) for detail in error.errors()[:SHOWN_ERRORS]))
+
+
+def _explain_key(error: ErrorDetails, model: type[BaseModel]) -> str:
     if not error["loc"]:  # a combination of keys
         return error["msg"].removeprefix("Value error, ")
     key = _shorten(error["loc"][0])
-    field = Payload.model_fields.get(key)
+    field = model.model_fields.get(key)
     if field is None:
-        return f"the key {key!r} is unknown: valid are {', '.join(Payload.model_fields)}"
+        return f"the key {key!r} is unknown: valid are {', '.join(model.model_fields)}"
     return _shorten(explain(error, key, _shorten(json.dumps(error["input"], default=str)), field.description), 400)
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
@@ -26,6 +26,9 @@ from domain.calendar import last_sessions, previous_session, sessions_between
 from domain.errors import StockTrackerError
 from domain.models import EVERY_SYMBOL, JobResult, Request
 from pipeline.run import RunContext
+
+if TYPE_CHECKING:
+    from entrypoints.doctor import Diagnosis
 
 logger = logging.getLogger(f"stock_tracker.{__name__}")
 
@@ -93,6 +96,10 @@ class Telemetry:
             "warnings_count": len(result["warnings"]),
         }
         self._log.info(f"{result['job_type']} {result['status']}", result=shown)
+
+    def diagnosed(self, diagnosis: Diagnosis) -> None:
+        """Log what a check of the set-up found, as the last line. It is no run, and emits no metrics."""
+        self._log.info(f"doctor {'ok' if diagnosis['ok'] else 'failed'}", result=diagnosis)
 
     def failed(self, error: Exception, event: Any) -> None:
         """Emit the metrics, then the error as the last line, with a traceback if this project did not raise it."""

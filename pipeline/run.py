@@ -170,7 +170,7 @@ class Run:
             pause = min(pause * 1.5, LONGEST_PAUSE)
             self._look_again()
         logger.debug("waited %.0f ms for other runs", (time.monotonic() - started) * 1000)
-        _ensure_same_provider(self.context, self._providers)
+        ensure_same_provider(self.context, self._providers)
         return self.held is None
 
     def _look_again(self) -> None:
@@ -222,8 +222,14 @@ def without_secrets(mask: Callable[[str], str]) -> Iterator[None]:
         raise error from None
 
 
-def _ensure_same_provider(context: RunContext, providers: Sequence[str]) -> None:
-    """Keep recorded prices of the sandbox and live prices out of one table."""
+def ensure_same_provider(context: RunContext, providers: Sequence[str]) -> None:
+    """Keep recorded prices of the sandbox and live prices out of one table.
+
+    Raises
+    ------
+    DataError
+        If the database holds prices of the other kind.
+    """
     host = provider_host(context.settings)
     for other in providers:
         if is_sandbox(other) != is_sandbox(host):

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from config import Settings
-from domain.errors import ConfigError, CredentialsError, DeliveryError
+from domain.errors import ConfigError, CredentialsError, DeliveryError, StockTrackerError
 from domain.text import clean_text
 from network.connect import connect, within
 from report.outbox import write_report
@@ -63,6 +63,26 @@ class Delivery:
     refused: dict[str, str] = field(default_factory=dict)
     location: str | None = None
     doubtful: bool = False
+
+
+@dataclass(frozen=True)
+class SesAccount:
+    """What Amazon SES says of the account and of ``MAIL_FROM``.
+
+    Attributes
+    ----------
+    is_limited : bool
+        It is in the sandbox of SES: recipients must be verified as well.
+    is_verified : bool
+        The sender, or its domain.
+    sent, most : float
+        Mails of the last 24 hours, and how many are allowed.
+    """
+
+    is_limited: bool
+    is_verified: bool
+    sent: float
+    most: float
 
 
 class NotAcceptedError(DeliveryError):
@@ -114,6 +134,55 @@ def send(
     return deliver(message, sender, tuple(recipients) or everyone, settings, timeout)
 
 
+def log_in(settings: Settings, *, timeout: float) -> None:
+    """Connect to the mail server and log in, and send nothing. Raises as :func:`send`."""
+    _envelope(settings)
+    deadline = time.monotonic() + timeout
+    with contextlib.closing(_Connection(settings, deadline)) as connection:
+        try:
+            connection.open()
+            with contextlib.suppress(OSError):
+                connection.quit()
+        except smtplib.SMTPResponseException as error:
+            raise _refused_session(error, settings) from None
+        except (OSError, ValueError) as error:
+            reply = _failure(error, settings, late=time.monotonic() >= deadline, handed_over=False)
+            raise DeliveryError(f"the mail server {_server(settings)} cannot be used: {reply.text}") from None
+
+
+def read_ses_account(settings: Settings, *, timeout: float) -> SesAccount | None:
+    """Read the state of the SES account; None if these AWS credentials may not. Raises as :func:`send`."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    sender, _ = _envelope(settings)
+    client = _ses_client(settings, timeout / 3)
+    identities = (sender, sender.rpartition("@")[2])
+
+    def is_verified(identity: str) -> bool:
+        try:
+            return bool(client.get_email_identity(EmailIdentity=identity)["VerifiedForSendingStatus"])
+        except client.exceptions.NotFoundException:
+            return False
+
+    def read() -> SesAccount:
+        account = client.get_account()
+        quota = account["SendQuota"]
+        verified = any(is_verified(identity) for identity in identities)
+        limited = not account["ProductionAccessEnabled"]
+        return SesAccount(limited, verified, quota["SentLast24Hours"], quota["Max24HourSend"])
+
+    try:
+        return within(timeout, read)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("AccessDenied", "AccessDeniedException"):
+            return None
+        raise DeliveryError(f"Amazon SES refused: {_said(str(error), settings)}") from None
+    except BotoCoreError as error:
+        raise DeliveryError(f"Amazon SES cannot be used: {_said(str(error), settings)}") from None
+    except TimeoutError:
+        raise DeliveryError("Amazon SES did not answer in time") from None
+
+
 def _envelope(settings: Settings) -> tuple[str, tuple[str, ...]]:
     why = f"but mail by {settings.transport.upper()} needs it"
     if settings.transport == "smtp" and not settings.smtp_host:
@@ -146,19 +215,10 @@ def _send_ses(
 
     One call reaches all of them or none, so that a run that dies leaves nobody out unnoticed.
     """
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
     deadline = time.monotonic() + timeout
-    seconds = timeout / (2 * _COPIES)  # of an attempt: to connect, and to answer
-    limits = Config(
-        connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": _COPIES, "mode": "standard"}
-    )
-    try:
-        client = boto3.client("sesv2", config=limits)
-    except BotoCoreError as error:
-        raise DeliveryError(f"Amazon SES cannot be used: {_said(str(error), settings)}") from None
+    client = _ses_client(settings, timeout)
     batches, outcome = [recipients], _Outcome(recipients)
     while batches and time.monotonic() < deadline:
         batch = batches.pop(0)
@@ -183,6 +243,22 @@ def _send_ses(
         outcome.add(batch, replies)
         _log_attempt("Amazon SES", len(batch), len(batch) - len(replies), started)
     return outcome.delivery("ses", "Amazon SES")
+
+
+def _ses_client(settings: Settings, timeout: float) -> Any:
+    """Return a client whose calls take so many seconds, two attempts included."""
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
+
+    seconds = timeout / (2 * _COPIES)  # of an attempt: to connect, and to answer
+    limits = Config(
+        connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": _COPIES, "mode": "standard"}
+    )
+    try:
+        return boto3.client("sesv2", config=limits)
+    except BotoCoreError as error:
+        raise DeliveryError(f"Amazon SES cannot be used: {_said(str(error), settings)}") from None
 
 
 def _send_smtp(
@@ -281,19 +357,23 @@ def _attempt(
             code, text = error.smtp_code, _coded(error.smtp_code, error.smtp_error, settings)
             if _is_transient(code) or isinstance(error, smtplib.SMTPDataError):
                 return dict.fromkeys(recipients, _Reply(text, _is_final(code), connection.handed_over))
-            server = _server(settings)
-            if isinstance(error, smtplib.SMTPAuthenticationError):
-                raise CredentialsError(
-                    f"the mail server {server} refused the login of {settings.smtp_user!r}: {text}; "
-                    "check SMTP_USER and SMTP_PASSWORD"
-                ) from None
-            raise DeliveryError(f"the mail server {server} refused the mail: {text}") from None
+            raise _refused_session(error, settings) from None
         except (OSError, ValueError) as error:  # smtplib's other errors are OSErrors
             reply = _failure(error, settings, late=time.monotonic() >= deadline, handed_over=connection.handed_over)
             return dict.fromkeys(recipients, reply)
     return {
         recipient: _Reply(_coded(code, text, settings), _is_final(code)) for recipient, (code, text) in refused.items()
     }
+
+
+def _refused_session(error: smtplib.SMTPResponseException, settings: Settings) -> StockTrackerError:
+    server, text = _server(settings), _coded(error.smtp_code, error.smtp_error, settings)
+    if isinstance(error, smtplib.SMTPAuthenticationError):
+        return CredentialsError(
+            f"the mail server {server} refused the login of {settings.smtp_user!r}: {text};"
+            " check SMTP_USER and SMTP_PASSWORD"
+        )
+    return DeliveryError(f"the mail server {server} refused the mail: {text}")
 
 
 def _failure(error: OSError | ValueError, settings: Settings, *, late: bool, handed_over: bool) -> _Reply:

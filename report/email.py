@@ -84,6 +84,19 @@ def build_message(
     return message
 
 
+def build_test_mail(*, sender: str, recipients: Sequence[str], sent_at: datetime) -> EmailMessage:
+    """Build a mail that shows that mail arrives. Raises as :func:`build_message`."""
+    message = EmailMessage(policy=policy.SMTP)
+    message["Subject"] = "Stock Tracker: test mail"
+    message["From"] = _address(sender, "MAIL_FROM", "Stock Tracker")
+    message["To"] = [_address(recipient, "MAIL_TO") for recipient in recipients]
+    message["Date"] = sent_at
+    message["Message-ID"] = message_id(f"test-mail-{sent_at:%Y%m%dT%H%M%S}", sender)
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content("Mail of Stock Tracker arrives. The weekly report will come the same way.\n")
+    return message
+
+
 def _address(text: str, setting: str, name: str = "") -> Address:
     try:
         return Address(name, addr_spec=text)

@@ -24,7 +24,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from domain.clock import Deadline
 from domain.errors import ConfigError, DataError
 from storage.limits import IDLE_SECONDS, Limits
-from storage.refusals import UNWRITABLE, refusal, server_error_fields
+from storage.refusals import UNWRITABLE, login_refusal, refusal, server_error_fields
 from storage.sockets import open_socket, tls_context
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -151,6 +151,8 @@ def _postgresql_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def _connect_within_limits(_dialect: Any, record: Any, _args: Any, params: dict[str, Any]) -> Any:
+        import pg8000
+
         from storage.driver import Connection as DriverConnection
 
         params.setdefault("password", "")  # a server that asks for one refuses this; the driver would break on None
@@ -163,6 +165,8 @@ def _postgresql_engine(url: URL) -> Engine:
                 on_failure.callback(opened.close)
             try:
                 connected = DriverConnection(sock=opened, ssl_context=False, **params)
+            except pg8000.InterfaceError as error:
+                raise login_refusal(error) from None
             except (LookupError, ValueError, struct.error):
                 raise ConnectionError("it does not answer as PostgreSQL does") from None
             record.info["socket"] = opened

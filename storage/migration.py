@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Column, Connection, MetaData, func, insert, inspect, select, text
 
@@ -21,6 +21,7 @@ from storage.schema import ADOPTION, COVERAGE, JOB_RUNS, LOADS, METADATA, SENT_R
 from storage.shape import check_shape
 
 StoredColumns = Mapping[str, frozenset[str]]
+SchemaState = Literal["none", "current", "earlier", "adoptable"]
 
 # What the earlier version lacks, with values for its rows. What it covered counts as read when the last covered session
 # was published: the sessions just before that are provisional, all earlier ones settled.
@@ -65,6 +66,24 @@ def is_earlier(columns: StoredColumns) -> bool:
     """Return whether the tables are those of the earlier version, in whole or in part."""
     known = set(COVERAGE.columns.keys()) - _ADDED[COVERAGE.name].keys()
     return known <= columns.get(COVERAGE.name, set()) and STOCK_DATA.name in columns and not is_current(columns)
+
+
+def schema_state(connection: Connection) -> SchemaState:
+    """Return what the next run finds: no tables, this version, an earlier one, or a ``stock_data`` to adopt.
+
+    Raises
+    ------
+    DataError
+        As :func:`ensure_schema`, which would refuse as well.
+    """
+    columns = stored_columns(connection)
+    _check_other_tables(columns)
+    if STOCK_DATA.name in columns and COVERAGE.name not in columns:
+        check_shape(connection)
+        return "adoptable"
+    if is_current(columns):
+        return "current"
+    return "earlier" if columns else "none"
 
 
 def ensure_schema(connection: Connection) -> list[str]:

@@ -32,6 +32,14 @@ def refusal(place: str, error: BaseException | None, limits: Limits) -> StockTra
     return TimeUpError(message) if limits.is_deadline and is_time else DataError(message)
 
 
+def login_refusal(error: BaseException) -> BaseException:
+    """Return the server's refusal of a login. The driver's failure to close what the server has closed hides it."""
+    refused: BaseException | None = error
+    while refused is not None and not server_error_fields(refused):
+        refused = refused.__context__
+    return refused or error
+
+
 def is_time_up(error: BaseException | None) -> bool:
     """Return whether a limit ended a statement or the wait for its answer; that of a lock is an error of its own."""
     error = error.orig if isinstance(error, DBAPIError) else error

@@ -73,6 +73,19 @@ def test_weekly_report_is_mailed_with_its_charts(stack: Stack) -> None:
     assert stack.invoke("weekly_report")["status"] == "already_sent"
 
 
+def test_the_doctor_shows_the_set_up_of_the_function_and_is_no_run(stack: Stack) -> None:
+    before = stack.rows(RUNS)
+    mails = len(stack.mailbox.mails)
+
+    printed = stack.aws.make("doctor")
+
+    lines = [line.split() for line in printed.splitlines() if line and not line.startswith(" ")]
+    found = {name: status for status, name, *_ in lines[:-1]}
+    assert {found[name] for name in ("database", "tables", "rights", "key", "mail", "charts", "freshness")} == {"ok"}
+    assert stack.rows(RUNS) == before
+    assert len(stack.mailbox.mails) == mails
+
+
 def test_the_result_is_the_last_line_of_the_log(stack: Stack) -> None:
     result = stack.invoke("daily_update")
     last = [line for line in stack.log_lines() if "message" in line][-1]
@@ -136,7 +149,7 @@ def test_a_failed_event_is_retried_and_then_dead_lettered(stack: Stack) -> None:
 
     assert letter["requestPayload"] == event
     assert letter["requestContext"]["approximateInvokeCount"] == 3
-    message = 'job_type is "yearly_report": valid are initialize, daily_update, weekly_report'
+    message = 'job_type is "yearly_report": valid are initialize, daily_update, weekly_report, doctor'
     assert letter["responsePayload"]["errorMessage"] == message
 
 

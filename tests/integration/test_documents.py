@@ -31,7 +31,7 @@ from commands.app import app
 from config import Settings, load_settings
 from domain.errors import PayloadError
 from domain.models import Status
-from entrypoints.payload import Payload, parse_payload
+from entrypoints.payload import Payload, is_for_doctor, parse_doctor_payload, parse_payload
 from network.http import BUNDLES
 from pipeline import jobs
 from sandbox.local_http import LocalServer, Reply
@@ -287,10 +287,13 @@ class TestCommands:
         assert "$(ARGS)" in makefile()
 
     def test_a_payload_in_the_text_is_valid(self):
-        payloads = [span for span in INLINE if span.startswith("{")]
+        payloads = [json.loads(span) for span in INLINE if span.startswith("{")]
         assert payloads
         for payload in payloads:
-            parse_payload(json.loads(payload), Settings(), LATER)
+            if is_for_doctor(payload):
+                parse_doctor_payload(payload)
+            else:
+                parse_payload(payload, Settings(), LATER)
 
     def test_a_payload_of_a_make_command_is_valid(self):
         payloads = [word.removeprefix("PAYLOAD=") for c in COMMANDS for word in shlex.split(c) if "PAYLOAD=" in word]

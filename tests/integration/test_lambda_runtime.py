@@ -21,7 +21,7 @@ from tests.conftest import SYMBOLS
 from tests.support import cloudwatch
 from tests.support.lambda_runtime import Container, why_not
 from tests.support.mail_server import Box, smtp_server
-from tests.support.tables import scalar
+from tests.support.tables import has_tables, scalar
 from tests.support.tcp_proxy import TcpProxy
 
 MEMORY = 256  # of the function, in MB
@@ -150,6 +150,36 @@ def test_without_settings_a_run_names_the_missing_one_and_writes_no_file(contain
     assert answer.error["errorType"] == "ConfigError"
     assert answer.error["errorMessage"].startswith("DATABASE_URL is not set: valid on Lambda is postgresql://")
     assert container.files == set()
+
+
+def test_the_doctor_answers_what_is_broken_and_is_no_run(
+    contain: Contain, tcp_url: str, record_property: Callable[[str, object], None]
+) -> None:
+    container = contain(DATABASE_URL=tcp_url, SMTP_PORT="9")
+
+    answer = container.invoke({"job_type": "doctor", "send": True})
+
+    assert answer.error is None, "an error would be retried"
+    checks = {check["name"]: check["status"] for check in answer.result["checks"]}
+    assert not answer.result["ok"]
+    assert [name for name, status in checks.items() if status == "failed"] == ["mail"]
+    assert (checks["test mail"], checks["database"], checks["charts"]) == ("skipped", "ok", "ok")
+    line, *others = cloudwatch.documents(container.lines)
+    assert (line["message"], line["result"], others) == ("doctor failed", answer.result, [])
+    assert not has_tables(open_engine(tcp_url))
+    assert container.files == set()
+    assert container.peak_memory < MEMORY
+    record_property("peak memory", f"{container.peak_memory:.0f} MB after doctor")
+    assert container.invoke({"job_type": "daily_update", "as_of": "2013-03-02"}).result["status"] == "ok"
+    assert scalar(open_engine(tcp_url), "SELECT count(*) FROM job_runs") == 1
+
+
+def test_the_doctor_answers_also_without_settings_that_can_be_read(contain: Contain) -> None:
+    answer = contain(LOG_LEVEL="loud").invoke({"job_type": "doctor"})
+
+    assert answer.error is None
+    assert answer.result["checks"][0]["message"].startswith("LOG_LEVEL is 'loud'")
+    assert answer.result["checks"][0]["cure"] == "correct it in the stack's parameters or its secret"
 
 
 def test_a_missing_layer_is_reported_by_name(contain: Contain) -> None:

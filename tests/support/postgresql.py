@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sqlalchemy import make_url, text
+
+from storage.engine import open_engine
+
 
 @contextmanager
 def postgresql_server() -> Iterator[str]:
@@ -45,6 +49,19 @@ def hot_standby(prepare: Callable[[str], None]) -> Iterator[str]:
         (data / "standby.signal").touch()
         control("-m", "fast", "-o", f"-h '' -k {data}", "restart")
         yield url
+
+
+@contextmanager
+def guarded_postgresql(password: str) -> Iterator[str]:
+    """Run a server that asks for a password, and yield the URL of its database, with that password."""
+    with _running_server() as (url, data, control):
+        login = make_url(url).set(password=password).render_as_string(hide_password=False)
+        with open_engine(url).begin() as connection:
+            connection.execute(text(f"ALTER USER postgres PASSWORD '{password}'"))
+        open_engine(url).dispose()
+        (data / "pg_hba.conf").write_text("local all all scram-sha-256\n")
+        control("reload")
+        yield login
 
 
 @contextmanager

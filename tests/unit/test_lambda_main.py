@@ -1,5 +1,6 @@
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from lambda_main import handler, run_context
 from pipeline import jobs
 from tests.support.mail_server import Box, smtp_server
 
-JOBS = "initialize, daily_update, weekly_report"
+JOBS = "initialize, daily_update, weekly_report, doctor"
 HIDDEN = "hunter2-do-not-tell"
 
 
@@ -56,6 +57,37 @@ class TestHandler:
         assert context.deadline.remaining == float("inf")
         assert context.progress == terminal.progress
         assert context.settings is settings()
+
+
+class TestDoctor:
+    @pytest.mark.parametrize(
+        ("event", "message"),
+        [
+            ({"symbols": "GOOG"}, "the key 'symbols' is unknown: valid are job_type, send"),
+            ({"dry_run": True}, "the key 'dry_run' is unknown: valid are job_type, send"),
+            ({"send": "yes"}, 'send is "yes": valid is true or false'),
+            ({"send": None}, "send is null: valid is true or false"),
+        ],
+    )
+    def test_an_event_that_is_not_valid_is_an_error_and_asks_nobody(self, market, monkeypatch, event, message):
+        monkeypatch.setenv("POLYGON_BASE_URL", market.url)
+        monkeypatch.setenv("POLYGON_API_KEY", market.key)
+        with pytest.raises(PayloadError) as caught:
+            handler({"job_type": "doctor", **event})
+        assert str(caught.value) == message
+        assert market.calls == {}
+
+    def test_a_job_knows_no_send(self):
+        with pytest.raises(PayloadError, match=r"^the key 'send' is unknown: valid are job_type, symbols, "):
+            handler({"job_type": "daily_update", "send": True})
+
+    def test_settings_that_were_corrected_are_read_anew(self, monkeypatch):
+        monkeypatch.setenv("LOG_LEVEL", "loud")
+        monkeypatch.setenv("QUICKCHART_URL", "http://127.0.0.1:9/chart")
+        before: Any = handler({"job_type": "doctor"})
+        monkeypatch.delenv("LOG_LEVEL")
+        after: Any = handler({"job_type": "doctor"})
+        assert [found["checks"][0]["status"] for found in (before, after)] == ["failed", "ok"]
 
 
 class OnLambda:

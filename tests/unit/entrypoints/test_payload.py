@@ -10,7 +10,7 @@ from entrypoints.payload import parse_payload
 from lambda_main import handler
 
 NOW = date(2013, 3, 2)
-JOBS = "initialize, daily_update, weekly_report"
+JOBS = "initialize, daily_update, weekly_report, doctor"
 KEYS = "job_type, symbols, as_of, sessions, start, end, dry_run, force"
 HIDDEN = "hunter2-do-not-tell"
 

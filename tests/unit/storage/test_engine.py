@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,27 @@ def test_a_connection_that_dies_inside_a_transaction_is_one_line(tcp_url: str, p
             proxy.cut()
             connection.execute(text("SELECT 1"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_refused_login_is_one_also_if_the_server_hangs_up_first(tmp_path: Path) -> None:
+    fields = b"SFATAL\0VFATAL\0C28P01\0Mwrong password\0\0"
+
+    def refuse(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65_536)
+            connection.shutdown(socket.SHUT_RD)  # the driver's goodbye fails from now on
+            connection.sendall(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+            connection.recv(1)
+
+    with socket.socket(socket.AF_UNIX) as server, ThreadPoolExecutor() as pool:
+        server.bind(f"{tmp_path}/.s.PGSQL.5432")
+        server.listen()
+        refused = pool.submit(refuse, server)
+        with pytest.raises(CredentialsError, match="wrong password; check the user and the password in DATABASE_URL"):
+            with transaction(open_engine(f"postgresql://u:p@/x?host={tmp_path}&sslmode=disable")):
+                pass
+        refused.result()
 
 
 def test_sslmode_require_refuses_a_server_without_tls(tcp_url: str) -> None:
