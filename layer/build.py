@@ -17,8 +17,8 @@ from layer.wheels import HERE, PLATFORMS, layer_files, resolve
 ROOT = HERE.parent
 UNPACKED = 250 * MEGABYTE  # Lambda's limit for a function with all its layers
 PANDAS_LAYER = 204 * MEGABYTE  # the largest release so far of the AWS SDK for pandas, 3.16.1
-FUNCTION_ZIPPED = 200 * 1024
-FUNCTION_UNPACKED = 1 * MEGABYTE
+FUNCTION_ZIPPED = 1 * MEGABYTE
+FUNCTION_UNPACKED = 3 * MEGABYTE
 LAYER_ZIPPED = 12 * MEGABYTE
 
 

@@ -166,7 +166,9 @@ def _postgresql_engine(url: URL) -> Engine:
             try:
                 connected = DriverConnection(sock=opened, ssl_context=False, **params)
             except pg8000.InterfaceError as error:
-                raise login_refusal(error) from None
+                if refused := login_refusal(error):
+                    raise refused from None
+                raise
             except (LookupError, ValueError, struct.error):
                 raise ConnectionError("it does not answer as PostgreSQL does") from None
             record.info["socket"] = opened

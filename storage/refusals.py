@@ -32,12 +32,11 @@ def refusal(place: str, error: BaseException | None, limits: Limits) -> StockTra
     return TimeUpError(message) if limits.is_deadline and is_time else DataError(message)
 
 
-def login_refusal(error: BaseException) -> BaseException:
-    """Return the server's refusal of a login. The driver's failure to close what the server has closed hides it."""
-    refused: BaseException | None = error
-    while refused is not None and not server_error_fields(refused):
-        refused = refused.__context__
-    return refused or error
+def login_refusal(error: BaseException | None) -> BaseException | None:
+    """Return the server's refusal of a login, if that is behind it: the driver fails to close what the server has."""
+    while error is not None and not server_error_fields(error):
+        error = error.__context__
+    return error
 
 
 def is_time_up(error: BaseException | None) -> bool:
