@@ -197,6 +197,8 @@ class _BoundedReader(io.RawIOBase):
 class _BoundedResponse(http.client.HTTPResponse):
     """A response whose read timeout bounds all of it."""
 
+    fp: Any = None  # of one that an interrupt ends while it is made, and that is closed all the same
+
     def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
         super().__init__(sock, *args, **named)
         self.fp = io.BufferedReader(_BoundedReader(self.fp.detach(), sock))

@@ -234,6 +234,35 @@ class TestSlowness:
             assert connection.execute(text("SELECT 1")).scalar() == 1
 
 
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"D\x7f\xff\xff\xff" + bytes(100),
+        b"D\0\0\0\x02",
+        b"T\0\0\0\x08\0\x05ab",
+    ],
+    ids=["another protocol", "a message of 2 GB", "no length", "a row of no columns"],
+)
+def test_an_answer_that_is_not_postgresqls_is_one_line_and_the_next_transaction_goes_on(
+    tcp_url: str, proxy: TcpProxy, garbage: bytes
+) -> None:
+    engine = open_engine(f"{tcp_url}?sslmode=disable")
+
+    def spoil(target: socket.socket, _data: bytes) -> None:
+        target.sendall(garbage)
+
+    with pytest.raises(DataError, match="its answer is not PostgreSQL's") as caught:
+        with transaction(engine) as connection:
+            proxy.to_client = spoil
+            connection.execute(text("SELECT 1"))
+    assert "\n" not in str(caught.value)
+
+    proxy.to_client = tcp_proxy.at_once
+    with transaction(engine) as connection:
+        assert connection.execute(text("SELECT 1")).scalar() == 1
+
+
 class Stopped:
     """The process of a connection's backend, which is stopped for the time of a block."""
 
@@ -273,8 +302,8 @@ def test_a_connection_whose_backend_stands_still_is_replaced(
 ) -> None:
     engine = open_engine(postgresql_url)
 
-    with in_time():
-        result = run_job(settings, engine, SECONDS, progress=at_call(2, stopped.stop))
+    with in_time(3 * SECONDS):
+        result = run_job(settings, engine, 3 * SECONDS, progress=at_call(2, stopped.stop))
 
     assert result["status"] == "ok"
     assert stock_data(engine) == expected()
