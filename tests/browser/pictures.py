@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import tempfile
 from pathlib import Path
+from typing import Literal, get_args
 
 from PIL import Image
 from playwright.sync_api import Browser
@@ -23,8 +24,10 @@ DESKTOP, INDEX, PHONE = (1400, 1020), (1240, 1240), (375, 985)
 GAP = 24  # between the phones
 COLORS = 128
 
+Scheme = Literal["light", "dark"]
 
-def take(chromium: Browser, page: Path, size: tuple[int, int], scheme: str) -> Image.Image:
+
+def take(chromium: Browser, page: Path, size: tuple[int, int], scheme: Scheme) -> Image.Image:
     """Take the first screen of a page, at twice the resolution."""
     context = chromium.new_context(
         viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, device_scale_factor=SCALE
@@ -60,7 +63,7 @@ def main() -> None:
         outbox = demo(Path(folder))
         page = outbox / f"{DEMO}.html"
         save(take(chromium, page, DESKTOP, "light"), "report.png")
-        phones = [take(chromium, page, PHONE, scheme) for scheme in ("light", "dark")]
+        phones = [take(chromium, page, PHONE, scheme) for scheme in get_args(Scheme)]
         save(side_by_side(phones, GAP * SCALE), "report-phone.png")
         add_reports(Path(folder))
         save(take(chromium, outbox / "index.html", INDEX, "light"), "outbox.png")

@@ -110,12 +110,19 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def shown(chromium: Browser, pages: dict[str, Path], name: str, width: int, scheme: Any) -> Iterator[Page]:
+def requested() -> list[str]:
+    """The addresses that the page asks for."""
+    return []
+
+
+@pytest.fixture
+def shown(
+    chromium: Browser, pages: dict[str, Path], name: str, width: int, scheme: Any, requested: list[str]
+) -> Iterator[Page]:
     """The page on a screen of that width and color scheme."""
     context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, device_scale_factor=2)
     page = context.new_page()
-    page.requests = []  # type: ignore[attr-defined]
-    page.on("request", lambda request: page.requests.append(request.url))  # type: ignore[attr-defined]
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(pages[name].as_uri())
     yield page
     context.close()
@@ -140,7 +147,7 @@ def test_nothing_overflows_the_screen(shown: Page, width: int) -> None:
 
 
 def test_every_picture_is_sharp_and_the_page_requests_nothing_else(
-    shown: Page, name: str, pages: dict[str, Path]
+    shown: Page, name: str, pages: dict[str, Path], requested: list[str]
 ) -> None:
     pictures = shown.evaluate("[...document.images].map(i => [i.complete && i.naturalWidth, i.width, i.alt])")
     assert len(pictures) == PAGES[name]
@@ -148,7 +155,7 @@ def test_every_picture_is_sharp_and_the_page_requests_nothing_else(
         assert across >= 340
         assert pixels >= 2 * across
         assert "closed at $" in alt
-    assert {url for url in shown.requests if not url.startswith("data:")} == {pages[name].as_uri()}
+    assert {url for url in requested if not url.startswith("data:")} == {pages[name].as_uri()}
 
 
 def test_every_text_is_large_enough_and_has_contrast_in_light_and_dark(shown: Page, scheme: str) -> None:
@@ -162,7 +169,8 @@ def test_every_text_is_large_enough_and_has_contrast_in_light_and_dark(shown: Pa
 @pytest.mark.parametrize("name", ["report"], indirect=True)
 def test_charts_have_the_color_of_the_page_and_candles_with_contrast(shown: Page, scheme: str) -> None:
     picture = Image.open(io.BytesIO(shown.locator(".chart").first.screenshot())).convert("RGB")
-    colors = {color: count for count, color in picture.getcolors(1 << 24)}
+    counts: Any = picture.getcolors(1 << 24)
+    colors = {color: count for count, color in counts}
     paper = max(colors, key=colors.__getitem__)
     sheet = shown.evaluate("getComputedStyle(document.querySelector('.sheet')).backgroundColor")
     assert np.abs(np.array(paper) - [int(part) for part in re.findall(r"\d+", sheet)]).max() <= 1

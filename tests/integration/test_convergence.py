@@ -253,7 +253,12 @@ def _break(world: World, symbol: str, position: int) -> None:
     key = symbol, SESSIONS[position]
     if key in world.bars:
         bar = world.bars[key]
-        values = {"open": float(bar.open), "high": 0.5, "low": float(bar.low), "close": float(bar.close)}
+        values: dict[str, Any] = {
+            "open": float(bar.open),
+            "high": 0.5,
+            "low": float(bar.low),
+            "close": float(bar.close),
+        }
         world.market.history.put_bar(*key, volume=int(bar.volume), **values)
         world.broken.add(key)
 

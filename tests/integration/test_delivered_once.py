@@ -153,7 +153,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mailbox(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
     """The box of a real SMTP server with STARTTLS and login that receives the reports."""
     box = Mailbox()
-    options = {"tls_context": server_context(certificate), "require_starttls": True, "auth_required": True}
+    options: dict[str, Any] = {
+        "tls_context": server_context(certificate),
+        "require_starttls": True,
+        "auth_required": True,
+    }
     with smtp_server(box, server_class=Courier, authenticator=box.log_in, **options) as port:
         configure(
             monkeypatch,
@@ -508,8 +512,8 @@ def test_a_failing_chart_service_does_not_hold_back_the_mail_which_names_the_rea
     ((_, _, content),) = mailbox.mails
     mail = email.message_from_bytes(content, policy=policy.strict)
     for kind in ("plain", "html"):
-        content = " ".join(mail.get_body((kind,)).get_content().replace("&#39;", "'").split())
-        assert f"no chart for AAPL, FB, GOOG, IBM, MSFT: {reason}" in content
+        body = " ".join(mail.get_body((kind,)).get_content().replace("&#39;", "'").split())
+        assert f"no chart for AAPL, FB, GOOG, IBM, MSFT: {reason}" in body
     assert "image/png" not in [part.get_content_type() for part in mail.walk()]
 
 

@@ -305,7 +305,7 @@ def test_the_whole_market_is_covered_in_one_row_and_heals_through_a_week_of_spli
         ) as market:
             settings = Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
 
-            def run(job_type: JobType, as_of: date, **more: Any) -> dict:
+            def run(job_type: JobType, as_of: date, **more: Any) -> Any:
                 context = RunContext(settings=settings, engine=engine, deadline=Deadline(None, TickingClock()))  # noqa: B023
                 return jobs.run_job(Request(job_type, ("*",), as_of, **more), context)
 

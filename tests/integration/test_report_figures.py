@@ -14,7 +14,8 @@ from decimal import Decimal
 import pytest
 
 from domain.calendar import sessions_between
-from sandbox.history import PriceHistory, Split
+from domain.models import Split
+from sandbox.history import PriceHistory
 from sandbox.server import MarketServer
 from tests.conftest import SYMBOLS, Job
 from tests.support import oracle

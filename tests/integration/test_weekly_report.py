@@ -14,8 +14,8 @@ from sqlalchemy import Engine
 
 from config import settings
 from domain.errors import DeliveryError
+from domain.models import Split
 from lambda_main import handler
-from sandbox.history import Split
 from sandbox.renderer import Renderer, RendererUnavailable
 from sandbox.server import Fault, MarketServer
 from tests.conftest import SYMBOLS, Job
@@ -41,7 +41,7 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
     return change
 
 
-def report_text(result: dict[str, Any]) -> str:
+def report_text(result: Any) -> str:
     """The plain text of a report in the outbox, in one line."""
     mail = message_from_bytes(Path(result["files"][1]).read_bytes(), policy=policy.default)
     return " ".join(mail.get_body(("plain",)).get_content().split())

@@ -66,7 +66,8 @@ def smtp_server(
     **options: Any,
 ) -> Iterator[int]:
     """Run an SMTP server in a thread and yield its port, a free one by default."""
-    started, bound = threading.Event(), {}
+    started = threading.Event()
+    bound: dict[str, Any] = {}
 
     async def serve() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()

@@ -56,7 +56,8 @@ def html_figures(page: str) -> Figures:
 def html_ends(page: str) -> list[tuple[str, str, str]]:
     """Symbol, change and close on the cards of the best and the worst symbol."""
     cards = re.findall(r'<td class="\w+-edge".*?</td>', page, re.DOTALL)
-    return [re.fullmatch(r"\S+ (\S+) (?:[▲▼] )?(\S+) closed at (\S+)", words(card)).groups() for card in cards]
+    found = [re.fullmatch(r"\S+ (\S+) (?:[▲▼] )?(\S+) closed at (\S+)", words(card)) for card in cards]
+    return [(match[1], match[2], match[3]) for match in found]
 
 
 def spreadsheet(mail: EmailMessage) -> list[dict[str, str]]:

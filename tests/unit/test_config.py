@@ -5,6 +5,7 @@ from pathlib import Path
 import boto3
 import pytest
 from aws_lambda_powertools.utilities import parameters
+from aws_lambda_powertools.utilities.parameters import base
 from moto import mock_aws
 from pydantic import SecretStr
 
@@ -82,7 +83,7 @@ class TestDefaults:
 
     def test_settings_cannot_be_changed(self):
         with pytest.raises(ValueError, match="frozen"):
-            load_settings().log_level = "DEBUG"
+            setattr(load_settings(), "log_level", "DEBUG")  # noqa: B010 - mypy would refuse it as well
 
     @pytest.mark.parametrize("name", DEFAULTS)
     def test_an_empty_variable_counts_as_unset(self, monkeypatch, name):
@@ -520,7 +521,7 @@ class TestSecretsManager:
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         monkeypatch.setenv("SECRET_ID", "stock-tracker")
         parameters.clear_caches()
-        monkeypatch.delitem(parameters.base.DEFAULT_PROVIDERS, "secrets", raising=False)
+        monkeypatch.delitem(vars(base)["DEFAULT_PROVIDERS"], "secrets", raising=False)
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
         with pytest.raises(ConfigError, match=r"^SECRET_ID is 'stock-tracker'"):
             load_settings()
@@ -612,7 +613,9 @@ class TestExample:
     def shown(self):
         """The value per variable in ``.env.example``, commented out or not."""
         lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
-        found = [match.groups() for line in lines if (match := re.fullmatch(r"(?:# ?)?([A-Z][A-Z0-9_]*)=(.*)", line))]
+        found = [
+            (match[1], match[2]) for line in lines if (match := re.fullmatch(r"(?:# ?)?([A-Z][A-Z0-9_]*)=(.*)", line))
+        ]
         assert len(dict(found)) == len(found), "a setting is shown once"
         return dict(found)
 

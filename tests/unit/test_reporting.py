@@ -5,6 +5,7 @@ import html
 import io
 import re
 from datetime import UTC, date, datetime
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -249,7 +250,7 @@ def test_the_mail_is_complete_and_free_of_defects():
 @pytest.mark.parametrize("address", ["mailto:stop@example.com", "https://example.com/" + "x" * 50])
 def test_the_mail_has_the_unsubscribe_address_if_one_is_set(address):
     report = build_report(performance(A=1), WEEK)
-    to = {"sender": "from@example.com", "recipients": ("to@example.com",), "sent_at": SATURDAY}
+    to: dict[str, Any] = {"sender": "from@example.com", "recipients": ("to@example.com",), "sent_at": SATURDAY}
     sent = build_message(report, unsubscribe=address, **to).as_bytes()
     assert re.search(rb"^List-Unsubscribe:\s+<(.*)>\r$", sent, re.MULTILINE).group(1).decode() == address
     assert b"List-Unsubscribe" not in build_message(report, **to).as_bytes()

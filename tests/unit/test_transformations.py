@@ -98,7 +98,7 @@ def test_the_last_closes_are_those_of_new_bars_and_of_stored_ones_without_one(
     stored, new = list[Bar](), list[Bar]()
     for symbol, history in histories.items():
         for n, is_replaced in enumerate(history):
-            bar = Bar(symbol, DAY + timedelta(days=n), *[Decimal(n + 1)] * 4, Decimal(100))
+            bar = Bar(symbol, DAY + timedelta(days=n), *[Decimal(n + 1)] * 5)
             if is_replaced or n < len(history) // 2:
                 stored.append(bar._replace(close=Decimal(99)) if is_replaced else bar)
             if is_replaced or n >= len(history) // 2:

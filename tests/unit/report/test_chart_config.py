@@ -2,6 +2,7 @@ import io
 import json
 import math
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -228,7 +229,9 @@ class Picture:
         """The color at the middle of a session, or `aside` pixels from it, as ``#RRGGBB``."""
         x = self.left + (self.right - self.left) * (session + 0.5) / self.sessions + aside
         y = self.bottom - (self.bottom - self.top) * (price - self.low) / (self.high - self.low)
-        return "#{:02X}{:02X}{:02X}".format(*self.image.getpixel((round(x), round(y))))
+        pixel: Any = self.image.getpixel((round(x), round(y)))
+        red, green, blue = pixel
+        return f"#{red:02X}{green:02X}{blue:02X}"
 
     def wick(self, session, price):
         """The colors of the three middle pixels; the outer ones of so thin a line may be blurred."""

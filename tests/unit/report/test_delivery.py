@@ -1,3 +1,4 @@
+import asyncio
 import email
 import email.policy
 import json
@@ -7,6 +8,7 @@ import socket
 import threading
 import time
 from email.message import EmailMessage
+from typing import Any, cast
 
 import boto3
 import hypothesis
@@ -144,7 +146,7 @@ def test_a_server_without_encryption_never_sees_the_password(security):
 
 def test_a_refused_login_is_one_line_without_the_password(attempts, caplog):
     box = Box()
-    options = {"authenticator": box.log_in, "auth_require_tls": False}
+    options: dict[str, Any] = {"authenticator": box.log_in, "auth_require_tls": False}
     wanted = {"smtp_user": "me", "smtp_password": "wrong-secret"}
     with smtp_server(box, **options) as port, pytest.raises(CredentialsError) as caught:
         send(message(), settings(port, **wanted))
@@ -233,7 +235,7 @@ def test_a_server_that_starts_late_is_waited_for(monkeypatch):
 def test_a_server_that_hangs_up_after_accepting_the_mail_gets_it_once():
     class Rude(SMTP):
         async def smtp_QUIT(self, arg):  # noqa: N802
-            self.transport.abort()
+            cast(asyncio.Transport, self.transport).abort()
 
     box = Box()
     with smtp_server(box, server_class=Rude) as port:
@@ -328,7 +330,7 @@ def test_no_thread_and_no_connection_outlives_a_delivery():
 
 
 def test_a_server_that_dies_after_the_mail_gets_two_copies():
-    mails = []
+    mails: list[Any] = []
     with raw_server(conversation(CONTENT=mails.append)) as port, pytest.raises(NotAcceptedError) as caught:
         send(message(), settings(port), timeout=5)
     assert len(mails) == 2
@@ -416,7 +418,7 @@ def test_a_password_repeated_in_a_reply_is_masked():
 
 def test_a_login_that_smtp_cannot_carry_is_an_error_without_the_password():
     box = Box()
-    options = {"authenticator": box.log_in, "auth_require_tls": False}
+    options: dict[str, Any] = {"authenticator": box.log_in, "auth_require_tls": False}
     wanted = {"smtp_user": "mé", "smtp_password": PASSWORD}
     with smtp_server(box, **options) as port, pytest.raises(DeliveryError, match="accepts only ASCII") as caught:
         send(message(), settings(port, **wanted))
