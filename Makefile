@@ -59,7 +59,8 @@ workflows: ## Check .github/workflows with actionlint, if it or Go is on PATH
 	elif command -v go >/dev/null; then go run $(ACTIONLINT); \
 	else echo "Neither actionlint nor Go is on PATH: .github/workflows is not checked"; fi
 
-pictures: $(VENV)/.test ## Update the pictures of the report in the documentation, with a headless Chromium
+pictures: $(VENV)/.test ## Update the pictures in the documentation: the report, with a headless Chromium, and the terminal
+	@$(BIN)/python -m tests.support.terminal_pictures
 	@$(BIN)/python -m tests.browser.pictures
 
 docs-commands: $(VENV)/.test ## Update the help texts in docs/commands.md

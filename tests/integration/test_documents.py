@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +41,7 @@ from storage.engine import open_engine
 from storage.schema import METADATA, STOCK_DATA
 from storage.sockets import SSL_MODES
 from tests.support.terminal import Terminal
+from tests.support.terminal_pictures import PICTURES, draw
 
 ROOT = Path(__file__).parents[2]
 ANYTHING = "…"  # as a line of output: whatever follows; inside a message: whatever stands there
@@ -497,3 +500,15 @@ class TestCompose:
     def test_its_password_is_the_one_of_its_settings(self):
         assert "POSTGRES_PASSWORD: stock " in COMPOSE
         assert "//stock:stock@" in COMPOSE_SETTINGS["DATABASE_URL"]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_of_the_terminal_shows_what_the_command_prints(name: str, demo: Path) -> None:
+    def words(picture: str) -> list[str]:
+        texts = re.findall(r"<text [^>]*>(.*?)</text>", picture)
+        return [masked(html.unescape(text).replace("\xa0", " ")) for text in texts]
+
+    shown = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:  # its path is short enough for a line of 80 columns
+        shutil.copytree(demo, folder, dirs_exist_ok=True)
+        assert words(draw(Path(folder), PICTURES[name])) == words(shown), "make pictures takes it again"
