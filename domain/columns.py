@@ -1,6 +1,6 @@
-"""Bars of a whole market by column. Arrow parses them without the interpreter, which is free for a commit meanwhile.
+"""Bars of a whole market by column. Arrow parses them outside the interpreter, which is free for a commit meanwhile.
 
-Only an answer as regular as nearly all are is read like this.
+Only regular answers are read like this, as nearly all are. All others are left to the parser of single bars.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-_NUMBERS = "ohlcvt"  # in every bar
-_RARELY_ABSENT = ["vw", "n"]  # more numbers
-_FIELDS = {"T": pa.string(), **dict.fromkeys([*_NUMBERS, *_RARELY_ABSENT], pa.float64()), "otc": pa.bool_()}
+_REQUIRED = ["T", "o", "h", "l", "c", "v", "t"]
+_NUMBERS = [*_REQUIRED[1:], "vw", "n"]
+_FIELDS = {"T": pa.string(), **dict.fromkeys(_NUMBERS, pa.float64()), "otc": pa.bool_()}
 _SCHEMA = pa.schema({"results": pa.list_(pa.struct(_FIELDS))})
 
 
@@ -28,8 +28,8 @@ class BarColumns(Sequence[Any]):
         ``T``, the symbols, and ``o, h, l, c, v, t`` as float64; no value is null, NaN or infinite.
     """
 
-    def __init__(self, text: bytes, columns: dict[str, Any]) -> None:
-        self._text, self.columns = text, columns
+    def __init__(self, line: bytes, columns: dict[str, Any]) -> None:
+        self._line, self.columns = line, columns
 
     def __len__(self) -> int:
         return len(self.columns["T"])
@@ -39,7 +39,7 @@ class BarColumns(Sequence[Any]):
 
     @cached_property
     def _objects(self) -> list[Any]:
-        bars: list[Any] = orjson.loads(self._text)
+        bars: list[Any] = orjson.loads(self._line)["results"]
         return bars
 
 
@@ -50,27 +50,26 @@ def read_columns(body: bytes) -> dict[str, Any] | None:
     -------
     dict or None
         What ``orjson.loads`` returns, but ``results`` are :class:`BarColumns`. None if the answer is irregular in any
-        way: not JSON, not ASCII, an escape, another list, or a bar that is not an object, lacks a field, has an unknown
-        one or one twice, or a value of another type, below 0 or beyond float64.
+        way: not JSON, not ASCII, an escape, a second list or page, or a bar that is not an object, lacks a field, has
+        an unknown one or one twice, or a value of another type, below 0 or beyond float64.
     """
     if not body.isascii() or b"\\" in body or body.count(b"[") != 1 or body.count(b"]") != 1:
         return None
     first, end = body.index(b"["), body.index(b"]") + 1
-    try:  # all but the bars; where that is valid, Arrow is given nothing but a list, on other JSON it can crash
+    try:  # all but the bars; where it is valid, Arrow is given nothing but a list: on other JSON it can crash
         envelope = orjson.loads(body[: first + 1] + body[end - 1 :])
     except orjson.JSONDecodeError:
         return None
-    if not isinstance(envelope, dict) or envelope.get("results") != []:
+    if not isinstance(envelope, dict) or envelope.get("results") != [] or envelope.get("next_url"):
         return None
-    text = body[first:end]
-    columns = _parse(text)
-    return None if columns is None else {**envelope, "results": BarColumns(text, columns)}
+    line = b'{"results":%b}' % body[first:end]
+    columns = _parse(line)
+    return None if columns is None else {**envelope, "results": BarColumns(line, columns)}
 
 
-def _parse(text: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> dict[str, Any] | None:
     from pyarrow import json
 
-    line = b'{"results":%b}' % text
     try:
         table = json.read_json(
             pa.BufferReader(line),
@@ -81,9 +80,9 @@ def _parse(text: bytes) -> dict[str, Any] | None:
         return None
     bars = table["results"].combine_chunks().flatten()
     columns = dict(zip(_FIELDS, bars.flatten(), strict=True))
-    if not len(bars) or any(columns[name].null_count for name in ["T", *_NUMBERS]):
+    if not len(bars) or any(columns[name].null_count for name in _REQUIRED):
         return None
     # Arrow also reads NaN and Infinity, and keeps the sign of -0, which orjson does not.
-    numbers = [columns[name].drop_null().to_numpy() for name in [*_NUMBERS, *_RARELY_ABSENT]]
+    numbers = [columns[name].drop_null().to_numpy() for name in _NUMBERS]
     are_regular = all(np.isfinite(values).all() and not np.signbit(values).any() for values in numbers)
     return columns if are_regular else None

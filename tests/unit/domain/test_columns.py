@@ -1,7 +1,9 @@
 """Whatever is read by column is exactly what is read bar by bar."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from typing import Any
 
 import orjson
 import pandas as pd
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from domain.columns import BarColumns, read_columns
 from domain.errors import EnvelopeError
+from domain.models import RejectedBar
 from domain.validation import MAX_REJECTED, validate_bars
 
 FRIDAY = date(2013, 3, 1)
@@ -27,18 +30,7 @@ def answer(*bars: str, before: str = '"status":"OK",', after: str = "") -> bytes
     return f'{{{before}"results":[{",".join(bars)}]{after}}}'.encode(errors="surrogateescape")
 
 
-def parse(body: bytes) -> object:
-    """Parse an answer as the client does; None if it is not JSON."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError):
-            return None
-
-
-def outcome(bars: object) -> object:
+def outcome(bars: Sequence[Any]) -> tuple[pd.DataFrame | None, list[RejectedBar] | str]:
     try:
         return validate_bars(bars, [FRIDAY])
     except EnvelopeError as error:
@@ -50,16 +42,14 @@ def check(body: bytes) -> None:
     found = read_columns(body)
     if found is None:
         return
-    expected = parse(body)
-    assert isinstance(expected, dict)
-    assert repr({**found, "results": list(found["results"])}) == repr({**found, **expected})
-    assert found.keys() == expected.keys()
+    expected = orjson.loads(body)
+    assert repr({**found, "results": list(found["results"])}) == repr(expected)
     (accepted, rejected), (accepted_singly, rejected_singly) = outcome(found["results"]), outcome(expected["results"])
     assert rejected == rejected_singly
-    if accepted is not None:
+    assert (accepted is None) == (accepted_singly is None)
+    if accepted is not None and accepted_singly is not None:
         pd.testing.assert_frame_equal(accepted, accepted_singly, check_exact=True)
         assert repr(accepted.to_numpy().tolist()) == repr(accepted_singly.to_numpy().tolist())
-        assert accepted["symbol"].array._pa_array.type == accepted_singly["symbol"].array._pa_array.type
 
 
 def test_a_regular_answer_is_read_by_column_and_accepted_whole():
@@ -135,6 +125,7 @@ def test_so_does_one_in_a_field_that_is_not_stored(field, value):
         answer(bar(T='"A[B"')),
         answer(bar(**{'o":1,"o': "2"})),
         answer(bar(), before='"splits":[],'),
+        answer(bar(), before='"next_url":"/2",'),
         answer(bar(), before='"status":"ü",'),
         answer(bar(), before='"count":1e400,'),
         answer(bar(), before='"results":null,', after=',"results":null'),
@@ -207,20 +198,20 @@ bodies = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(bodies)
 @example(answer(bar(v="0"), bar(T='"A"', v="0.0")))
 def test_what_is_read_by_column_is_what_is_read_bar_by_bar(body):
     check(body)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.lists(regular_bars, min_size=1, max_size=6))
 def test_regular_bars_are_always_read_by_column(bars):
     assert read_columns(answer(*bars)) is not None
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(
     st.lists(regular_bars, min_size=1, max_size=2).map(lambda bars: answer(*bars)),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 4), st.sampled_from(b'{}[]",:0-.eE nN\\\0\n\xff')), max_size=3),
