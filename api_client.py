@@ -12,7 +12,7 @@ import random
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
@@ -24,6 +24,7 @@ import requests
 from requests.auth import AuthBase
 
 from domain.clock import Clock, Deadline
+from domain.columns import BarColumns, read_columns
 from domain.errors import ApiError, CredentialsError, EnvelopeError, OutOfPlanError, StockTrackerError, TimeUpError
 from domain.models import RejectedBar, Split
 from domain.text import Redactor, clean_text
@@ -52,6 +53,7 @@ PROVIDER_HOSTS = ("api.massive.com", "api.polygon.io")  # both are the provider'
 REFUSALS: dict[int, type[StockTrackerError]] = {401: CredentialsError, 403: OutOfPlanError}
 
 Bar = dict[str, Any]
+Parse = Callable[[bytes], Any]  # returns None for what is not JSON
 
 _SPENT: dict[tuple[str, str, int, Clock], deque[float]] = {}
 """When the last tokens of each plan were spent, shared by all clients of this process."""
@@ -142,7 +144,7 @@ class PolygonClient:
         self._session = BoundedSession()
         self._session.auth = _BearerAuth(api_key)
 
-    def range_bars(self, symbol: str, first: date, last: date) -> list[Bar]:
+    def range_bars(self, symbol: str, first: date, last: date) -> Sequence[Bar]:
         """Fetch the daily bars of one symbol, adjusted for splits, oldest first.
 
         Returns
@@ -163,15 +165,18 @@ class PolygonClient:
         path = f"/v2/aggs/ticker/{quote(symbol, safe='')}/range/1/day/{first}/{last}"
         query = {"adjusted": "true", "sort": "asc", "limit": str(PAGE_LIMIT)}
         most = min((last - first).days + 1 + SPARE_BARS, MOST_BARS)
-        return self._pages(path, query, {"ticker": symbol, "adjusted": True}, most)
+        return self._pages(path, query, {"ticker": symbol, "adjusted": True}, most, _parse)
 
-    def grouped_bars(self, session: date) -> list[Bar]:
+    def grouped_bars(self, session: date, *, by_column: bool = False) -> Sequence[Bar]:
         """Fetch the daily bar of every symbol that traded in a session, adjusted for splits.
 
+        Where they are read by column, they are :class:`domain.columns.BarColumns`, unless the answer is irregular.
         Raises as :meth:`range_bars`.
         """
         path = f"/v2/aggs/grouped/locale/us/market/stocks/{session}"
-        return self._pages(path, {"adjusted": "true", "include_otc": "false"}, {"adjusted": True}, MOST_BARS)
+        query = {"adjusted": "true", "include_otc": "false"}
+        parse = _parse_by_column if by_column else _parse
+        return self._pages(path, query, {"adjusted": True}, MOST_BARS, parse)
 
     def splits(self, since: date, until: date, symbols: Sequence[str] = ()) -> tuple[list[Split], list[RejectedBar]]:
         """Fetch the splits executed from `since` to `until`, both included, of all symbols unless some are named.
@@ -191,7 +196,7 @@ class PolygonClient:
         query = {"execution_date.gte": str(since), "execution_date.lte": str(until), "sort": "execution_date.asc"}
         if symbols:
             query["ticker.any_of"] = ",".join(symbols)
-        items = self._pages("/stocks/v1/splits", {**query, "limit": str(SPLITS_PAGE_LIMIT)}, {}, MOST_SPLITS)
+        items = self._pages("/stocks/v1/splits", {**query, "limit": str(SPLITS_PAGE_LIMIT)}, {}, MOST_SPLITS, _parse)
         return parse_splits(items)
 
     @property
@@ -199,7 +204,14 @@ class PolygonClient:
         """Whether the plan's limit allows a call at once."""
         return self._limiter.is_ready
 
-    def _pages(self, path: str, query: dict[str, str], expected: Mapping[str, object], most: int) -> list[Any]:
+    def _pages(
+        self,
+        path: str,
+        query: dict[str, str],
+        expected: Mapping[str, object],
+        most: int,
+        parse: Parse,
+    ) -> Sequence[Any]:
         """Fetch all pages of an answer; ask once more if they contradict the question or themselves.
 
         Parameters
@@ -210,20 +222,25 @@ class PolygonClient:
             Fields of the envelope that repeat the question.
         most : int
             How many results the question can have.
+        parse : callable
+            Parses a page.
         """
         with suppress(EnvelopeError):  # outside, the error would keep the first answer in memory
-            return self._pages_once(path, query, expected, most)
-        return self._pages_once(path, query, expected, most)
+            return self._pages_once(path, query, expected, most, parse)
+        return self._pages_once(path, query, expected, most, parse)
 
-    def _pages_once(self, path: str, query: dict[str, str], expected: Mapping[str, object], most: int) -> list[Any]:
-        url, results, pages, size = self._base_url + path, list[Any](), 0, 0
+    def _pages_once(
+        self, path: str, query: dict[str, str], expected: Mapping[str, object], most: int, parse: Parse
+    ) -> Sequence[Any]:
+        url, pages, size = self._base_url + path, 0, 0
+        results: Sequence[Any] = []
         next_query: dict[str, str] | None = query
         while url:
-            envelope, page_size = self._get(url, next_query, path)
+            envelope, page_size = self._get(url, next_query, path, parse)
             page = [] if envelope.get("results") is None else envelope["results"]
-            if not isinstance(page, list):
+            if not isinstance(page, list | BarColumns):
                 raise EnvelopeError(f"the provider's answer to {path} has results that are not a list")
-            results = results + page if results else page
+            results = [*results, *page] if results else page
             if len(results) > most:
                 raise EnvelopeError(f"the provider's answer to {path} has {len(results):,} results, more than {most:,}")
             pages, size = pages + 1, size + page_size
@@ -248,19 +265,19 @@ class PolygonClient:
             raise ApiError(f"the provider's answer to {path} goes on at another host: {host}")
         return f"{self._base_url}{parts.path}?{parts.query}"
 
-    def _get(self, url: str, query: dict[str, str] | None, path: str) -> tuple[dict[str, Any], int]:
+    def _get(self, url: str, query: dict[str, str] | None, path: str, parse: Parse) -> tuple[dict[str, Any], int]:
         """Fetch a page, asking again after a failure that may pass; return it parsed, and its size in bytes."""
         for attempt in range(ATTEMPTS):
             self._limiter.take()
             try:
-                return self._attempt(url, query, path)
+                return self._attempt(url, query, path, parse)
             except _TransientError as error:
                 failure = error
             if attempt < ATTEMPTS - 1:
                 self._pause(failure, attempt, path)
         raise failure.refusal
 
-    def _attempt(self, url: str, query: dict[str, str] | None, path: str) -> tuple[dict[str, Any], int]:
+    def _attempt(self, url: str, query: dict[str, str] | None, path: str, parse: Parse) -> tuple[dict[str, Any], int]:
         seconds = min(ATTEMPT_SECONDS, self._deadline.remaining)
         if seconds <= 0:
             raise TimeUpError(f"no time is left to ask the provider for {path}")
@@ -280,7 +297,7 @@ class PolygonClient:
         status = response.status_code
         self.provider_time = _header_date(response.headers.get("Date"))
         logger.debug("%d in %.3f s: %s", status, time.monotonic() - started, path)
-        envelope = _parse(body)
+        envelope = parse(body)
         refusal = _refusal(status, self._reason(envelope), path)
         if status in RETRIED_STATUSES:
             pause = retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
@@ -371,6 +388,10 @@ def _parse(body: bytes) -> Any:
         with suppress(ValueError, RecursionError):
             return json.loads(body)
     return None
+
+
+def _parse_by_column(body: bytes) -> Any:
+    return read_columns(body) or _parse(body)
 
 
 def retry_after(header: str | None, now: datetime) -> float | None:

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.compute as pc
 
-from domain.calendar import session_dates
+from domain.calendar import Dates, session_dates
+from domain.columns import BarColumns
 from domain.errors import EnvelopeError
 from domain.models import BAR_COLUMNS, PRICE_COLUMNS, RejectedBar
 
@@ -41,7 +43,8 @@ def validate_bars(
     ----------
     bars : sequence of dict
         Bars of one response as the provider sent them: ``o, h, l, c`` prices in dollars, ``v`` shares, ``t``
-        milliseconds, and ``T`` the symbol where the response holds many.
+        milliseconds, and ``T`` the symbol where the response holds many. Of :class:`domain.columns.BarColumns` whole
+        columns are validated, and the bars one by one only if any cannot be stored.
     wanted : iterable of date
         The sessions that were asked for.
     symbol : str, optional
@@ -60,14 +63,14 @@ def validate_bars(
     EnvelopeError
         If more than :data:`MAX_REJECTED` cannot be stored: whatever was answered, it is not what was asked for.
     """
+    days = np.array(sorted(wanted), dtype="datetime64[D]")
+    if isinstance(bars, BarColumns) and symbol is None and (all_of_them := _accept_columns(bars, days)) is not None:
+        return all_of_them, []
     symbols = [symbol] * len(bars) if symbol is not None else _field(bars, "T")
     numbers = {name: _numbers(_field(bars, key)) for name, key in NUMBERS.items()}
-    stamp_ok = (numbers["stamp"] >= 0) & (numbers["stamp"] <= MAX_MILLISECONDS)
-    dates = session_dates(np.where(stamp_ok, numbers["stamp"], 0).astype("int64"))
+    stamp_ok, dates = _sessions(numbers["stamp"])
     named = _named(symbols)
-    reasons = _reasons(
-        np.array(named, dtype=bool), numbers, stamp_ok, dates, np.array(sorted(wanted), dtype="datetime64[D]")
-    )
+    reasons = _reasons(np.array(named, dtype=bool), numbers, stamp_ok, dates, days)
 
     names = [name if valid else "" for name, valid in zip(symbols, named, strict=True)]
     texts = pd.Series(names, dtype="str")  # also of no names
@@ -94,6 +97,19 @@ def validate_bars(
         if reason
     ]
     return accepted.reset_index(drop=True), rejected
+
+
+def _accept_columns(bars: BarColumns, days: Any) -> pd.DataFrame | None:
+    """Return the bars as a frame if all can be stored, by the same rules as one by one; None if any cannot."""
+    symbols = bars.columns["T"]
+    numbers = {name: bars.columns[key].to_numpy() for name, key in NUMBERS.items()}
+    stamp_ok, dates = _sessions(numbers["stamp"])
+    named = pc.match_substring_regex(symbols, rf"^{SYMBOL.pattern}$").to_numpy(zero_copy_only=False)
+    if any(_reasons(named, numbers, stamp_ok, dates, days)):
+        return None
+    texts = pd.Series(symbols, dtype="str")
+    accepted = pd.DataFrame({"symbol": texts, "date": dates.astype("datetime64[s]"), **numbers})[BAR_COLUMNS]
+    return None if accepted.duplicated(["symbol", "date"]).any() else accepted
 
 
 def as_json(value: Any) -> str:
@@ -134,6 +150,12 @@ def _number(value: Any) -> float:
         return float(value)
     except OverflowError:
         return np.inf
+
+
+def _sessions(stamps: Floats) -> tuple[Grid, Dates]:
+    """Return which timestamps can be one, and the sessions of these."""
+    stamp_ok = (stamps >= 0) & (stamps <= MAX_MILLISECONDS)
+    return stamp_ok, session_dates(np.where(stamp_ok, stamps, 0).astype("int64"))
 
 
 def _reasons(

@@ -156,7 +156,7 @@ def _spans(run: Run, batch: Sequence[Response], bars: pd.DataFrame, state: LoadS
     if grouped:
         symbols = list(run.request.symbols)
         if state.market:
-            symbols = sorted({*state.market.result(), *bars["symbol"].unique()})
+            symbols = sorted({*state.market.result(), *bars["symbol"].unique().tolist()})
         parts.append(_span(symbols, min(days[0] for days in grouped), max(days[-1] for days in grouped)))
     if len(parts) == 1:
         return parts[0]

@@ -250,7 +250,7 @@ def _ask(client: PolygonClient, call: Call, asked: Call, symbols: tuple[str, ...
             bars = client.range_bars(asked.symbol, asked.first, asked.last)
             accepted, rejected = validate_bars(bars, sessions, symbol=asked.symbol)
         else:
-            bars = client.grouped_bars(asked.session)
+            bars = client.grouped_bars(asked.session, by_column=symbols == (EVERY_SYMBOL,))
             accepted, rejected = validate_bars(_of_symbols(bars, symbols), sessions)
     except EnvelopeError as error:
         kept = error.with_traceback(None)  # which would keep the whole answer in memory
@@ -269,7 +269,7 @@ def _sessions_of(bars: Sequence[Any]) -> set[date]:
     return set(np.unique(session_dates(valid)).tolist()) if valid else set()
 
 
-def _of_symbols(bars: list[Bar], symbols: tuple[str, ...]) -> list[Bar]:
+def _of_symbols(bars: Sequence[Bar], symbols: tuple[str, ...]) -> Sequence[Bar]:
     if symbols == (EVERY_SYMBOL,):
         return bars
     wanted = set(symbols)

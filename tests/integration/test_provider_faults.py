@@ -231,7 +231,7 @@ before = peak()
 for url in sys.argv[1:]:
     client = PolygonClient(base_url=url, api_key="key", calls_per_minute=0, deadline=Deadline(None, Hasty()))
     try:
-        print(len(validate_bars(client.grouped_bars(DAY), [DAY])[1]), "rejected")
+        print(len(validate_bars(client.grouped_bars(DAY, by_column=True), [DAY])[1]), "rejected")
     except ApiError as error:
         print(error)
 print(peak() - before)
@@ -274,19 +274,22 @@ def results(item, count, **more):
     return sending(whole(f"{start}[{','.join([item] * count)}]{end}".encode()))
 
 
-BAR = '{"T":"GOOG","o":null,"h":1.5,"l":2.5,"c":3.5,"v":1,"t":1362171600000,"vw":123.456,"n":12345}'
+BAR = '{"T":"GOOG","o":0.0,"h":1.5,"l":2.5,"c":3.5,"v":1,"t":1362171600000,"vw":123.456,"n":12345}'
+NO_PRICE = BAR.replace("0.0", "null")
 JUNK = {
     "2.6 million empty objects": (results("{}", 2_600_000), "has more values than 25,000 results"),
     "a million small objects": (results('{"a":1}', 990_000), "has more values than 25,000 results"),
     "4 million numbers": (results("1", 3_900_000), "has more values than 25,000 results"),
     "25,000 empty objects": (results("{}", 25_000), "25,000 bars that cannot be stored, more than 10,000"),
     "25,000 bars": (results(BAR, 25_000), "25,000 bars that cannot be stored, more than 10,000"),
+    "25,000 bars without a price": (results(NO_PRICE, 25_000), "25,000 bars that cannot be stored, more than 10,000"),
     "pages of 25,000 bars": (
         results(BAR, 25_000, next_url="https://api.massive.com/next"),
         "has 50,000 results, more than 25,000",
     ),
     "bars just under the limit": (results(BAR, 10_000), "10000 rejected"),
     "one bar of 7.9 MB": (results(f'{{"x":"{"x" * 7_900_000}"}}', 1), "1 rejected"),
+    "a symbol of 7.9 MB": (results(BAR.replace("GOOG", "x" * 7_900_000), 1), "1 rejected"),
 }
 
 

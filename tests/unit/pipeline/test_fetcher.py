@@ -37,7 +37,7 @@ class Provider:
         self.answers = Event()  # there as well
         self._clock, self._symbols, self._seconds = clock, symbols, seconds
 
-    def grouped_bars(self, session: date) -> list[dict]:
+    def grouped_bars(self, session: date, *, by_column: bool = False) -> list[dict]:
         with self.called:
             self.asked.append(session)
             self.threads.append(get_ident())
@@ -135,7 +135,7 @@ def test_a_bar_without_a_symbol_is_left_to_validation(clock: FrozenClock) -> Non
     provider = Provider(clock, symbols=2)
     whole = provider.grouped_bars
     odd: list[Any] = [{"T": ["S1"]}, {"o": 1.0}, 7]
-    provider.grouped_bars = lambda session: [*whole(session), *odd]  # type: ignore[method-assign]
+    provider.grouped_bars = lambda session, **options: [*whole(session), *odd]  # type: ignore[method-assign]
     rejected: list[str] = []
 
     batches(
