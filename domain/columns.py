@@ -53,16 +53,17 @@ def read_columns(body: bytes) -> dict[str, Any] | None:
         way: not JSON, not ASCII, an escape, a second list or page, or a bar that is not an object, lacks a field, has
         an unknown one or one twice, or a value of another type, below 0 or beyond float64.
     """
-    if not body.isascii() or b"\\" in body or body.count(b"[") != 1 or body.count(b"]") != 1:
+    if not body.isascii() or b"\\" in body or body.count(b"[") != 1:
         return None
-    first, end = body.index(b"["), body.index(b"]") + 1
-    try:  # all but the bars; where it is valid, Arrow is given nothing but a list: on other JSON it can crash
-        envelope = orjson.loads(body[: first + 1] + body[end - 1 :])
+    before, _, rest = body.partition(b"[")
+    bars, _, after = rest.partition(b"]")
+    try:  # Without escapes, this is valid only where no bracket was in a string.
+        envelope = orjson.loads(before + b"[]" + after)
     except orjson.JSONDecodeError:
         return None
     if not isinstance(envelope, dict) or envelope.get("results") != [] or envelope.get("next_url"):
         return None
-    line = b'{"results":%b}' % body[first:end]
+    line = b'{"results":[%b]}' % bars  # nothing but a list: on other JSON Arrow can crash
     columns = _parse(line)
     return None if columns is None else {**envelope, "results": BarColumns(line, columns)}
 
