@@ -1,7 +1,7 @@
-"""Build the packages to deploy: ``python -m layer.build function``, ``layer`` or ``lock``.
+"""Build the packages to deploy: ``python -m layer.build function``, ``layer``, ``lock`` or ``calendar``.
 
-It writes ``build/function.zip``, ``build/layer-<architecture>.zip`` or a new ``layer/requirements.txt``, and prints its
-size. A zip that is too large for Lambda is an error and is removed.
+It writes ``build/function.zip``, ``build/layer-<architecture>.zip``, a new ``layer/requirements.txt`` or a new
+``domain/holidays.py``, and prints its size. A zip that is too large for Lambda is an error and is removed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from layer.archive import MEGABYTE, PackageError, check_sizes, write_zip
 from layer.function import function_files
+from layer.holidays import holidays_module
 from layer.wheels import HERE, PLATFORMS, layer_files, resolve
 
 ROOT = HERE.parent
@@ -23,13 +24,13 @@ LAYER_ZIPPED = 12 * MEGABYTE
 
 
 def build(what: str, architecture: str, folder: Path) -> str:
-    """Build a zip or the lock, and return its name and size in one line.
+    """Build a zip, the lock or the calendar, and return its name and size in one line.
 
     Parameters
     ----------
-    what : {"function", "layer", "lock"}
+    what : {"function", "layer", "lock", "calendar"}
     architecture : {"x86_64", "arm64"}
-        Of the layer; function and lock are the same for both.
+        Of the layer; the others are the same for both.
     folder : Path
         The folder for zips.
 
@@ -41,6 +42,9 @@ def build(what: str, architecture: str, folder: Path) -> str:
     if what == "lock":
         (HERE / "requirements.txt").write_text(resolve(ROOT), encoding="utf-8")
         return "layer/requirements.txt: written"
+    if what == "calendar":
+        (ROOT / "domain" / "holidays.py").write_text(holidays_module(), encoding="utf-8")
+        return "domain/holidays.py: written"
     if what == "function":
         path, limits = folder / "function.zip", (FUNCTION_ZIPPED, FUNCTION_UNPACKED)
         write_zip(path, function_files(ROOT))
@@ -57,7 +61,7 @@ def build(what: str, architecture: str, folder: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; on an error, print one line to standard error and return 1."""
     parser = argparse.ArgumentParser(prog="python -m layer.build", description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["function", "layer", "lock"])
+    parser.add_argument("what", choices=["function", "layer", "lock", "calendar"])
     parser.add_argument("--architecture", choices=list(PLATFORMS), default="x86_64")
     parser.add_argument("--folder", type=Path, default=ROOT / "build")
     given = parser.parse_args(arguments)

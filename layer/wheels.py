@@ -27,7 +27,7 @@ PYTHON = "3.13"
 ON_TERMINAL_ONLY = ("typer", "rich", "schedule", "pytz")
 UNUSED_FOLDERS = ("tests", "test", "__pycache__", "bin")
 UNUSED_ENDINGS = (".pyi", ".pyx", ".pxd", ".c", ".h", ".pyc", ".md", ".rst", ".typed", ".exe")
-KEPT_METADATA = ("exchange_calendars", "pg8000", "scramp")  # they read their own version when imported
+KEPT_METADATA = ("pg8000", "scramp")  # they read their own version when imported
 CERTIFICATES = "rds-ca.pem"
 
 HEADER = """\
@@ -36,7 +36,7 @@ HEADER = """\
 
 
 def canonical(name: str) -> str:
-    """Normalize a package's name as PyPI does: ``Exchange_Calendars`` to ``exchange-calendars``."""
+    """Normalize a package's name as PyPI does: ``Typing_Extensions`` to ``typing-extensions``."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

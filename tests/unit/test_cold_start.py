@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 LATE = {
     "aws_lambda_powertools": "the logger, made once the handler runs on Lambda",
     "boto3": "Secrets Manager and SES",
-    "exchange_calendars": "the calendar of a decade, built when a session is asked for",
+    "exchange_calendars": "`make calendar`, which writes domain/holidays.py",
     "jinja2": "the report",
     "pg8000": "the first connection",
     "pyarrow.csv": "the first COPY",
