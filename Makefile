@@ -86,7 +86,7 @@ package: build/layer-$(ARCH).zip ## Build the zips of the function and the layer
 	@$(BIN)/python -m layer.build function
 	@cp build/layer-$(ARCH).zip build/layer.zip
 
-build/layer-%.zip: layer/requirements.txt layer/rds-ca.pem layer/archive.py layer/wheels.py layer/build.py | $(BIN)/python
+build/layer-%.zip: layer/requirements.txt layer/rds-ca.pem layer/archive.py layer/bytecode.py layer/wheels.py layer/build.py | $(BIN)/python
 	@$(BIN)/python -m layer.build layer --architecture $*
 
 lock: | $(BIN)/python ## Lock the packages of the layer and of development anew, as the requirements files allow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from config import Settings, redact, secrets_rotated, settings
+from config import Settings, on_lambda, redact, secrets_rotated, settings
 from domain.calendar import today
 from domain.clock import Deadline, SystemClock
 from domain.errors import ConfigError, CredentialsError
@@ -140,3 +140,9 @@ def run_context(context: Any) -> RunContext:
 def _deadline(context: Any) -> Deadline:
     remaining = getattr(context, "get_remaining_time_in_millis", None)
     return Deadline(remaining() / 1000 if remaining else None, SystemClock())
+
+
+if on_lambda():
+    from entrypoints.preparation import prepare
+
+    prepare()

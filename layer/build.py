@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from layer.archive import MEGABYTE, PackageError, check_sizes, write_zip
+from layer.bytecode import LEFT_OUT, can_compile, with_bytecode
 from layer.function import function_files
 from layer.holidays import holidays_module
 from layer.wheels import HERE, PLATFORMS, layer_files, resolve
@@ -20,7 +21,8 @@ UNPACKED = 250 * MEGABYTE  # Lambda's limit for a function with all its layers
 PANDAS_LAYER = 204 * MEGABYTE  # the largest release so far of the AWS SDK for pandas, 3.16.1
 FUNCTION_ZIPPED = 1 * MEGABYTE
 FUNCTION_UNPACKED = 3 * MEGABYTE
-LAYER_ZIPPED = 12 * MEGABYTE
+LAYER_ZIPPED = 20 * MEGABYTE
+TASK, OPT = "/var/task", "/opt"  # where Lambda unpacks the function and its layers
 
 
 def build(what: str, architecture: str, folder: Path) -> str:
@@ -47,15 +49,16 @@ def build(what: str, architecture: str, folder: Path) -> str:
         return "domain/holidays.py: written"
     if what == "function":
         path, limits = folder / "function.zip", (FUNCTION_ZIPPED, FUNCTION_UNPACKED)
-        write_zip(path, function_files(ROOT))
+        write_zip(path, with_bytecode(function_files(ROOT), TASK))
     else:
         path, limits = folder / f"layer-{architecture}.zip", (LAYER_ZIPPED, UNPACKED - PANDAS_LAYER - FUNCTION_UNPACKED)
-        write_zip(path, layer_files(architecture))
+        write_zip(path, with_bytecode(layer_files(architecture), OPT))
     try:
-        return check_sizes(path, zipped=limits[0], unpacked=limits[1])
+        shown = check_sizes(path, zipped=limits[0], unpacked=limits[1])
     except PackageError:
         path.unlink()
         raise
+    return shown if can_compile() else f"{shown}; {LEFT_OUT}"
 
 
 def main(arguments: list[str] | None = None) -> int:

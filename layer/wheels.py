@@ -26,6 +26,14 @@ PLATFORMS = {
 PYTHON = "3.13"
 ON_TERMINAL_ONLY = ("typer", "rich", "schedule", "pytz")
 UNUSED_FOLDERS = ("tests", "test", "__pycache__", "bin")
+UNUSED_PARTS = (  # of SQLAlchemy: databases that are not used, the ORM, and its own tests
+    "sqlalchemy/dialects/mssql/",
+    "sqlalchemy/dialects/mysql/",
+    "sqlalchemy/dialects/oracle/",
+    "sqlalchemy/ext/",
+    "sqlalchemy/orm/",
+    "sqlalchemy/testing/",
+)
 UNUSED_ENDINGS = (".pyi", ".pyx", ".pxd", ".c", ".h", ".pyc", ".md", ".rst", ".typed", ".exe")
 KEPT_METADATA = ("pg8000", "scramp")  # they read their own version when imported
 CERTIFICATES = "rds-ca.pem"
@@ -116,7 +124,9 @@ def _runs(name: str) -> bool:
     package, dot, _ = path.parts[0].partition("-")
     if path.parts[0].endswith((".dist-info", ".data")):
         return bool(dot) and package in KEPT_METADATA and path.name == "METADATA"
-    return not set(path.parts[:-1]) & set(UNUSED_FOLDERS) and not name.endswith(UNUSED_ENDINGS)
+    if name.startswith(UNUSED_PARTS) or set(path.parts[:-1]) & set(UNUSED_FOLDERS):
+        return False
+    return not name.endswith(UNUSED_ENDINGS)
 
 
 def install_wheels(architecture: str, target: Path, arguments: list[str]) -> None:
