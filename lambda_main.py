@@ -11,8 +11,7 @@ from domain.errors import ConfigError, CredentialsError
 from domain.models import JobResult, no_progress
 from entrypoints.payload import is_for_doctor, parse_doctor_payload, parse_payload
 from entrypoints.places import reject_local_database, reject_outbox
-from pipeline import jobs
-from pipeline.run import RunContext, without_secrets
+from pipeline.context import RunContext, without_secrets
 from storage.engine import open_engine
 
 if TYPE_CHECKING:
@@ -95,6 +94,8 @@ def _run(event: Any, context: Any, telemetry: Telemetry | None) -> JobResult:
 
 
 def _attempt(event: Any, context: Any, telemetry: Telemetry | None) -> JobResult:
+    from pipeline import jobs
+
     run = run_context(context)
     request = parse_payload(event, run.settings, today(run.now()))
     if telemetry:

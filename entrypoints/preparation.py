@@ -33,7 +33,9 @@ LATER = (  # modules that are imported where they are first needed, so that the 
     "entrypoints.telemetry",
     "pg8000",
     "pipeline.audit",
+    "pipeline.jobs",
     "pipeline.weekly_report",
+    "storage.adoption",
     "storage.driver",
 )
 SETTINGS_SECONDS = 5.0  # INIT has 10 s: a secret that is late is read again by the first invocation

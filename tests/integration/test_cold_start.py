@@ -75,3 +75,32 @@ def test_the_first_invocation_of_each_job_imports_next_to_nothing(invoke_cold, t
         assert status == expected
         assert set(imported) <= small, job
     assert scalar(open_engine(tcp_url), "SELECT count(*) FROM job_runs") == 3, "the rehearsal is no run"
+
+
+HEAVY = {"boto3", "exchange_calendars", "numpy", "pandas", "pyarrow", "requests", "rich.progress"}
+COMMAND = """
+import json, runpy, sys
+del sys.argv[0]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status"], ["status", "--json"], ["symbols"]])
+def test_a_command_that_only_reads_values_waits_for_no_library_of_data(job, database_url, tmp_path, arguments):
+    job("initialize", as_of="2013-03-01")
+    open_engine(database_url).dispose()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "DATABASE_URL": database_url,
+        "SYMBOLS": ",".join(SYMBOLS),
+    }
+    command = [sys.executable, "-c", COMMAND, str(ROOT / "main.py"), *arguments]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert HEAVY & set(json.loads(done.stderr.splitlines()[-1])) == set()
