@@ -13,7 +13,7 @@ venv = $(if $(UV),$(UV) venv --quiet --seed --clear --python $(1) $(2),$(1) -m v
 install = $(if $(UV),$(UV) pip install --quiet --python $(1)/bin/python $(2),$(1)/bin/python -m pip install --quiet $(2))
 
 .PHONY: run check test test-deep bench lint imports workflows pictures docs docs-commands clean reset help
-.PHONY: package lock deploy aws-invoke aws-start aws-logs doctor destroy e2e
+.PHONY: package lock calendar deploy aws-invoke aws-start aws-logs doctor destroy e2e
 
 run: $(VENV)/.run ## Load real prices, update them by a day, and write a weekly report to open
 	@$(BIN)/python main.py run
@@ -87,7 +87,7 @@ package: build/layer-$(ARCH).zip ## Build the zips of the function and the layer
 	@$(BIN)/python -m layer.build function
 	@cp build/layer-$(ARCH).zip build/layer.zip
 
-build/layer-%.zip: layer/requirements.txt layer/rds-ca.pem layer/archive.py layer/wheels.py layer/build.py | $(BIN)/python
+build/layer-%.zip: layer/requirements.txt layer/rds-ca.pem layer/archive.py layer/bytecode.py layer/wheels.py layer/build.py | $(BIN)/python
 	@$(BIN)/python -m layer.build layer --architecture $*
 
 lock: | $(BIN)/python ## Lock the packages of the layer and of development anew, as the requirements files allow
@@ -95,6 +95,10 @@ lock: | $(BIN)/python ## Lock the packages of the layer and of development anew,
 	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command 'make lock' benchmarks/requirements.txt docs/requirements.txt --output-file $(LOCK)
 	@$(BIN)/python -m layer.build lock
+
+calendar: $(VENV)/.test ## Write the days on which the exchange is closed anew, by the newest exchange-calendars
+	@$(call install,$(VENV),--upgrade 'exchange-calendars<5')
+	@$(BIN)/python -m layer.build calendar
 
 deploy: package $(SAM) ## Deploy to AWS; asks for parameters the first time (PARAMETERS="LogLevel=DEBUG" changes one)
 	@$(SAM) deploy --template-file template.yaml $(THERE) --resolve-s3 --capabilities CAPABILITY_IAM \

@@ -414,6 +414,11 @@ def settings() -> Settings:
     return load_settings()
 
 
+def on_lambda() -> bool:
+    """Return whether this process is a function on Lambda."""
+    return "AWS_LAMBDA_FUNCTION_NAME" in os.environ
+
+
 def redact(text: str) -> str:
     """Mask all secrets of this process's settings in a text; before these are read, those of the environment."""
     if settings.cache_info().currsize:

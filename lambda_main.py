@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from config import Settings, redact, secrets_rotated, settings
+from config import Settings, on_lambda, redact, secrets_rotated, settings
 from domain.calendar import today
 from domain.clock import Deadline, SystemClock
 from domain.errors import ConfigError, CredentialsError
 from domain.models import JobResult, no_progress
 from entrypoints.payload import is_for_doctor, parse_doctor_payload, parse_payload
 from entrypoints.places import reject_local_database, reject_outbox
-from pipeline import jobs
-from pipeline.run import RunContext, without_secrets
+from pipeline.context import RunContext, without_secrets
 from storage.engine import open_engine
 
 if TYPE_CHECKING:
@@ -95,6 +94,8 @@ def _run(event: Any, context: Any, telemetry: Telemetry | None) -> JobResult:
 
 
 def _attempt(event: Any, context: Any, telemetry: Telemetry | None) -> JobResult:
+    from pipeline import jobs
+
     run = run_context(context)
     request = parse_payload(event, run.settings, today(run.now()))
     if telemetry:
@@ -140,3 +141,9 @@ def run_context(context: Any) -> RunContext:
 def _deadline(context: Any) -> Deadline:
     remaining = getattr(context, "get_remaining_time_in_millis", None)
     return Deadline(remaining() / 1000 if remaining else None, SystemClock())
+
+
+if on_lambda():
+    from entrypoints.preparation import prepare
+
+    prepare()

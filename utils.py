@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, date, datetime, time
-from typing import Any
+from contextlib import contextmanager
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
 from sqlalchemy import Connection, Engine, case, func, or_, select, text
 
 from domain.coverage import Reading, Readings
-from domain.models import BAR_COLUMNS, EVERY_SYMBOL, METRIC_COLUMNS, PRICE_COLUMNS, Revision, SentReport, Split
-from storage.bulk import frame_of, read_frame, stamps, temp_table
+from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, Revision, SentReport, Split
 from storage.engine import database_exists, transaction
-from storage.known_at import known_bars
 from storage.migration import is_current, is_earlier, shown_as_current, stored_columns
+from storage.questions import EACH_ASKED, asked_parameters, midnight
 from storage.schema import (
     ADOPTION,
     BAR_REVISIONS,
@@ -33,14 +30,16 @@ from storage.schema import (
     SPLITS,
     STOCK_DATA,
     SUSPECTS,
+    TABLE,
 )
-from transformations import ROLLING_SESSIONS, compute_metrics
 
-LAST_LETTER = "right(symbol, 1)"
-NEAR_DAYS = 9  # days before a session, among which 4 others lie unless something unusual happened
-CLOSES = ["symbol", "date", "close"]
-HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
-TABLE = ["date", "symbol", *BAR_COLUMNS[2:], *METRIC_COLUMNS]
+if TYPE_CHECKING:
+    from storage.history import no_closes as no_closes
+    from storage.history import no_history as no_history
+    from storage.history import read_history as read_history
+    from storage.history import read_neighbors as read_neighbors
+    from storage.history import read_table as read_table
+
 FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
 
 
@@ -138,215 +137,6 @@ WITH RECURSIVE stored(symbol) AS (
     SELECT (SELECT min(symbol) FROM stock_data WHERE symbol > stored.symbol) FROM stored WHERE symbol IS NOT NULL
 )
 """
-
-
-def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
-    """Read the stored closes of a span of each symbol, and those around it that metrics depend on.
-
-    Parameters
-    ----------
-    connection : sqlalchemy.Connection
-        Inside the transaction that will load the bars of these spans.
-    spans : pandas.DataFrame
-        ``symbol, earliest, latest`` (datetime64[s]), one row per symbol.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``symbol, date, close`` (float64) of the same symbols, each at least from 4 sessions before its span to 4 after.
-    """
-    if spans.empty:
-        return no_closes()
-    since = spans["earliest"] - pd.Timedelta(days=NEAR_DAYS)
-    most = (spans["latest"] - since).dt.days + ROLLING_SESSIONS  # a row per day, and 4 after
-    spans = spans.assign(since=since, most=most, place=np.arange(len(spans)))
-    if connection.dialect.name != "postgresql":
-        with _spans_table(connection, spans):
-            return read_frame(connection, _NEIGHBORS_SQLITE, CLOSES)
-    # Index scans read all matches of a page whatever the LIMIT, so the first one begins shortly before the span, where
-    # nearly every symbol has all it needs. The second one is for the symbols that have fewer than 4 sessions there.
-    near = _read_of(connection, spans, _NEAR)
-    early = near["date"].to_numpy() < spans["earliest"].to_numpy()[near["place"]]
-    lacking = spans[np.bincount(near["place"][early], minlength=len(spans)) < ROLLING_SESSIONS - 1]
-    older = [_read_of(connection, lacking, _OLDER)] if len(lacking) else []
-    closes = pd.concat([near, *older], ignore_index=True) if older else near
-    closes.insert(0, "symbol", spans["symbol"].take(closes.pop("place").to_numpy()).reset_index(drop=True))
-    return closes
-
-
-def _read_of(connection: Connection, spans: pd.DataFrame, query: str) -> pd.DataFrame:
-    """Read closes with the place of their span, a number, which is read sooner than a symbol."""
-    with _spans_table(connection, spans):
-        return read_frame(connection, query, ["place", "date", "close"])
-
-
-def _spans_table(connection: Connection, spans: pd.DataFrame) -> AbstractContextManager[None]:
-    types = {"symbol": STOCK_DATA.c.symbol} | dict.fromkeys(["earliest", "latest", "since"], STOCK_DATA.c.date)
-    types |= dict.fromkeys(["most", "place"], STOCK_DATA.c.volume)
-    return temp_table(connection, "spans", types, spans)
-
-
-# LATERAL with LIMIT uses the index, symbol by symbol, whatever the planner assumes about the size of either table.
-_NEAR = """
-SELECT place, near.date, near.close FROM spans CROSS JOIN LATERAL (
-    SELECT date, close FROM stock_data WHERE symbol = spans.symbol AND date >= since ORDER BY date LIMIT most
-) AS near
-"""
-_OLDER = f"""
-SELECT place, older.date, older.close FROM spans CROSS JOIN LATERAL (
-    SELECT date, close FROM stock_data WHERE symbol = spans.symbol AND date < since
-    ORDER BY date DESC LIMIT {ROLLING_SESSIONS - 1}
-) AS older
-"""
-# SQLite has no LATERAL: the bounds of each symbol first, then the rows between them.
-_NEIGHBORS_SQLITE = f"""
-WITH bounds AS MATERIALIZED (
-    SELECT symbol,
-        COALESCE(
-            (SELECT date FROM stock_data WHERE symbol = spans.symbol AND date < earliest
-             ORDER BY date DESC LIMIT 1 OFFSET {ROLLING_SESSIONS - 2}), '0001-01-01 00:00:00') AS lower_bound,
-        COALESCE(
-            (SELECT date FROM stock_data WHERE symbol = spans.symbol AND date > latest
-             ORDER BY date LIMIT 1 OFFSET {ROLLING_SESSIONS - 2}), '9999-12-31 00:00:00') AS upper_bound
-    FROM spans
-)
-SELECT stock_data.symbol, stock_data.date, CAST(close AS DOUBLE PRECISION) AS close
-FROM bounds JOIN stock_data
-    ON stock_data.symbol = bounds.symbol AND stock_data.date >= lower_bound AND stock_data.date <= upper_bound
-"""
-
-
-def read_history(
-    connection: Connection, symbols: Sequence[str], first: date, last: date, *, known_at: datetime | None = None
-) -> pd.DataFrame:
-    """Read stored rows of the symbols from one session to another, those of a symbol side by side, oldest first.
-
-    Parameters
-    ----------
-    connection : sqlalchemy.Connection
-    symbols : sequence of str
-        ``["*"]`` is every stored symbol.
-    first, last : datetime.date
-        Both included.
-    known_at : datetime.datetime, optional
-        As they were known at this moment, as :func:`read_table` takes it.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``symbol, date`` (datetime64[s]), ``open, high, low, close, volume, volatility, rolling_avg`` (float64).
-    """
-    if known_at is not None:
-        return read_table(connection, symbols, first, last, known_at=known_at)[HISTORY]
-    return _read_rows(connection, symbols, first, last, HISTORY)
-
-
-def read_table(
-    connection: Connection,
-    symbols: Sequence[str],
-    first: date | None = None,
-    last: date | None = None,
-    *,
-    known_at: datetime | None = None,
-) -> pd.DataFrame:
-    """Read rows of ``stock_data`` with all its columns, as they are or as they were known at a moment.
-
-    Metrics of an earlier moment are computed from the closes known then. The moment is one by the database's clock; at
-    a moment before the first load there are no rows.
-
-    Parameters
-    ----------
-    connection : sqlalchemy.Connection
-    symbols : sequence of str
-        ``["*"]`` is every symbol.
-    first, last : datetime.date, optional
-        Both included; default all sessions.
-    known_at : datetime.datetime, optional
-        With a zone; default now.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``date`` (datetime64[s]), ``symbol``, and the numbers of ``stock_data`` in its order (float64), those of a
-        symbol side by side, oldest first.
-
-    Raises
-    ------
-    ValueError
-        If `known_at` has no zone.
-    """
-    if known_at is None:
-        return _read_rows(connection, symbols, first, last, [*BAR_COLUMNS, *METRIC_COLUMNS])[TABLE]
-    if known_at.tzinfo is None:
-        raise ValueError(f"known_at is {known_at}: a moment needs a zone")
-    bars = _read_known_bars(connection, symbols, first, last, known_at)
-    code, _ = pd.factorize(bars["symbol"])
-    prices = (bars[name].to_numpy(dtype=np.float64) for name in ("high", "low", "close"))
-    metrics = dict(zip(METRIC_COLUMNS, compute_metrics(code, *prices), strict=True))
-    table = bars.assign(**metrics).replace([np.inf, -np.inf], np.nan)
-    if first:
-        table = table[table["date"] >= pd.Timestamp(first)].reset_index(drop=True)
-    return table[TABLE]
-
-
-def _read_rows(
-    connection: Connection, symbols: Sequence[str], first: date | None, last: date | None, names: Sequence[str]
-) -> pd.DataFrame:
-    numbers = ", ".join(f"CAST({name} AS DOUBLE PRECISION) AS {name}" for name in names[2:])
-    is_asked, parameters = _asked(connection, symbols)
-    query = f"SELECT symbol, date, {numbers} FROM stock_data WHERE {is_asked}"
-    if first:
-        query, parameters["first"] = f"{query} AND date >= :first", _bound(connection, first)
-    if last:
-        query, parameters["last"] = f"{query} AND date <= :last", _bound(connection, last)
-    return read_frame(connection, query, names, parameters=parameters, piece=LAST_LETTER)
-
-
-def _read_known_bars(
-    connection: Connection, symbols: Sequence[str], first: date | None, last: date | None, known_at: datetime
-) -> pd.DataFrame:
-    """Read the bars known at a moment, with the 4 sessions before `first` that its metrics depend on."""
-    moment = known_at.astimezone(UTC)
-    on_postgresql = connection.dialect.name == "postgresql"
-    where, parameters = _asked(connection, symbols)
-    parameters["known_at"] = moment if on_postgresql else f"{moment:%Y-%m-%d %H:%M:%S.%f}"
-    numbers = ", ".join(f"CAST({name} AS DOUBLE PRECISION) AS {name}" for name in BAR_COLUMNS[2:])
-    if last:
-        where, parameters["last"] = f"{where} AND date <= :last", _bound(connection, last)
-    query = known_bars(connection.dialect.name, ":known_at", where=where)
-    if first:
-        query = (
-            f"SELECT * FROM (SELECT then_known.*, max(date) OVER (PARTITION BY symbol ORDER BY date"
-            f" ROWS BETWEEN CURRENT ROW AND {ROLLING_SESSIONS - 1} FOLLOWING) AS needed_by"
-            f" FROM ({query}) AS then_known) AS followed WHERE needed_by >= :first"
-        )
-        parameters["first"] = _bound(connection, first)
-    query = f"SELECT symbol, date, {numbers} FROM ({query}) AS needed"
-    return read_frame(connection, query, BAR_COLUMNS, parameters=parameters, piece=LAST_LETTER)
-
-
-def _bound(connection: Connection, session: date) -> datetime | str:
-    """A session as a parameter of a textual query: SQLite's driver has no type for it."""
-    moment = midnight(session)
-    return moment if connection.dialect.name == "postgresql" else str(moment)
-
-
-# One parameter for any number of symbols; a temporary table would need a database that can be written.
-_EACH_ASKED = {
-    "postgresql": "SELECT unnest(CAST(:asked AS text[])) AS symbol",
-    "sqlite": "SELECT value AS symbol FROM json_each(:asked)",
-}
-
-
-def _asked(connection: Connection, symbols: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """Return the condition on ``symbol`` for the symbols of a question, and its parameters."""
-    if list(symbols) == [EVERY_SYMBOL]:
-        return "true", {}
-    return f"symbol IN ({_EACH_ASKED[connection.dialect.name]})", _asked_parameters(connection, symbols)
-
-
-def _asked_parameters(connection: Connection, symbols: Sequence[str]) -> dict[str, Any]:
-    return {"asked": list(symbols) if connection.dialect.name == "postgresql" else json.dumps(list(symbols))}
 
 
 def read_empty_sessions(connection: Connection, sessions: Sequence[date]) -> list[date]:
@@ -479,10 +269,10 @@ def read_spans(connection: Connection, symbols: Sequence[str]) -> dict[str, tupl
 def read_unknown(connection: Connection, symbols: Sequence[str]) -> list[str]:
     """Return the symbols of which no bar is stored, in the order given."""
     query = (
-        f"SELECT symbol FROM ({_EACH_ASKED[connection.dialect.name]}) AS asked"
+        f"SELECT symbol FROM ({EACH_ASKED[connection.dialect.name]}) AS asked"
         " WHERE NOT EXISTS (SELECT 1 FROM stock_data WHERE stock_data.symbol = asked.symbol)"
     )
-    unknown = set(connection.execute(text(query), _asked_parameters(connection, symbols)).scalars())
+    unknown = set(connection.execute(text(query), asked_parameters(connection, symbols)).scalars())
     return [symbol for symbol in symbols if symbol in unknown]
 
 
@@ -520,15 +310,26 @@ def read_last_runs(connection: Connection, count: int) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def read_stored(connection: Connection, symbols: Sequence[str]) -> pd.DataFrame:
-    """Return ``symbol, rows, first, last`` (datetime64[s]) of the stored rows per symbol, sorted by symbol."""
+def read_stored(connection: Connection, symbols: Sequence[str]) -> dict[str, tuple[int, date, date]]:
+    """Return the number of stored rows, and their first and last session, of each of the symbols that has any."""
     count, first, last = func.count(), func.min(STOCK_DATA.c.date), func.max(STOCK_DATA.c.date)
-    query = select(STOCK_DATA.c.symbol, count, first, last).group_by(STOCK_DATA.c.symbol).order_by(STOCK_DATA.c.symbol)
+    query = select(STOCK_DATA.c.symbol, count, first, last).group_by(STOCK_DATA.c.symbol)
     if list(symbols) != [EVERY_SYMBOL]:
         query = query.where(STOCK_DATA.c.symbol.in_(symbols))
-    rows = connection.execute(query).all()
-    frame = frame_of([(row[0], row[2], row[1]) for row in rows], ["symbol", "date", "rows"])
-    return frame.rename(columns={"date": "first"}).assign(last=stamps([row[3] for row in rows]))
+    rows = connection.execute(query)
+    return {symbol: (int(rows_), first_.date(), last_.date()) for symbol, rows_, first_, last_ in rows}
+
+
+def read_stored_sessions(
+    connection: Connection, symbols: Sequence[str], first: date, last: date
+) -> dict[str, set[date]]:
+    """Return the stored sessions of each of the symbols from one session to another."""
+    columns = STOCK_DATA.c
+    query = select(columns.symbol, columns.date).where(columns.symbol.in_(symbols))
+    sessions: dict[str, set[date]] = {}
+    for symbol, moment in connection.execute(query.where(columns.date.between(midnight(first), midnight(last)))):
+        sessions.setdefault(symbol, set()).add(moment.date())
+    return sessions
 
 
 def read_rows_as_stored(connection: Connection, symbol: str) -> list[tuple[Any, ...]]:
@@ -543,16 +344,13 @@ def read_totals(connection: Connection) -> tuple[int, str | None, str | None]:
     return int(count), str(first)[:10] if count else None, str(last)[:10] if count else None
 
 
-def no_history() -> pd.DataFrame:
-    """Return what :func:`read_history` returns for a database without tables."""
-    return frame_of([], HISTORY)
+# Frames wait until one is asked for: to import pandas takes longer than all that reads values.
+_FRAMES = ("no_closes", "no_history", "read_history", "read_neighbors", "read_table")
 
 
-def no_closes() -> pd.DataFrame:
-    """Return what :func:`read_neighbors` returns where nothing is stored."""
-    return frame_of([], CLOSES)
+def __getattr__(name: str) -> Any:
+    if name not in _FRAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from storage import history
 
-
-def midnight(day: date) -> datetime:
-    """Return a session as ``stock_data.date`` holds it."""
-    return datetime.combine(day, time())
+    return getattr(history, name)

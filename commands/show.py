@@ -15,7 +15,7 @@ from commands.options import AsJson
 from commands.output import apply_log_level, console
 
 if TYPE_CHECKING:
-    from pipeline.run import RunContext
+    from pipeline.context import RunContext
 
 Days = Annotated[int, typer.Option("--days", min=1, max=5_000, metavar="COUNT", help="How many sessions.")]
 

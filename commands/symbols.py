@@ -52,7 +52,7 @@ def _next_update(now: SymbolList) -> dict[str, Any]:
     from domain.calendar import today
     from domain.models import Request
     from lambda_main import run_context
-    from pipeline.jobs import plan_update, shown_calls
+    from pipeline.plan import plan_update, shown_calls
 
     context = run_context(None)
     plan = plan_update(Request("daily_update", now.symbols, today(context.now()), dry_run=True), context)

@@ -7,19 +7,19 @@ and *settled* from there on.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache, reduce
+from operator import or_
 from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from domain.calendar import count_sessions, next_session, previous_session
 from domain.models import EVERY_SYMBOL
 
-Grid = npt.NDArray[np.bool_]
-UNREAD = -1
+Grid = list[int]
+"""Sessions of symbols: an integer for each symbol, whose bit n stands for the n-th session."""
+
 DAY = timedelta(days=1)
 
 
@@ -45,7 +45,6 @@ class Reading(NamedTuple):
 
 Readings = tuple[Reading, ...]
 Coverage = Mapping[str, Readings]
-_Test = Callable[[npt.NDArray[np.int32]], Grid]
 
 
 @lru_cache(maxsize=4096)  # most symbols of a list share their history
@@ -139,9 +138,14 @@ def unread_pairs(symbols: Sequence[str], sessions: Sequence[date], coverage: Cov
 
     Returns
     -------
-    numpy.ndarray of bool, shape (m, n)
+    Grid
+        Of m integers.
     """
-    return _by_symbol(symbols, sessions, coverage, lambda seen: seen == UNREAD)
+
+    def unread(readings: Readings) -> int:
+        return without((1 << len(sessions)) - 1, *(_inside(sessions, reading) for reading in readings))
+
+    return _by_symbol(symbols, coverage, unread)
 
 
 def provisional_pairs(symbols: Sequence[str], sessions: Sequence[date], coverage: Coverage, settle: int) -> Grid:
@@ -149,74 +153,37 @@ def provisional_pairs(symbols: Sequence[str], sessions: Sequence[date], coverage
 
     Parameters and result are those of :func:`unread_pairs`; `settle` as for :func:`add_reading`.
     """
-    place = np.arange(len(sessions), dtype=np.int32)
-    last = len(sessions) - 1
-    return _by_symbol(
-        symbols, sessions, coverage, lambda seen: (seen != UNREAD) & (seen - place < settle) & (seen < last)
-    )
+
+    def provisional(readings: Readings) -> int:
+        done = (_inside(sessions, reading) & _done(sessions, reading.seen_to, settle) for reading in readings)
+        return without(reduce(or_, (_inside(sessions, reading) for reading in readings), 0), *done)
+
+    return _by_symbol(symbols, coverage, provisional)
 
 
-def _by_symbol(symbols: Sequence[str], sessions: Sequence[date], coverage: Coverage, test: _Test) -> Grid:
-    grid = np.zeros((len(symbols), len(sessions)), dtype=bool)
+def _by_symbol(symbols: Sequence[str], coverage: Coverage, find: Callable[[Readings], int]) -> Grid:
     market = coverage.get(EVERY_SYMBOL, ())
-    known: dict[Readings, Grid] = {}  # most symbols of a list share their history
-    for row, symbol in enumerate(symbols):
-        own = () if symbol == EVERY_SYMBOL else coverage.get(symbol, ())
-        if own not in known:
-            known[own] = test(_seen_positions(sessions, (*market, *own)))
-        grid[row] = known[own]
-    return grid
+    find = cache(find)  # most symbols of a list share their history
+    return [find((*market, *(() if symbol == EVERY_SYMBOL else coverage.get(symbol, ())))) for symbol in symbols]
 
 
-def _seen_positions(sessions: Sequence[date], readings: Readings) -> npt.NDArray[np.int32]:
-    """For each session, the position in `sessions` of its reading's ``seen_to``, counted beyond the end if need be."""
-    days = np.array(sessions, dtype="datetime64[D]")
-    seen = np.full(len(days), UNREAD, dtype=np.int32)
-    for first, last, seen_to, _ in readings:
-        inside = positions(days, first, last)
-        if inside.start < inside.stop:
-            beyond = count_sessions(sessions[-1] + DAY, seen_to)
-            position = int(np.searchsorted(days, np.datetime64(seen_to), "right")) - 1 + beyond
-            seen[inside] = np.maximum(seen[inside], position)
-    return seen
+def _inside(sessions: Sequence[date], reading: Reading) -> int:
+    """The sessions of a reading."""
+    return _up_to(bisect_right(sessions, reading.last)) & ~_up_to(bisect_left(sessions, reading.first))
 
 
-def settled_ages(
-    symbols: Sequence[str], sessions: Sequence[date], coverage: Coverage, settle: int, published: date
-) -> npt.NDArray[np.int32]:
-    """Tell how old the readings are that an audit may repeat.
-
-    Parameters
-    ----------
-    symbols, sessions, coverage, settle
-        As for :func:`provisional_pairs`.
-    published : datetime.date
-        The last session known to be published; what was read since then is not audited.
-
-    Returns
-    -------
-    numpy.ndarray of int32, shape (m, n)
-        The ordinal of the reading's ``oldest``; 0 for a pair that is not to be audited.
-    """
-    ages = np.zeros((len(symbols), len(sessions)), dtype=np.int32)
-    days = np.array(sessions, dtype="datetime64[D]")
-    place = np.arange(len(sessions), dtype=np.int32)
-    known: dict[Readings, npt.NDArray[np.int32]] = {}
-    market = coverage.get(EVERY_SYMBOL, ())
-    for row, symbol in enumerate(symbols):
-        readings = (*market, *(() if symbol == EVERY_SYMBOL else coverage.get(symbol, ())))
-        if readings not in known:
-            oldest = np.zeros(len(days), dtype=np.int32)
-            for reading in readings:
-                inside = positions(days, reading.first, reading.last)
-                oldest[inside] = np.maximum(oldest[inside], reading.oldest.toordinal())
-            settled = _seen_positions(sessions, readings) - place >= settle
-            known[readings] = np.where(settled & (oldest < published.toordinal()), oldest, 0)
-        ages[row] = known[readings]
-    return ages
+def _done(sessions: Sequence[date], seen_to: date, settle: int) -> int:
+    """The sessions that need not be read again if the provider was published up to `seen_to` when they were read."""
+    if not sessions or seen_to >= sessions[-1]:
+        return _up_to(len(sessions))
+    return _up_to(max(bisect_right(sessions, seen_to) - settle, 0))
 
 
-def positions(days: npt.NDArray[np.datetime64], first: date, last: date) -> slice:
-    """Where the sessions from `first` to `last` lie in ascending days."""
-    lower, upper = np.datetime64(first), np.datetime64(last)
-    return slice(int(np.searchsorted(days, lower)), int(np.searchsorted(days, upper, "right")))
+def _up_to(count: int) -> int:
+    """The first sessions."""
+    return (1 << count) - 1
+
+
+def without(bits: int, *others: int) -> int:
+    """Return the bits that none of the others has."""
+    return bits & ~reduce(or_, others, 0)

@@ -15,6 +15,7 @@ SYMBOL_LENGTH = 10  # characters of a symbol in all tables
 PRICE_COLUMNS = ["open", "high", "low", "close"]
 BAR_COLUMNS = ["symbol", "date", *PRICE_COLUMNS, "volume"]
 METRIC_COLUMNS = ["volatility", "rolling_avg", "daily_pct_change"]
+DECIMALS = 6  # of metrics
 CLOSE_METRICS = ["rolling_avg", "daily_pct_change"]  # those that depend on earlier sessions too
 
 JobType = Literal["initialize", "daily_update", "weekly_report"]

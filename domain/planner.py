@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import reduce
+from operator import or_
 from typing import ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
+from domain.coverage import Grid
 from domain.models import EVERY_SYMBOL
-
-Grid = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -68,81 +66,53 @@ def plan_calls(symbols: Sequence[str], sessions: Sequence[date], wanted: Grid) -
     symbols : sequence of str, length m
     sessions : sequence of datetime.date, length n
         Ascending.
-    wanted : numpy.ndarray of bool, shape (m, n)
+    wanted : Grid
+        Of m integers.
 
     Returns
     -------
     list of RangeCall or GroupedCall
     """
-    whole_market = np.array([symbol == EVERY_SYMBOL for symbol in symbols], dtype=bool)
-    grouped = wanted[whole_market].any(axis=0)  # only a grouped call brings the whole market
-    rows, columns = minimum_cover(wanted & ~grouped & ~whole_market[:, None])
-    calls: list[Call] = [GroupedCall(sessions[column]) for column in np.flatnonzero(grouped | columns).tolist()]
-    remaining = wanted & ~(grouped | columns)
-    for row in np.flatnonzero(rows).tolist():
-        days = np.flatnonzero(remaining[row]).tolist()
+    pairs = list(zip(symbols, wanted, strict=True))
+    grouped = reduce(or_, (days for symbol, days in pairs if symbol == EVERY_SYMBOL), 0)  # no other call brings "*"
+    rows, columns = minimum_cover([0 if symbol == EVERY_SYMBOL else days & ~grouped for symbol, days in pairs])
+    grouped |= columns
+    calls: list[Call] = [GroupedCall(sessions[place]) for place in places(grouped)]
+    for row in rows:
+        days = places(wanted[row] & ~grouped)
         calls.append(RangeCall(symbols[row], sessions[days[0]], sessions[days[-1]]))
     return sorted(calls, key=lambda call: (call.first, call.last, str(call)))
 
 
-def plan_audit(symbols: Sequence[str], sessions: Sequence[date], ages: npt.NDArray[np.int32], most: int) -> list[Call]:
-    """Plan at most so many calls that repeat the oldest readings.
+def minimum_cover(edges: Grid) -> tuple[list[int], int]:
+    """Find a smallest set of rows and columns that touches every edge; among those, one with the most rows.
 
     Parameters
     ----------
-    symbols, sessions
-        As for :func:`plan_calls`.
-    ages : numpy.ndarray of int32, shape (m, n)
-        As :func:`domain.coverage.settled_ages` returns them; 0 is not to be read.
-    most : int
+    edges : Grid
+        The columns of each row, as bits.
 
     Returns
     -------
-    list of RangeCall or GroupedCall
-    """
-    calls = plan_calls(symbols, sessions, ages > 0)
-    if len(calls) <= most:
-        return calls
-    rows = {symbol: row for row, symbol in enumerate(symbols)}
-    columns = {session: column for column, session in enumerate(sessions)}
-
-    def age(call: Call) -> int:
-        line = ages[:, columns[call.session]] if isinstance(call, GroupedCall) else ages[rows[call.symbol]]
-        return int(line[line > 0].min())
-
-    return sorted(calls, key=age)[:most]
-
-
-def minimum_cover(edges: Grid) -> tuple[Grid, Grid]:
-    """Find a smallest set of rows and columns that touches every True cell; among those, one with the most rows.
-
-    Parameters
-    ----------
-    edges : numpy.ndarray of bool, shape (m, n)
-
-    Returns
-    -------
-    rows : numpy.ndarray of bool, shape (m,)
-    columns : numpy.ndarray of bool, shape (n,)
-        Together as many True as a maximum matching has pairs.
+    rows : list of int
+        Ascending.
+    columns : int
+        As bits; rows and columns together are as many as a maximum matching has pairs.
 
     Notes
     -----
-    Augmenting paths (Kuhn 1955), breadth first, with the columns of each row as the bits of an integer. What a failed
+    Augmenting paths (Kuhn 1955), breadth first. What a failed
     search reached can never be matched better, so no later search enters it; therefore all failed searches together
     visit each column once, and the work is bounded by min(m, n)² + m steps, each a few word operations wide.
 
     The cover is Kőnig's: what alternating paths from unmatched rows reach stays outside the cover among the rows and
     joins it among the columns. All other matched rows are in it, the most that any smallest cover can have.
     """
-    neighbors = [int.from_bytes(np.packbits(row, bitorder="little").tobytes(), "little") for row in edges]
-    column_of_row, row_of_column = _maximum_matching(neighbors)
-    unmatched = [row for row, column in enumerate(column_of_row) if column < 0 and neighbors[row]]
-    reached_rows, reached_columns = _reach(unmatched, neighbors, row_of_column)
-    rows = np.array([column >= 0 and row not in reached_rows for row, column in enumerate(column_of_row)], dtype=bool)
-    columns = np.zeros(edges.shape[1], dtype=bool)
-    columns[list(reached_columns)] = True
-    return rows, columns
+    column_of_row, row_of_column = _maximum_matching(edges)
+    unmatched = [row for row, column in enumerate(column_of_row) if column < 0 and edges[row]]
+    reached_rows, reached_columns = _reach(unmatched, edges, row_of_column)
+    rows = [row for row, column in enumerate(column_of_row) if column >= 0 and row not in reached_rows]
+    return rows, sum(1 << column for column in reached_columns)
 
 
 def _maximum_matching(neighbors: list[int]) -> tuple[list[int], dict[int, int]]:
@@ -194,3 +164,12 @@ def _reach(starts: list[int], neighbors: list[int], row_of_column: dict[int, int
 
 def _lowest(bits: int) -> int:
     return (bits & -bits).bit_length() - 1
+
+
+def places(bits: int) -> list[int]:
+    """Return the places of the bits that are set, ascending."""
+    found = []
+    while bits:
+        found.append(_lowest(bits))
+        bits &= bits - 1
+    return found

@@ -11,7 +11,8 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
 import numpy as np
 import numpy.typing as npt
 
-DECIMALS = 6
+from domain.models import DECIMALS
+
 SCALE = 10.0**DECIMALS
 BLOCK = 16_384  # rows whose intermediate results stay in the processor's cache
 

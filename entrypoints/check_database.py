@@ -10,7 +10,7 @@ import utils
 from domain.errors import ConfigError, CredentialsError, StockTrackerError
 from entrypoints.checks import Check, Setup, failed, no_database, ok, refused_login, skipped, try_folder, warning
 from entrypoints.places import reject_local_database
-from pipeline.run import RunContext, ensure_same_provider
+from pipeline.context import RunContext, ensure_same_provider
 from storage.engine import LOCAL_HOSTS, database_exists, database_time, open_engine, redacted_url, transaction
 from storage.migration import SchemaState, schema_state
 from storage.rights import try_to_write

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 import utils
+from domain import holidays
 from domain.calendar import count_sessions, last_sessions, previous_session, today
 from domain.errors import StockTrackerError
 from domain.models import EVERY_SYMBOL
@@ -55,11 +56,9 @@ def check_calendar(setup: Setup) -> Check:
 
 def calendar_check(day: date, empty: Sequence[date], *, on_lambda: bool) -> Check:
     """Check the calendar on a day; `empty` are sessions of which no symbol has a bar."""
-    from exchange_calendars import __version__ as version
-
-    year = day.year + 1
+    year, version = day.year + 1, holidays.VERSION
     count = count_sessions(date(year, 1, 1), date(year, 12, 31))
-    cure = f"update it ({'make lock deploy' if on_lambda else 'pip install --upgrade exchange-calendars'})"
+    cure = f"update it ({'make calendar deploy' if on_lambda else 'make calendar'})"
     if empty:
         days = listed([str(each) for each in empty])
         found = f"exchange-calendars {version} calls sessions open of which no symbol has a bar: {days}"

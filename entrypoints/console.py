@@ -18,17 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from config import redact
 from domain.clock import Waiting
 from domain.models import JobResult, ProgressFunction
+from entrypoints.wording import COLORS, plural
 
 PROGRESS_DELAY = 1.0  # seconds before a progress bar appears
-COLORS = {
-    "ok": "green",
-    "sent": "green",
-    "nothing_to_do": "cyan",
-    "already_sent": "cyan",
-    "partial": "yellow",
-    "interrupted": "yellow",
-    "failed": "red",
-}
 
 
 @dataclass(frozen=True)
@@ -124,11 +116,6 @@ def _read_again_lines(result: JobResult) -> list[str]:
     if oldest := result.get("oldest_reading"):
         lines.append(f"the oldest reading is from when {oldest} was the latest session")
     return lines
-
-
-def plural(count: int, thing: str) -> str:
-    """Return a count and what is counted: ``1 row``, ``2 rows``."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def _show_report(console: Console, result: JobResult) -> None:

@@ -18,6 +18,7 @@ from domain.errors import DataError, PayloadError
 from domain.models import EVERY_SYMBOL
 from storage.bulk import csv_pieces
 from storage.engine import database_exists, redacted_url, transaction
+from storage.schema import TABLE
 
 Format = Literal["csv"]
 STANDARD_OUTPUT = "-"
@@ -66,7 +67,7 @@ def export_table(
     with _snapshot(engine) as connection:
         names = _exported_symbols(connection, symbols)
         with _replacing(output) as file:
-            file.write((",".join(utils.TABLE) + "\n").encode())
+            file.write((",".join(TABLE) + "\n").encode())
             for start in range(0, len(names), PIECE):
                 table = utils.read_table(connection, names[start : start + PIECE], known_at=moment)
                 table = table.sort_values(["symbol", "date"]).assign(volume=table["volume"].astype("Int64"))

@@ -7,17 +7,15 @@ from datetime import date
 from itertools import groupby
 from typing import Any, NamedTuple, TypedDict
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection
 
 import utils
 from domain.calendar import last_sessions, previous_session
 from domain.coverage import unread_pairs
 from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, Request, Revision, SessionSpan
-from pipeline import jobs
-from pipeline.loader import LoadPlan
-from pipeline.run import RunContext, is_sandbox, provider_host
+from domain.planner import places
+from pipeline.context import RunContext, is_sandbox, provider_host
+from pipeline.plan import LoadPlan, plan_update, shown_calls, span_of
 from storage.engine import redacted_url
 
 STORED, EMPTY, MISSING, UNTRACKED = "█", "·", "x", " "  # the marks of a strip
@@ -127,16 +125,16 @@ def read_status(context: RunContext, symbols: Sequence[str], as_of: date) -> Tab
     as_of : datetime.date
         Stands for today.
     """
-    plan = jobs.plan_update(Request("daily_update", tuple(symbols), as_of, dry_run=True), context)
-    lines, calls = jobs.shown_calls(plan.calls)
-    missing = int(plan.missing.sum())
+    plan = plan_update(Request("daily_update", tuple(symbols), as_of, dry_run=True), context)
+    lines, calls = shown_calls(plan.calls)
+    missing = sum(days.bit_count() for days in plan.missing)
     state: TableState = {
         "database": redacted_url(context.engine),
         "as_of": str(as_of),
         "complete": not missing and plan.sessions[-1:] == [previous_session(as_of)],
-        "tracked": jobs.span_of(plan.sessions),
+        "tracked": span_of(plan.sessions),
         "missing": missing,
-        "read_again": int(plan.provisional.sum()),
+        "read_again": sum(days.bit_count() for days in plan.provisional),
         "oldest_reading": None,
         "stored": {"rows": 0, "first": None, "last": None},
         "other_symbols": [],
@@ -170,20 +168,19 @@ def _empty_state(symbol: str, plan: LoadPlan, row: int) -> SymbolState:
         "first": None,
         "last": None,
         "read_to": None,
-        "missing": int(missing.sum()),
+        "missing": missing.bit_count(),
         "missing_sessions": _spans(plan.sessions, missing),
-        "read_again": int(again.sum()),
+        "read_again": again.bit_count(),
         "read_again_sessions": _spans(plan.sessions, again),
         "oldest_reading": None,
         "rejected": 0,
     }
 
 
-def _spans(sessions: Sequence[date], chosen: npt.NDArray[np.bool_]) -> list[SessionSpan]:
+def _spans(sessions: Sequence[date], chosen: int) -> list[SessionSpan]:
     """The unbroken runs of the chosen sessions."""
-    columns = np.flatnonzero(chosen)
-    runs = groupby(enumerate(columns.tolist()), key=lambda pair: pair[1] - pair[0])
-    return [jobs.span_of([sessions[column] for _, column in run]) for _, run in runs]
+    runs = groupby(enumerate(places(chosen)), key=lambda pair: pair[1] - pair[0])
+    return [span_of([sessions[place] for _, place in run]) for _, run in runs]
 
 
 def _add_stored(connection: Connection, state: TableState, symbols: Sequence[str], as_of: date) -> None:
@@ -193,14 +190,14 @@ def _add_stored(connection: Connection, state: TableState, symbols: Sequence[str
     rejected = utils.count_rejected(connection, symbols)
     stored: dict[str, Totals] = {EVERY_SYMBOL: state["stored"]}
     if EVERY_SYMBOL not in symbols:
-        for symbol, first, count, last in utils.read_stored(connection, symbols).to_numpy():
-            stored[symbol] = {"rows": count, "first": str(first.date()), "last": str(last.date())}
+        for symbol, (count, first, last) in utils.read_stored(connection, symbols).items():
+            stored[symbol] = {"rows": count, "first": str(first), "last": str(last)}
         state["other_symbols"] = sorted({*utils.read_stored_symbols(connection)} - {*symbols})
     for each in state["symbols"]:
         symbol = each["symbol"]
         readings = coverage.get(symbol, ()) if symbol == EVERY_SYMBOL else (*market, *coverage.get(symbol, ()))
         if known := stored.get(symbol):
-            each["rows"], each["first"], each["last"] = int(known["rows"]), known["first"], known["last"]
+            each["rows"], each["first"], each["last"] = known["rows"], known["first"], known["last"]
         each["rejected"] = rejected.get(symbol, 0)
         if readings:
             each["read_to"] = str(max(reading.last for reading in readings))
@@ -239,8 +236,7 @@ def read_strips(context: RunContext, state: TableState, symbols: Sequence[str], 
         if connection is None or not named or not sessions:
             return Strips([], {})
         unread = unread_pairs(named, sessions, utils.read_coverage(connection, named))
-        history = utils.read_history(connection, named, sessions[0], sessions[-1])
-    stored = {symbol: set(dates.dt.date) for symbol, dates in history.groupby("symbol")["date"]}
+        stored = utils.read_stored_sessions(connection, named, sessions[0], sessions[-1])
     first = date.fromisoformat(state["tracked"]["first"] or state["as_of"])
 
     def mark(symbol: str, session: date, is_unread: bool) -> str:
@@ -250,8 +246,11 @@ def read_strips(context: RunContext, state: TableState, symbols: Sequence[str], 
             return STORED
         return UNTRACKED if is_unread else EMPTY
 
-    marks = (map(mark, [symbol] * len(sessions), sessions, unread[row].tolist()) for row, symbol in enumerate(named))
-    return Strips(sessions, dict(zip(named, map("".join, marks), strict=True)))
+    marks = {
+        symbol: "".join(mark(symbol, session, bool(days >> place & 1)) for place, session in enumerate(sessions))
+        for symbol, days in zip(named, unread, strict=True)
+    }
+    return Strips(sessions, marks)
 
 
 def bar_change(change: Revision) -> BarChange:

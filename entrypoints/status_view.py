@@ -8,8 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from entrypoints.console import COLORS, plural
 from entrypoints.status import MISSING, STORED, BarChange, Strips, SymbolState, TableState
+from entrypoints.wording import COLORS, plural
 
 SHOWN_SYMBOLS = 30
 SHOWN_NAMES = 8  # of other symbols, and of spans

@@ -25,7 +25,7 @@ from config import redact
 from domain.calendar import last_sessions, previous_session, sessions_between
 from domain.errors import StockTrackerError
 from domain.models import EVERY_SYMBOL, JobResult, Request
-from pipeline.run import RunContext
+from pipeline.context import RunContext
 
 if TYPE_CHECKING:
     from entrypoints.doctor import Diagnosis

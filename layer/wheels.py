@@ -26,8 +26,16 @@ PLATFORMS = {
 PYTHON = "3.13"
 ON_TERMINAL_ONLY = ("typer", "rich", "schedule", "pytz")
 UNUSED_FOLDERS = ("tests", "test", "__pycache__", "bin")
+UNUSED_PARTS = (  # of SQLAlchemy: databases that are not used, the ORM, and its own tests
+    "sqlalchemy/dialects/mssql/",
+    "sqlalchemy/dialects/mysql/",
+    "sqlalchemy/dialects/oracle/",
+    "sqlalchemy/ext/",
+    "sqlalchemy/orm/",
+    "sqlalchemy/testing/",
+)
 UNUSED_ENDINGS = (".pyi", ".pyx", ".pxd", ".c", ".h", ".pyc", ".md", ".rst", ".typed", ".exe")
-KEPT_METADATA = ("exchange_calendars", "pg8000", "scramp")  # they read their own version when imported
+KEPT_METADATA = ("pg8000", "scramp")  # they read their own version when imported
 CERTIFICATES = "rds-ca.pem"
 
 HEADER = """\
@@ -36,7 +44,7 @@ HEADER = """\
 
 
 def canonical(name: str) -> str:
-    """Normalize a package's name as PyPI does: ``Exchange_Calendars`` to ``exchange-calendars``."""
+    """Normalize a package's name as PyPI does: ``Typing_Extensions`` to ``typing-extensions``."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -116,7 +124,9 @@ def _runs(name: str) -> bool:
     package, dot, _ = path.parts[0].partition("-")
     if path.parts[0].endswith((".dist-info", ".data")):
         return bool(dot) and package in KEPT_METADATA and path.name == "METADATA"
-    return not set(path.parts[:-1]) & set(UNUSED_FOLDERS) and not name.endswith(UNUSED_ENDINGS)
+    if name.startswith(UNUSED_PARTS) or set(path.parts[:-1]) & set(UNUSED_FOLDERS):
+        return False
+    return not name.endswith(UNUSED_ENDINGS)
 
 
 def install_wheels(architecture: str, target: Path, arguments: list[str]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import date
 
 import utils
-from domain import planner
-from domain.coverage import settled_ages
+from domain import audit as turns
+from domain.audit import settled_ages
 from domain.errors import ApiError, CredentialsError, TimeUpError
 from domain.planner import Call
-from pipeline.loader import TargetSessions, load, read_reach
+from pipeline.loader import load, read_reach
+from pipeline.plan import TargetSessions
 from pipeline.run import Run
 
 
@@ -55,4 +56,4 @@ def plan_audit(run: Run, tracked_sessions: TargetSessions) -> tuple[list[Call], 
     if not sessions:
         return [], []
     ages = settled_ages(symbols, sessions, coverage, settings.settle_sessions, published)
-    return planner.plan_audit(symbols, sessions, ages, settings.audit_calls), sessions
+    return turns.plan_audit(symbols, sessions, ages, settings.audit_calls), sessions

@@ -15,7 +15,7 @@ import utils
 from domain.calendar import last_sessions, sessions_between, week_start
 from domain.errors import DataError
 from domain.models import EVERY_SYMBOL
-from pipeline.run import RunContext
+from pipeline.context import RunContext
 from report import notices
 from report.chart_config import CHART_SESSIONS
 from report.charts import Chart, fetch_charts

@@ -11,6 +11,7 @@ import database
 import utils
 from domain.errors import DataError
 from storage.engine import redacted_url, transaction
+from storage.schema import TABLE
 
 
 def count_rows(engine: Engine, symbol: str) -> int:
@@ -22,10 +23,10 @@ def count_rows(engine: Engine, symbol: str) -> int:
         If there are none.
     """
     with utils.reading(engine) as connection:
-        spans = utils.read_stored(connection, [symbol]) if connection else utils.no_history()
-    if spans.empty:
+        stored = utils.read_stored(connection, [symbol]) if connection else {}
+    if symbol not in stored:
         raise DataError(f"{symbol!r} has no rows in {redacted_url(engine)}; `status` names the symbols that have")
-    return int(spans["rows"].iloc[0])
+    return stored[symbol][0]
 
 
 def forget_symbol(engine: Engine, symbol: str, backup: Path) -> int:
@@ -52,7 +53,7 @@ def forget_symbol(engine: Engine, symbol: str, backup: Path) -> int:
         rows = utils.read_rows_as_stored(connection, symbol)
         try:
             with backup.open("x", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([utils.TABLE, *rows])
+                csv.writer(file).writerows([TABLE, *rows])
         except FileExistsError:
             raise DataError(f"{backup} exists, and the rows of {symbol} would replace it: move it away first") from None
         database.forget(connection, symbol)

@@ -6,26 +6,31 @@ Every run that starts leaves a row in ``job_runs``, also one that fails; a dry r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING, cast
+from functools import partial
+from typing import cast
 
 import utils
 from config import secrets_rotated
 from domain.calendar import last_sessions, previous_session, sessions_between, week_sessions
 from domain.coverage import Coverage
 from domain.errors import ApiError, ConfigError, CredentialsError, TimeUpError
-from domain.models import EVERY_SYMBOL, JobResult, JobType, Outcome, Request, SessionSpan, Status
-from pipeline.run import Run, RunContext, journaled, without_secrets
+from domain.models import EVERY_SYMBOL, JobResult, JobType, Outcome, Request, Status
+from pipeline.context import RunContext, without_secrets
+from pipeline.plan import (
+    KnownSplits,
+    LoadPlan,
+    TargetSessions,
+    plan_load,
+    shown_calls,
+    span_of,
+    tracked_sessions,
+    tracked_since,
+)
+from pipeline.run import Run, journaled
 from storage.engine import transaction
 from storage.locks import HeldSessions
-
-if TYPE_CHECKING:
-    from domain.planner import Call
-    from pipeline.loader import LoadPlan, TargetSessions
-    from pipeline.splits import KnownSplits
-
-PLAN_LINES = 20  # of a dry run's plan
 
 
 def run_job(request: Request, context: RunContext) -> JobResult:
@@ -94,29 +99,7 @@ def _sessions_of_range(request: Request) -> list[date]:
 
 def daily_update(run: Run) -> Outcome:
     """Load the session before as-of and whatever earlier is missing, and read provisional sessions again."""
-    return _load_missing(run, lambda coverage: _tracked_sessions(run, coverage), settle=True)
-
-
-def plan_update(request: Request, context: RunContext) -> LoadPlan:
-    """Plan what a daily update would read. Nothing is fetched or written."""
-    run = Run(request, context)
-    return _plan(run, lambda coverage: _tracked_sessions(run, coverage), settle=True, force=False)
-
-
-def _tracked_sessions(run: Run, coverage: Coverage) -> list[date]:
-    """All sessions since the first read of any of the symbols; with none read, those that initialize loads."""
-    latest = previous_session(run.request.as_of)
-    if since := _tracked_since(run, coverage, latest):
-        return sessions_between(since, latest)
-    return last_sessions(run.context.settings.history_sessions, run.request.as_of)
-
-
-def _tracked_since(run: Run, coverage: Coverage, latest: date) -> date | None:
-    """The first session up to `latest` that was read of any of the symbols, if any."""
-    if EVERY_SYMBOL in run.request.symbols:
-        coverage = {EVERY_SYMBOL: coverage.get(EVERY_SYMBOL, ())}
-    readings = [reading.first for some in coverage.values() for reading in some if reading.first <= latest]
-    return min(readings, default=None)
+    return _load_missing(run, partial(tracked_sessions, run.request, run.context), settle=True)
 
 
 def _load_missing(
@@ -169,11 +152,9 @@ def _load_missing(
 
 
 def _plan(run: Run, target_sessions: TargetSessions, *, settle: bool, force: bool) -> LoadPlan:
-    from pipeline.loader import plan_load
-
     engine = run.context.engine
     with utils.reading(engine) if run.request.dry_run else transaction(engine, write=False) as stored:
-        return plan_load(run, stored, target_sessions, settle=settle, force=force)
+        return plan_load(run.request, run.context, stored, target_sessions, settle=settle, force=force)
 
 
 def _splits_due(run: Run, plan: LoadPlan) -> KnownSplits | None:
@@ -197,14 +178,6 @@ def _dry_run(run: Run, plan: LoadPlan) -> Outcome:
     }
 
 
-def shown_calls(calls: Sequence[Call]) -> tuple[list[str], int]:
-    """Return the first calls of a plan as text, and how many they are."""
-    lines = [str(call) for call in calls[:PLAN_LINES]]
-    if len(calls) > PLAN_LINES:
-        lines.append(f"and {len(calls) - PLAN_LINES} more")
-    return lines, len(calls)
-
-
 def _warn_of_unknown(run: Run) -> None:
     if run.request.symbols == (EVERY_SYMBOL,):
         return
@@ -221,9 +194,7 @@ def weekly_report(run: Run) -> Outcome:
     from pipeline.audit import audit, plan_audit
     from pipeline.weekly_report import REPORT_SECONDS, already_sent, send_report
 
-    def tracked(coverage: Coverage) -> list[date]:
-        return _tracked_sessions(run, coverage)
-
+    tracked = partial(tracked_sessions, run.request, run.context)
     sessions = week_sessions(run.request.as_of)
     known = already_sent(run, sessions)
     with run.until(run.context.deadline.earlier(REPORT_SECONDS)):
@@ -256,7 +227,7 @@ def _load_week(run: Run, sessions: list[date]) -> tuple[Outcome | None, list[str
     """
 
     def wanted(coverage: Coverage) -> list[date]:
-        if _tracked_since(run, coverage, sessions[-1]):
+        if tracked_since(run.request, coverage, sessions[-1]):
             return sessions
         return last_sessions(run.context.settings.history_sessions, run.request.as_of)
 
@@ -271,12 +242,6 @@ def _load_week(run: Run, sessions: list[date]) -> tuple[Outcome | None, list[str
         return None, [f"Some prices of this week could not be loaded: {run.redact(str(error))}."]
     late = ["Some prices of this week could not be loaded in the time that there was."]
     return outcome if run.request.dry_run else None, late if outcome["status"] == "partial" else []
-
-
-def span_of(sessions: Sequence[date]) -> SessionSpan:
-    """Return the first and last of ascending sessions, and how many they are."""
-    first, last = (str(sessions[0]), str(sessions[-1])) if sessions else (None, None)
-    return {"first": first, "last": last, "count": len(sessions)}
 
 
 JOBS: dict[JobType, Callable[[Run], Outcome]] = {

@@ -1,4 +1,4 @@
-"""Load bars: plan the fewest calls, fetch and commit their answers batch by batch, and follow up on what they show.
+"""Load bars: fetch and commit the answers to planned calls, batch by batch, and follow up on what they show.
 
 A run can end after any batch, and the next one goes on from there.
 """
@@ -7,137 +7,37 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
-import numpy as np
-import numpy.typing as npt
 from sqlalchemy import Connection, Engine
 
 import utils
 from api_client import PolygonClient
 from domain.calendar import today
 from domain.clock import Deadline
-from domain.coverage import Coverage, Readings, is_settled, provisional_pairs, unread_pairs, unread_ranges
+from domain.coverage import Readings, is_settled, unread_ranges
 from domain.errors import ApiError, CredentialsError, TimeUpError
 from domain.models import EVERY_SYMBOL
 from domain.planner import Call, GroupedCall, plan_calls
 from pipeline.commit import Answer, LoadState, commit_batch, commit_restatement, record_coverage, see
 from pipeline.fetcher import Reach, Response, fetch_batches
+from pipeline.plan import plan_restatements, read_plan_start
 from pipeline.run import Run
-from pipeline.splits import KnownSplits, plan_restatements, read_known_splits
 from storage.engine import database_time, transaction
 
 NAMED = 5  # sessions in a warning; of more, these and a count
 
-Mask = npt.NDArray[np.bool_]
-
 _NO_BARS = utils.no_history()[["symbol", "date"]]
-
-TargetSessions = Callable[[Coverage], list[date]]
-"""The sessions that a run wants, ascending, given what has been read."""
 
 logger = logging.getLogger(f"stock_tracker.{__name__}")
 
 
-@dataclass(frozen=True)
-class LoadPlan:
-    """What a run is to read, and by which calls.
-
-    Attributes
-    ----------
-    sessions : list of datetime.date, length n
-        The wanted sessions that are within the plan's reach.
-    missing, provisional : numpy.ndarray of bool, shape (m, n)
-        Which of the m symbols were never read of a session, and which are read again: they are provisional and can be
-        settled further, or their history is restated.
-    calls : list of Call
-        Restatements first, then the fewest calls for both.
-    splits : KnownSplits or None
-        None for a database without tables.
-    """
-
-    sessions: list[date]
-    missing: Mask
-    provisional: Mask
-    calls: list[Call]
-    splits: KnownSplits | None
-
-    @property
-    def unread(self) -> list[date]:
-        """The sessions of which at least one symbol was never read."""
-        return self._columns(self.missing)
-
-    @property
-    def read_again(self) -> list[date]:
-        """The sessions of which at least one symbol is read again."""
-        return self._columns(self.provisional)
-
-    def _columns(self, grid: Mask) -> list[date]:
-        return [self.sessions[column] for column in np.flatnonzero(grid.any(axis=0)).tolist()]
-
-    @property
-    def restates(self) -> bool:
-        """Whether the history of a symbol is to be replaced."""
-        return any(call.restates for call in self.calls)
-
-
-def plan_load(
-    run: Run,
-    connection: Connection | None,
-    target_sessions: TargetSessions,
-    *,
-    settle: bool = False,
-    force: bool = False,
-) -> LoadPlan:
-    """Plan the fewest calls that bring what the run wants.
-
-    Parameters
-    ----------
-    run : Run
-    connection : sqlalchemy.Connection or None
-        None for a database without tables.
-    target_sessions : callable
-    settle : bool
-        Whether provisional sessions are read again.
-    force : bool
-        Whether everything is read again.
-
-    Returns
-    -------
-    LoadPlan
-    """
-    symbols = run.request.symbols
-    first = None if connection is None or force else read_reach(run, connection).first
-    coverage = {} if connection is None else utils.read_coverage(connection, symbols)
-    sessions = [session for session in target_sessions(coverage) if first is None or session >= first]
-    unread = unread_pairs(symbols, sessions, {} if force else coverage)
-    again = np.zeros_like(unread)
-    if settle and not force and sessions:
-        again = provisional_pairs(symbols, sessions, coverage, run.context.settings.settle_sessions)
-    restatements = [] if connection is None else plan_restatements(run, connection, sessions, coverage, first)
-    names = {call.symbol for call in restatements}
-    restated = [symbol in names for symbol in symbols]
-    wanted = unread | again
-    wanted[restated] = False
-    again[restated] = ~unread[restated]
-    return LoadPlan(
-        sessions=sessions,
-        missing=unread,
-        provisional=again,
-        calls=[*restatements, *(plan_calls(symbols, sessions, wanted) if sessions else [])],
-        splits=None if connection is None else read_known_splits(connection),
-    )
-
-
 def read_reach(run: Run, connection: Connection) -> Reach:
     """Return how far the plan reaches back, as far as earlier runs have learned it."""
-    as_of, days = run.request.as_of, utils.read_history_days(connection)
-    first = None if days is None else as_of - timedelta(days=days)
-    return Reach(as_of, today(run.context.now()), first)
+    return Reach(run.request.as_of, today(run.context.now()), read_plan_start(run.request, connection))
 
 
 def load(
@@ -331,8 +231,8 @@ def _catch_up(run: Run, state: LoadState) -> list[Call]:
             record_coverage(run, connection, counted, _NO_BARS, state, at)
     symbols = [symbol for symbol in again if again[symbol]]
     days = sorted({day for some in again.values() for day in some})
-    wanted = np.array([[day in again[symbol] for day in days] for symbol in symbols], dtype=bool)
-    return plan_calls(symbols, days, wanted) if symbols else []
+    wanted = [sum(1 << place for place, day in enumerate(days) if day in again[symbol]) for symbol in symbols]
+    return plan_calls(symbols, days, wanted)
 
 
 def _unbroken(sessions: Sequence[date], without: set[date]) -> list[list[date]]:
@@ -354,7 +254,7 @@ def _suspects(run: Run, state: LoadState, sessions: Sequence[date]) -> list[Call
         coverage = utils.read_coverage(connection, run.request.symbols)
         return [
             call
-            for call in plan_restatements(run, connection, sessions, coverage, state.reach.first)
+            for call in plan_restatements(run.request.symbols, connection, sessions, coverage, state.reach.first)
             if call.symbol in state.suspects
         ]
 

@@ -5,24 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
 import database
 import utils
-from config import Settings
 from domain.clock import Deadline
 from domain.errors import DataError, StockTrackerError, TimeUpError
-from domain.models import Counts, ProgressFunction, RejectedBar, Request, no_progress
+from domain.models import Counts, RejectedBar, Request
 from domain.text import Redactor, clean_text
+from pipeline.context import RunContext, ensure_same_provider, provider_host
 from storage.adoption import adoption_in_time
-from storage.engine import redacted_url, transaction, until
+from storage.engine import redacted_url, transaction
 from storage.locks import LEASE_SECONDS, RENEW_SECONDS, HeldSessions, close_abandoned, is_turn
 from storage.migration import ensure_schema
 
@@ -32,22 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(f"stock_tracker.{__name__}")
 
 LONGEST_ERROR = 2_000  # characters in job_runs
-THIS_MACHINE = ("127.0.0.1", "localhost", "::1")  # where a sandbox runs
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between two looks at whether it is a run's turn
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """What a job works with; an argument, so that tests can pass their own. The deadline bounds the engine as well."""
-
-    settings: Settings
-    engine: Engine
-    deadline: Deadline
-    progress: ProgressFunction = no_progress
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "engine", until(self.engine, self.deadline))
 
 
 @dataclass
@@ -205,48 +188,6 @@ class Run:
             yield
         finally:
             self.context = whole
-
-
-@contextmanager
-def without_secrets(mask: Callable[[str], str]) -> Iterator[None]:
-    """Mask secrets in the message of an error that leaves the block."""
-    try:
-        yield
-    except Exception as error:
-        message = mask(str(error))
-        if message == str(error):
-            raise
-        if not isinstance(error, StockTrackerError):
-            raise RuntimeError(message) from None
-        error.args = (message,)
-        raise error from None
-
-
-def ensure_same_provider(context: RunContext, providers: Sequence[str]) -> None:
-    """Keep recorded prices of the sandbox and live prices out of one table.
-
-    Raises
-    ------
-    DataError
-        If the database holds prices of the other kind.
-    """
-    host = provider_host(context.settings)
-    for other in providers:
-        if is_sandbox(other) != is_sandbox(host):
-            raise DataError(
-                f"{redacted_url(context.engine)} holds prices from {other}, not from {host}:"
-                " set DATABASE_URL to another database, or remove that one"
-            )
-
-
-def is_sandbox(host: str) -> bool:
-    """Whether a provider of this name serves recorded prices: one that runs on this machine."""
-    return host in THIS_MACHINE
-
-
-def provider_host(settings: Settings) -> str:
-    """Return the name under which runs record the provider."""
-    return urlsplit(settings.polygon_base_url).hostname or ""
 
 
 @contextmanager

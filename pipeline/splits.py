@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from itertools import pairwise
 
 import numpy as np
@@ -22,45 +21,15 @@ import database
 import utils
 from api_client import PolygonClient
 from domain.calendar import today
-from domain.coverage import Coverage
 from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, Counts, RejectedBar, Split
-from domain.planner import RangeCall
+from pipeline.plan import NAMED_SYMBOLS, KnownSplits
 from pipeline.run import Run
 from storage.engine import transaction
 from transformations import clean
 
-LISTED_LATE = timedelta(days=14)
-NAMED_SYMBOLS = 100  # up to here the question names the symbols; beyond, it asks for all
 SAME = 0.001  # relative difference up to which two factors are the same
 LARGE = 0.10  # relative change of a single close that is suspect
 MIN_OVERLAP = 20  # sessions from which the factor of a restatement can be measured
-
-
-@dataclass(frozen=True)
-class KnownSplits:
-    """What the last check of splits leaves to ask for.
-
-    Attributes
-    ----------
-    until : datetime.date or None
-        The day up to which splits are known; None before the first check.
-    since : datetime.date or None
-        The first day to ask for; None if nothing is stored.
-    symbols : list of str
-        Those that were ever read; one more than a question can name stands for many.
-    """
-
-    until: date | None
-    since: date | None
-    symbols: list[str]
-
-
-def read_known_splits(connection: Connection) -> KnownSplits:
-    """Read from where the next check of splits goes on."""
-    until = utils.read_splits_until(connection)
-    # A split may be listed late, and the basis of an adopted table is unknown from its first row on.
-    since = until - LISTED_LATE if until else utils.read_first_session(connection)
-    return KnownSplits(until, since, utils.read_covered_symbols(connection, NAMED_SYMBOLS + 1))
 
 
 def check_splits(run: Run, client: PolygonClient, known: KnownSplits, *, alone: bool) -> bool:
@@ -105,41 +74,6 @@ def check_splits(run: Run, client: PolygonClient, known: KnownSplits, *, alone: 
         run.save(connection, counts, splits_until=max(known.until or as_of, as_of))
     run.counts.add(counts)
     return any(split.symbol in pending for split in new)
-
-
-def plan_restatements(
-    run: Run, connection: Connection, wanted: Sequence[date], coverage: Coverage, first: date | None = None
-) -> list[RangeCall]:
-    """Plan one call for each wanted symbol that split or is suspect, over its whole stored, read and wanted history.
-
-    Parameters
-    ----------
-    run : Run
-    connection : sqlalchemy.Connection
-    wanted : sequence of datetime.date
-        Ascending.
-    coverage : mapping of str to tuple of Reading
-        Of the run's symbols.
-    first : datetime.date, optional
-        The plan's first day; nothing before it is asked for.
-
-    Returns
-    -------
-    list of RangeCall
-        By symbol.
-    """
-    symbols = sorted(utils.read_unrestated(connection))
-    if EVERY_SYMBOL not in run.request.symbols:
-        symbols = [symbol for symbol in symbols if symbol in run.request.symbols]
-    spans = utils.read_spans(connection, symbols)
-    calls = []
-    for symbol in symbols:
-        readings = (*coverage.get(symbol, ()), *coverage.get(EVERY_SYMBOL, ()))
-        days = [*wanted, *spans.get(symbol, ()), *(day for part in readings for day in (part.first, part.last))]
-        days = [max(day, first) for day in days] if first else days
-        if days:
-            calls.append(RangeCall(symbol, min(days), max(days), restates=True))
-    return calls
 
 
 def off_factors(stored: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from domain.calendar import last_sessions
+
 RECORDED_FILE = Path(__file__).with_name("data") / "prices.csv.gz"
 SYNTHETIC_END = date(2025, 12, 31)
 TICKS_PER_DOLLAR = 10_000
@@ -146,15 +148,7 @@ def synthetic_bars(symbols: int, sessions: int, *, seed: int = 0, end: date | No
     prices *= _CENT
     volumes = random.integers(1_000, 50_000_000, shape)
     names = [f"SYN{number:05d}" for number in range(symbols)]
-    return _frozen(names, _nyse_sessions(sessions, end or SYNTHETIC_END), prices, volumes)
-
-
-def _nyse_sessions(count: int, end: date) -> list[date]:
-    import exchange_calendars  # slow to import, and only synthetic prices need it
-
-    start = end - timedelta(days=count * 3 // 2 + 30)
-    calendar = exchange_calendars.get_calendar("XNYS", start=start.isoformat(), end=end.isoformat())
-    return [session.date() for session in calendar.sessions[-count:]]
+    return _frozen(names, last_sessions(sessions, (end or SYNTHETIC_END) + timedelta(days=1)), prices, volumes)
 
 
 def _frozen(

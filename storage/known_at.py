@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from domain.models import BAR_COLUMNS
-from domain.rounding import DECIMALS
+from domain.models import BAR_COLUMNS, DECIMALS
 
 BARS = ", ".join(BAR_COLUMNS)
 VALUES = ", ".join(BAR_COLUMNS[2:])

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from sqlalchemy import Column, Connection, MetaData, func, insert, inspect, select, text
 
 from domain.errors import DataError
-from storage.adoption import adopt_rows
 from storage.engine import database_time
 from storage.known_at import create_known_at
 from storage.schema import ADOPTION, COVERAGE, JOB_RUNS, LOADS, METADATA, SENT_REPORTS, STOCK_DATA
@@ -118,7 +117,11 @@ def ensure_schema(connection: Connection) -> list[str]:
     absent = [table for table in METADATA.sorted_tables if table.name not in columns]
     METADATA.create_all(connection, tables=absent, checkfirst=False)
     create_known_at(connection)
-    warnings = adopt_rows(connection) if adopts else []
+    warnings: list[str] = []
+    if adopts:
+        from storage.adoption import adopt_rows  # needs pandas, which the checks above do not wait for
+
+        warnings = adopt_rows(connection)
     if adopts or upgrades:
         _record_adoption(connection)
     return warnings

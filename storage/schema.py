@@ -78,6 +78,8 @@ STOCK_DATA = Table(
     UniqueConstraint("symbol", "date"),
 )
 
+TABLE = STOCK_DATA.columns.keys()
+
 COVERAGE = Table(
     "coverage",
     METADATA,

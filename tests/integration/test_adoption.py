@@ -21,7 +21,8 @@ from domain.clock import Deadline, SystemClock
 from domain.errors import DataError
 from domain.models import Request
 from entrypoints.status import read_status
-from pipeline.run import Run, RunContext, journaled
+from pipeline.context import RunContext
+from pipeline.run import Run, journaled
 from sandbox.server import MarketServer
 from storage import adoption
 from tests.conftest import SYMBOLS, Job

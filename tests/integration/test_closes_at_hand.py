@@ -16,7 +16,7 @@ import utils
 from domain.models import Cause, JobResult, Request
 from pipeline import fetcher, jobs
 from pipeline.closes import ClosesAtHand
-from pipeline.run import RunContext
+from pipeline.context import RunContext
 from sandbox.server import MarketServer
 from storage.commits import read_commits
 from storage.engine import database_time, transaction

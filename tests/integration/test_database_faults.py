@@ -26,7 +26,7 @@ from domain.clock import Deadline, SystemClock
 from domain.errors import DataError, StockTrackerError, TimeUpError
 from domain.models import JobResult, Request
 from pipeline import jobs
-from pipeline.run import RunContext
+from pipeline.context import RunContext
 from sandbox.server import MarketServer
 from storage import limits
 from storage.bulk import temp_table

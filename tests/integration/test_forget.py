@@ -14,6 +14,7 @@ from domain.errors import DataError
 from pipeline.forget import count_rows, forget_symbol
 from sandbox.server import MarketServer
 from storage.engine import transaction
+from storage.schema import TABLE
 from tests.conftest import Job
 
 
@@ -58,7 +59,7 @@ def test_the_file_holds_the_rows_as_they_were(stored: Job, engine: Engine, tmp_p
     forget_symbol(engine, "IBM", tmp_path / "IBM.csv")
 
     header, *lines = csv.reader((tmp_path / "IBM.csv").read_text().splitlines())
-    assert header == utils.TABLE
+    assert header == TABLE
     assert lines == [["" if value is None else str(value) for value in row] for row in rows]
 
 

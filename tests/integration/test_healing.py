@@ -15,7 +15,7 @@ from domain.clock import Deadline
 from domain.errors import ApiError, DataError
 from domain.models import JobType, Request, Split
 from pipeline import jobs
-from pipeline.run import RunContext
+from pipeline.context import RunContext
 from sandbox.history import PriceHistory
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine

@@ -13,7 +13,7 @@ from domain.clock import Deadline
 from domain.errors import ApiError, CredentialsError, DataError
 from domain.models import JobType, Request
 from pipeline import jobs
-from pipeline.run import RunContext
+from pipeline.context import RunContext
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine
 from tests.conftest import SYMBOLS, Job
@@ -265,7 +265,7 @@ def test_an_error_that_nobody_expected_is_recorded_without_the_name_of_its_class
     def fail(*_: Any, **__: Any) -> None:
         raise KeyError("no such\nthing")
 
-    monkeypatch.setattr("pipeline.loader.plan_load", fail)
+    monkeypatch.setattr("pipeline.jobs.plan_load", fail)
 
     with pytest.raises(KeyError):
         job("initialize", as_of="2013-03-01")

@@ -27,6 +27,7 @@ from sandbox.misbehavior import Reach
 from sandbox.server import MarketServer
 from storage.engine import database_time, open_engine, transaction
 from storage.migration import ensure_schema
+from storage.questions import midnight
 from storage.schema import ADOPTION, LOADS, STOCK_DATA
 from tests.support import tables
 from tests.support.oracle import Row
@@ -256,7 +257,7 @@ def test_the_functions_metrics_are_the_products_to_the_last_digit(postgresql_url
     rows = [
         {
             "symbol": f"S{n // 100:02}",
-            "date": utils.midnight(SESSIONS[0] + n % 100 * DAY),
+            "date": midnight(SESSIONS[0] + n % 100 * DAY),
             "high": price(chance),
             "low": price(chance),
             "close": value,

@@ -17,7 +17,8 @@ from domain.errors import DataError
 from domain.models import JobResult, Request
 from pipeline import jobs
 from pipeline import run as run_module
-from pipeline.run import Run, RunContext, journaled
+from pipeline.context import RunContext
+from pipeline.run import Run, journaled
 from sandbox.server import MarketServer
 from storage.engine import open_engine, transaction
 from storage.locks import close_abandoned

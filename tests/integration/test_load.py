@@ -18,7 +18,7 @@ from domain.calendar import sessions_between
 from domain.clock import Deadline
 from domain.models import Request
 from pipeline import jobs
-from pipeline.run import RunContext
+from pipeline.context import RunContext
 from sandbox.history import PriceHistory
 from sandbox.server import Fault, MarketServer
 from storage.engine import database_time, open_engine, transaction

@@ -16,7 +16,7 @@ from config import settings
 from domain.errors import ApiError, ConfigError, PayloadError, StockTrackerError
 from domain.text import Redactor
 from lambda_main import handler
-from pipeline.run import without_secrets
+from pipeline.context import without_secrets
 from report.delivery import Delivery, NotAcceptedError
 from sandbox.server import Fault, MarketServer
 from tests.conftest import Job

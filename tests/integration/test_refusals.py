@@ -15,7 +15,7 @@ from domain.clock import Deadline
 from domain.errors import ApiError, DataError, EnvelopeError
 from domain.models import Request
 from pipeline import jobs
-from pipeline.run import RunContext
+from pipeline.context import RunContext
 from sandbox.server import Fault, MarketServer
 from storage.engine import open_engine
 from tests.conftest import SYMBOLS, Job

@@ -22,7 +22,7 @@ from entrypoints.status import read_status
 from entrypoints.telemetry import sessions_behind
 from lambda_main import run_context
 from pipeline import jobs
-from pipeline.run import RunContext
+from pipeline.context import RunContext
 from sandbox.history import PriceHistory
 from sandbox.misbehavior import (
     BadSplits,

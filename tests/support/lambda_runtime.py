@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from layer.bytecode import with_bytecode
 from layer.function import PACKAGES, function_files
 from sandbox.local_http import LocalServer, Reply, Request
 
@@ -87,9 +88,9 @@ class Container:
         self.task_root, self.tmp, self._log = folder / "task", folder / "tmp", folder / "log"
         for place in (self.task_root, self.tmp):
             place.mkdir(parents=True)
-        for name, content in function_files(ROOT).items():
+        for name, content in with_bytecode(function_files(ROOT), str(self.task_root)).items():
             file = self.task_root / name
-            file.parent.mkdir(exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
         for package in missing:
             says = f"raise ModuleNotFoundError(\"No module named '{package}'\")\n"
@@ -137,7 +138,7 @@ class Container:
     @property
     def files(self) -> set[str]:
         """The names of files that the function created in its task root and in /tmp."""
-        deployed = {file.name for file in ROOT.glob("*.py")} | set(PACKAGES)
+        deployed = {file.name for file in ROOT.glob("*.py")} | {*PACKAGES, "__pycache__"}
         left = {file.name for file in self.task_root.iterdir()} - deployed
         return left | {file.name for file in self.tmp.iterdir()}
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,7 +23,9 @@ from domain.clock import Deadline, SystemClock
 from domain.models import JobType, Request, Split
 from pipeline import jobs
 from pipeline.audit import audit
-from pipeline.run import Run, RunContext, journaled
+from pipeline.context import RunContext
+from pipeline.plan import tracked_sessions
+from pipeline.run import Run, journaled
 from sandbox.history import PriceHistory
 from sandbox.server import MarketServer
 from storage.engine import open_engine, transaction
@@ -142,7 +145,7 @@ class World:
         context = self.context()
         run = Run(Request("weekly_report", SYMBOLS, self.market.today), context)
         with journaled(run):
-            audit(run, lambda coverage: jobs._tracked_sessions(run, coverage))
+            audit(run, partial(tracked_sessions, run.request, run.context))
             with transaction(self.engine) as connection:
                 run.save(connection, status="ok")
         self.warnings += run.warnings

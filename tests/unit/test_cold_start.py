@@ -1,8 +1,9 @@
-"""A cold start imports nothing that its job does not need."""
+"""The import of the handler: nothing that a job may not need, and on Lambda all that any job needs."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LATE = {
     "aws_lambda_powertools": "the logger, made once the handler runs on Lambda",
     "boto3": "Secrets Manager and SES",
-    "exchange_calendars": "the calendar of a decade, built when a session is asked for",
+    "exchange_calendars": "`make calendar`, which writes domain/holidays.py",
     "jinja2": "the report",
     "pg8000": "the first connection",
     "pyarrow.csv": "the first COPY",
@@ -25,12 +26,19 @@ LATE = {
 }
 
 
+def modules(**environment: str) -> set[str]:
+    """The modules that importing the handler loads, with these variables in the environment."""
+    program = "import json, sys, lambda_main; print(json.dumps(sorted(sys.modules)))"
+    variables = {"PATH": os.environ["PATH"], **environment}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=variables, check=True, capture_output=True, text=True)
+    return set(json.loads(done.stdout))
+
+
 @pytest.fixture(scope="module")
 def loaded() -> set[str]:
-    """The modules that importing the handler loads."""
-    program = "import json, sys, lambda_main; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
-    return set(json.loads(done.stdout))
+    """The modules that importing the handler loads on any other machine than Lambda's."""
+    return modules()
 
 
 @pytest.mark.parametrize("module", LATE)
@@ -44,3 +52,11 @@ def test_importing_the_handler_does_not_import(loaded: set[str], module: str) ->
 )
 def test_importing_the_handler_imports_no_module_of_a_single_job(loaded: set[str], module: str) -> None:
     assert module not in loaded
+
+
+def test_on_lambda_everything_that_a_job_needs_is_imported_at_init() -> None:
+    needed = set(LATE) - {"boto3", "exchange_calendars", "rich", "schedule", "sqlite3", "typer"}
+    loaded = modules(AWS_LAMBDA_FUNCTION_NAME="stock-tracker", DATABASE_URL="postgresql://u@localhost/d")
+    assert needed <= loaded
+    assert {"pipeline.loader", "pipeline.audit", "pipeline.weekly_report", "report.delivery"} <= loaded
+    assert not {"exchange_calendars", "rich", "schedule", "typer"} & loaded

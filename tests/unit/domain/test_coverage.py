@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import date
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from domain.audit import settled_ages
 from domain.calendar import sessions_between
 from domain.coverage import (
     Reading,
@@ -16,7 +16,6 @@ from domain.coverage import (
     add_reading,
     is_settled,
     provisional_pairs,
-    settled_ages,
     unread_pairs,
     unread_ranges,
 )
@@ -32,13 +31,18 @@ def read(first, last, seen_to=None, oldest=None):
     return Reading(first, last, seen_to or last, oldest or seen_to or last)
 
 
+def shown(days, count):
+    """The bits of an integer, the first session first."""
+    assert days < 1 << count
+    return "".join(".x"[days >> place & 1] for place in range(count))
+
+
 class TestUnreadPairs:
     days = sessions_between(day("2013-02-25"), day("2013-03-08"))
 
     def shown(self, symbols, coverage, sessions=None):
-        grid = unread_pairs(symbols, self.days if sessions is None else sessions, coverage)
-        assert grid.dtype == bool
-        return ["".join("x" if cell else "." for cell in row) for row in grid]
+        sessions = self.days if sessions is None else sessions
+        return [shown(days, len(sessions)) for days in unread_pairs(symbols, sessions, coverage)]
 
     def test_without_coverage_everything_is_unread(self):
         assert self.shown(["GOOG", "MSFT"], {}) == ["xxxxxxxxxx", "xxxxxxxxxx"]
@@ -87,27 +91,41 @@ class TestUnreadPairs:
     @pytest.mark.parametrize(("symbols", "sessions"), [([], 3), (["GOOG"], 0), ([], 0)])
     def test_nothing_wanted_is_nothing_unread(self, symbols, sessions):
         coverage = {"GOOG": (read(self.days[0], self.days[-1]),), "*": (read(self.days[0], self.days[-1]),)}
-        assert unread_pairs(symbols, self.days[:sessions], coverage).shape == (len(symbols), sessions)
+        assert unread_pairs(symbols, self.days[:sessions], coverage) == [0] * len(symbols)
 
 
 class TestProvisionalPairs:
     def test_the_last_sessions_before_what_was_seen_are_provisional(self):
         readings = {"GOOG": (read(DAYS[0], DAYS[9]),)}
-        assert provisional_pairs(["GOOG"], DAYS[:11], readings, 3).tolist() == [[False] * 7 + [True] * 3 + [False]]
+        (days,) = provisional_pairs(["GOOG"], DAYS[:11], readings, 3)
+        assert shown(days, 11) == ".......xxx."
 
     def test_what_was_read_when_the_latest_session_was_published_is_not_read_again(self):
-        assert not provisional_pairs(["GOOG"], DAYS[:10], {"GOOG": (read(DAYS[0], DAYS[9]),)}, 3).any()
+        assert provisional_pairs(["GOOG"], DAYS[:10], {"GOOG": (read(DAYS[0], DAYS[9]),)}, 3) == [0]
 
     def test_a_session_is_settled_by_what_the_provider_showed_beyond_the_sessions_asked_for(self):
         readings = {"GOOG": (read(DAYS[0], DAYS[9], DAYS[12]),)}
-        assert not provisional_pairs(["GOOG"], DAYS[:10], readings, 3).any()
+        assert provisional_pairs(["GOOG"], DAYS[:10], readings, 3) == [0]
 
     def test_nothing_is_provisional_without_later_sessions_to_wait_for(self):
-        assert not provisional_pairs(["GOOG"], DAYS[:11], {"GOOG": (read(DAYS[0], DAYS[9]),)}, 0).any()
+        assert provisional_pairs(["GOOG"], DAYS[:11], {"GOOG": (read(DAYS[0], DAYS[9]),)}, 0) == [0]
 
     def test_a_reading_of_the_whole_market_settles_a_symbol(self):
         readings = {"GOOG": (read(DAYS[0], DAYS[5]),), "*": (read(DAYS[0], DAYS[5], DAYS[10]),)}
-        assert not provisional_pairs(["GOOG"], DAYS[:12], readings, 3)[0, :6].any()
+        (days,) = provisional_pairs(["GOOG"], DAYS[:12], readings, 3)
+        assert shown(days, 12)[:6] == "......"
+
+    @given(st.data())
+    def test_a_session_is_provisional_as_long_as_no_reading_of_it_saw_enough(self, data):
+        places = st.integers(0, 30)
+        found = data.draw(st.lists(st.tuples(places, places, places), max_size=4))
+        spans = [(first, last, max(last, seen)) for first, last, seen in found if first <= last]
+        count, settle = data.draw(st.integers(0, 25)), data.draw(st.integers(0, 4))
+        readings = tuple(read(DAYS[first], DAYS[last], DAYS[seen]) for first, last, seen in spans)
+        (days,) = provisional_pairs(["A"], DAYS[:count], {"A": readings}, settle)
+        seen_to = [max((seen for first, last, seen in spans if first <= n <= last), default=None) for n in range(count)]
+        again = [to is not None and to - n < settle and to < count - 1 for n, to in enumerate(seen_to)]
+        assert shown(days, count) == "".join(".x"[each] for each in again)
 
 
 class TestSettledAges:
@@ -170,4 +188,5 @@ class TestAddReading:
                 assert is_settled(session, reading.seen_to, settle) == known
                 assert known or reading.seen_to == seen[session]
                 assert reading.oldest <= DAYS[now]
-        assert np.array_equal(unread_pairs(["A"], DAYS, {"A": readings})[0], [session not in seen for session in DAYS])
+        (unread,) = unread_pairs(["A"], DAYS, {"A": readings})
+        assert shown(unread, len(DAYS)) == "".join(".x"[session not in seen] for session in DAYS)

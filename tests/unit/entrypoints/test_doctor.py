@@ -653,7 +653,7 @@ class TestTime:
         check = examine({"DATABASE_URL": database_url})["calendar"]
         assert check["status"] == "warning"
         assert check["message"].endswith(f"calls sessions open of which no symbol has a bar: {closed}")
-        assert str(check["cure"]).startswith("update it (pip install --upgrade exchange-calendars), or read them again")
+        assert str(check["cure"]).startswith("update it (make calendar), or read them again")
 
     def test_sessions_that_were_never_read_are_no_sign_of_an_old_calendar(self, examine: Examine) -> None:
         examine()

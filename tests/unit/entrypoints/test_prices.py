@@ -14,7 +14,7 @@ from domain.errors import DataError, DeliveryError
 from domain.models import Split
 from entrypoints.prices import SymbolPrices, read_prices, save_picture, show_prices
 from lambda_main import run_context
-from pipeline.run import RunContext
+from pipeline.context import RunContext
 from sandbox.server import MarketServer
 from tests.conftest import Job
 

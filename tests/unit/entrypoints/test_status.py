@@ -24,7 +24,7 @@ from domain.models import SessionSpan
 from entrypoints.status import TableState, read_demo_event, read_status, read_strips
 from entrypoints.status_view import SHOWN_SYMBOLS, show_status, strip_width
 from lambda_main import handler, run_context
-from pipeline.run import RunContext
+from pipeline.context import RunContext
 from sandbox.history import PriceHistory
 from sandbox.server import MarketServer
 from storage.engine import open_engine

@@ -20,13 +20,14 @@ from domain.clock import Deadline
 from domain.coverage import Coverage, Reading
 from domain.models import Request, Split
 from domain.planner import RangeCall
-from pipeline.run import Run, RunContext, journaled
+from pipeline.context import RunContext
+from pipeline.plan import plan_restatements
+from pipeline.run import Run, journaled
 from pipeline.splits import (
     MIN_OVERLAP,
     is_suspect,
     mark_restated,
     off_factors,
-    plan_restatements,
     rescale_unreachable,
 )
 from storage.engine import database_time, open_engine, transaction
@@ -205,7 +206,7 @@ class TestPlanRestatements:
         database.record_suspects(connection, {"IBM": "off", "GOOG": "off"}, run_id=run.run_id, at=run.context.now())
         coverage: Coverage = {"IBM": (Reading(DAYS[3], DAYS[20], DAYS[20], DAYS[20]),)}
 
-        assert plan_restatements(run, connection, DAYS[30:], coverage) == [
+        assert plan_restatements(run.request.symbols, connection, DAYS[30:], coverage) == [
             RangeCall("IBM", DAYS[3], DAYS[39], restates=True)
         ], "GOOG is not a symbol of this run"
 
@@ -213,7 +214,7 @@ class TestPlanRestatements:
         database.record_suspects(connection, {"IBM": "off"}, run_id=run.run_id, at=run.context.now())
         coverage: Coverage = {"*": (Reading(DAYS[3], DAYS[20], DAYS[20], DAYS[20]),)}
 
-        (call,) = plan_restatements(run, connection, [], coverage, DAYS[10])
+        (call,) = plan_restatements(run.request.symbols, connection, [], coverage, DAYS[10])
 
         assert call == RangeCall("IBM", DAYS[10], DAYS[20], restates=True)
 
@@ -221,11 +222,11 @@ class TestPlanRestatements:
         splits = [Split("IBM", DAYS[5], 1, 2), Split("FB", DAYS[6], 1, 2)]
         database.record_splits(connection, splits, pending={"IBM"}, now=run.context.now())
 
-        assert [call.symbol for call in plan_restatements(run, connection, DAYS, {})] == ["IBM"]
+        assert [call.symbol for call in plan_restatements(run.request.symbols, connection, DAYS, {})] == ["IBM"]
 
     def test_what_is_neither_stored_nor_wanted_needs_no_call(self, run: Run, connection: Connection) -> None:
         database.record_suspects(connection, {"IBM": "off"}, run_id=run.run_id, at=run.context.now())
-        assert plan_restatements(run, connection, [], {}) == []
+        assert plan_restatements(run.request.symbols, connection, [], {}) == []
 
 
 class TestMarkRestated:
