@@ -1,5 +1,5 @@
 // Breadth over time: how many symbols rose and fell, and the share above their averages.
-import { HistogramSeries, LineSeries } from 'lightweight-charts'
+import { BaselineSeries, HistogramSeries, LineSeries, LineType } from 'lightweight-charts'
 import { h } from './dom.js'
 import { sessionChart } from './chart.js'
 import * as format from './format.js'
@@ -12,6 +12,8 @@ const COLUMNS = [
   ['new_highs', 'New highs', format.count], ['new_lows', 'New lows', format.count],
 ]
 
+const MANY = 200 // sessions
+
 export function breadthChart(data) {
   const dates = data.date ?? []
   const drawn = sessionChart({
@@ -21,23 +23,25 @@ export function breadthChart(data) {
     read: (row) => COLUMNS.map(([key, name, show, way]) => [name, show(data[key]?.[row]), way]),
   })
   const { chart } = drawn
-  const whole = { type: 'custom', minMove: 1, formatter: (value) => format.short(Math.abs(value)) }
-  const rose = chart.addSeries(HistogramSeries, { priceFormat: whole, priceLineVisible: false, lastValueVisible: false })
-  const fell = chart.addSeries(HistogramSeries, { priceFormat: whole, priceLineVisible: false, lastValueVisible: false })
+  const whole = { type: 'custom', minMove: 1, formatter: (value) => (Number.isInteger(value) ? format.short(Math.abs(value)) : '') }
+  // Many bars side by side would flicker; they become an area.
+  const many = dates.length > MANY
+  const bars = { priceFormat: whole, priceLineVisible: false, lastValueVisible: false, crosshairMarkerVisible: false }
+  const rose = chart.addSeries(many ? BaselineSeries : HistogramSeries, bars)
+  const fell = chart.addSeries(many ? BaselineSeries : HistogramSeries, bars)
   rose.setData(points(dates, data.advancers))
   fell.setData(points(dates, data.decliners, (value) => -value))
-  drawn.painted(() => { rose.applyOptions({ color: color('rise-fill') }); fell.applyOptions({ color: color('fall-fill') }) })
+  drawn.painted(() => [[rose, 'rise-fill'], [fell, 'fall-fill']].forEach(([series, name]) => series.applyOptions(many ? area(color(name)) : { color: color(name) })))
   const lines = [['above_50', 'line-1'], ['above_200', 'line-2']].filter(([key]) => data[key]?.some((value) => value !== null))
   for (const [key, paint] of lines) {
-    const line = chart.addSeries(LineSeries, { priceFormat: { type: 'custom', minMove: 0.001, formatter: (value) => format.share(value) }, lineWidth: 2, priceLineVisible: false, lastValueVisible: false, crosshairMarkerRadius: 3,
+    const line = chart.addSeries(LineSeries, { priceFormat: { type: 'custom', minMove: 0.01, formatter: (value) => format.share(value).replace('.0%', '%') }, lineWidth: 2, priceLineVisible: false, lastValueVisible: false, crosshairMarkerRadius: 3,
       autoscaleInfoProvider: () => ({ priceRange: { minValue: 0, maxValue: 1 } }) }, 1)
     line.setData(points(dates, data[key]))
     drawn.painted(() => line.applyOptions({ color: color(paint) }))
   }
   if (lines.length) chart.panes().forEach((pane, at) => pane.setStretchFactor([3, 2][at]))
   drawn.follow(rose, data.advancers ?? [])
-  drawn.start()
-  drawn.scale.fitContent()
+  drawn.start(() => drawn.scale.fitContent())
 
   const rows = dates.map((date, row) => row).reverse()
   const shown = h('details', { class: 'as-table' }, h('summary', {}, 'As a table'))
@@ -49,6 +53,8 @@ export function breadthChart(data) {
   })
   return { root: h('div', {}, drawn.root, shown), remove: drawn.remove }
 }
+
+const area = (paint) => ({ baseValue: { type: 'price', price: 0 }, lineType: LineType.WithSteps, lineWidth: 1, topLineColor: paint, topFillColor1: paint, topFillColor2: paint, bottomLineColor: paint, bottomFillColor1: paint, bottomFillColor2: paint })
 
 const points = (dates, values = [], map = (value) => value) => dates.map((time, row) =>
   (values[row] === null || values[row] === undefined ? { time } : { time, value: map(values[row]) }))

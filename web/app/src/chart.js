@@ -20,7 +20,6 @@ export function sessionChart({ label, dates, read, className = '', onmove = () =
   let anchor = null // the series and its values that the cross hair follows
 
   const chart = createChart(box, {
-    autoSize: true,
     layout: { attributionLogo: false, fontFamily: getComputedStyle(document.body).fontFamily, fontSize: 12, panes: { enableResize: false } },
     crosshair: { mode: CrosshairMode.Magnet },
     rightPriceScale: { borderVisible: false, minimumWidth: 64 },
@@ -29,6 +28,14 @@ export function sessionChart({ label, dates, read, className = '', onmove = () =
     handleScroll: { vertTouchDrag: false }, // a finger that moves up or down scrolls the page
   })
   const painters = []
+  // The chart takes the size of its box; what depends on the width waits for the first one.
+  let begin = null
+  const sizes = new ResizeObserver(() => {
+    if (!box.clientWidth) return
+    chart.resize(box.clientWidth, box.clientHeight, true)
+    begin?.()
+    begin = null
+  })
   function paint() {
     chart.applyOptions({
       layout: { background: { color: color('paper') }, textColor: color('pale'), panes: { separatorColor: color('line'), separatorHoverColor: color('line') } },
@@ -53,6 +60,8 @@ export function sessionChart({ label, dates, read, className = '', onmove = () =
   }
 
   const scale = chart.timeScale()
+  // The rows in view, for whoever looks at the page from outside.
+  scale.subscribeVisibleLogicalRangeChange((range) => { if (range) stage.dataset.view = `${range.from.toFixed(1)} ${range.to.toFixed(1)}` })
   function zoom(factor) {
     const range = scale.getVisibleLogicalRange()
     if (!range) return
@@ -106,8 +115,9 @@ export function sessionChart({ label, dates, read, className = '', onmove = () =
     // Apply colors now, and again after each change of the theme.
     painted(painter) { painters.push(painter); painter() },
     follow(series, values) { anchor = { series, values } },
-    start: paint,
+    // Paint, and once the chart has a size call back, to choose what is in view.
+    start(sized) { paint(); begin = sized; sizes.observe(box) },
     refresh: () => show(at),
-    remove() { stopTheme(); chart.remove() },
+    remove() { stopTheme(); sizes.disconnect(); chart.remove() },
   }
 }

@@ -20,7 +20,7 @@ const PAGES = {
 
 restoreTheme()
 const main = h('main', { id: 'main', tabindex: '-1' })
-const notices = h('div', { class: 'notices' })
+const notices = h('section', { class: 'notices', 'aria-label': 'Notices' })
 const links = Object.entries(PAGES).filter(([, page]) => page.label)
   .map(([name, page]) => [name, h('a', { href: address(name) }, page.label)])
 const themeButton = h('button', { type: 'button', class: 'theme', onclick: toggleTheme })

@@ -8,7 +8,7 @@ export function panel(load, draw, { className = '', label = null } = {}) {
     root.setAttribute('aria-busy', 'true')
     try {
       const drawn = await draw(await load())
-      root.replaceChildren(...[drawn].flat().filter(Boolean))
+      root.replaceChildren(...[drawn].flat(Infinity).filter(Boolean))
     } catch (error) {
       root.replaceChildren(problem(error, run))
     }

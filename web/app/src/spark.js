@@ -5,9 +5,11 @@ import { price } from './format.js'
 const WIDTH = 200
 const HEIGHT = 48
 
-export function sparkline(closes, way = 'flat') {
+// The color tells whether the line ends above or below its beginning.
+export function sparkline(closes) {
   const known = (closes ?? []).filter(Number.isFinite)
   if (known.length < 2) return svg('svg', { class: 'spark', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, 'aria-hidden': 'true' })
+  const way = known.at(-1) > known[0] ? 'rise' : known.at(-1) < known[0] ? 'fall' : 'flat'
   const low = Math.min(...known)
   const span = Math.max(...known) - low || 1
   const points = known.map((close, at) => {

@@ -70,7 +70,8 @@ export function virtualTable(caption, { onsort = null } = {}) {
     }
     const focused = body.contains(document.activeElement) ? rowOf(document.activeElement) : null
     body.replaceChildren(spacer(start), ...rows, spacer(count - end))
-    if (focused !== null) body.querySelector(`tr[aria-rowindex="${focused}"] a`)?.focus({ preventScroll: true })
+    // A row that scrolled away hands the focus to the table, so that the keys still scroll it.
+    if (focused !== null) (body.querySelector(`tr[aria-rowindex="${focused}"] a`) ?? root).focus({ preventScroll: true })
   }
 
   const spacer = (rows) => (rows > 0 ? h('tr', { class: 'spacer', 'aria-hidden': 'true' }, h('td', { colspan: String(columns.length), style: { height: `${rows * ROW}px` } })) : '')

@@ -42,7 +42,7 @@ function totals(state) {
     tile('Missing', format.count(sums.missing), sums.missing ? 'fetched by the next run' : 'nothing'),
     tile('To be read again', format.count(sums.read_again), 'provisional until settled'),
     tile('Oldest reading', state.oldest_reading ? format.day(state.oldest_reading) : format.UNKNOWN, 'audited every week'),
-    tile('Published', format.moment(index.published_at), index.as_of ? `as of ${index.as_of}` : ''))
+    tile('Published', format.day(index.published_at), `${format.moment(index.published_at).slice(11)}${index.as_of ? `, as of ${index.as_of}` : ''}`))
 }
 
 function drawCalendar(calendar, symbol, remember) {
@@ -62,7 +62,7 @@ function drawCalendar(calendar, symbol, remember) {
   function draw() {
     const own = calendar.symbols?.[chosen]
     pick.input.value = chosen
-    title.textContent = !chosen ? 'All symbols: the state that most needs attention' : own ? chosen : `${chosen.slice(0, 40)}: as the whole`
+    title.textContent = !chosen ? 'All symbols: the most common state of each session' : own ? chosen : `${chosen.slice(0, 40)}: as the whole`
     const all = byMonth(statesOf(calendar, chosen))
     earlier.hidden = all.length <= shown
     months.replaceChildren(...all.slice(-shown).map(monthTable))
@@ -106,14 +106,16 @@ function monthTable([month, letters]) {
     while (week.length < weekday) week.push(h('td', {}))
     week.push(dayCell(`${month}-${String(day).padStart(2, '0')}`, day, letters))
   }
+  const shown = weeks.filter((week) => week.some((cell) => cell.firstElementChild))
   return h('table', { class: 'month' }, h('caption', {}, format.month(month)),
     h('thead', {}, h('tr', {}, WEEKDAYS.map((name) => h('th', { scope: 'col' }, h('span', { 'aria-hidden': 'true' }, name[0]), h('span', { class: 'sr' }, name))))),
-    h('tbody', {}, weeks.map((week) => h('tr', {}, week))))
+    h('tbody', {}, shown.map((week) => h('tr', {}, week))))
 }
 
 function dayCell(date, day, letters) {
   const letter = letters.get(date)
-  if (!letter) return h('td', { class: 'closed' }, String(day))
+  const { first, last } = siteIndex()
+  if (!letter) return h('td', { class: 'closed' }, date > first && date < last ? String(day) : '')
   const [name, label] = stateOf(letter)
   return h('td', { title: `${date}: ${label}` }, h('span', { class: `cell ${name}` }, String(day), h('span', { class: 'sr' }, ` ${label}`)))
 }

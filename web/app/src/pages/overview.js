@@ -39,8 +39,8 @@ function tiles({ tiles: given = {} }) {
         h('i', { class: 'flat-bar', style: { 'flex-grow': String(given.unchanged ?? 0) } }),
         h('i', { class: 'fall-bar', style: { 'flex-grow': String(given.decliners ?? 0) } })),
       h('div', { class: 'tile-note' }, `${format.count(given.unchanged)} unchanged`)),
-    tile('New 52-week highs', format.count(given.new_highs), `${format.count(given.new_lows)} new lows`),
-    tile('Above 50-session average', format.share(given.above_50), 'of symbols'),
+    tile('New 52-week highs', format.count(given.new_highs), given.new_highs == null ? 'needs 52 weeks' : `${format.count(given.new_lows)} new lows`),
+    tile('Above 50-session average', format.share(given.above_50), given.above_50 == null ? 'needs 50 sessions' : 'of symbols'),
     tile('Above 200-session average', format.share(given.above_200), given.above_200 == null ? 'needs 200 sessions' : 'of symbols'),
     h('a', { class: 'tile', href: address('data') },
       h('div', { class: 'tile-label' }, 'Data'),
@@ -60,13 +60,11 @@ function cards(symbols) {
 
 function card(row) {
   const way = format.direction(row.change_1d)
-  const closes = (row.spark ?? []).filter(Number.isFinite)
-  const trend = closes.length > 1 ? (closes.at(-1) > closes[0] ? 'rise' : closes.at(-1) < closes[0] ? 'fall' : 'flat') : 'flat'
   return h('li', { class: `card symbol-card ${way}-edge` },
     h('div', { class: 'card-head' },
       h('h3', {}, h('a', { class: 'cover', href: symbolAddress(row.symbol) }, row.symbol)),
       h('div', { class: 'card-price' }, h('span', { class: 'close' }, format.price(row.close)), changed(row.change_1d))),
-    sparkline(row.spark, trend),
+    sparkline(row.spark),
     h('dl', { class: 'facts' },
       ['change_1w', 'change_1m', 'change_ytd'].map((key) => fact({ change_1w: 'Week', change_1m: 'Month', change_ytd: 'Year to date' }[key], changed(row[key]))),
       fact('Volume', text('volume_ratio', row.volume_ratio)),
@@ -99,7 +97,7 @@ function list(title, rows = [], last, sort) {
     h('div', { class: 'heading' }, h('h2', {}, title), h('a', { class: 'more', href: address('screener', '', { sort }) }, 'All', h('span', { class: 'sr' }, ` by ${title.toLowerCase()}`))),
     rows.length ? h('ol', {}, rows.map((row) => h('li', {},
       symbolLink(row.symbol),
-      sparkline(row.spark, format.direction(row.change_1d)),
+      sparkline(row.spark),
       h('span', { class: 'close' }, format.price(row.close)),
       last(row)))) : h('p', { class: 'note' }, 'None in the last session.'))
 }

@@ -170,9 +170,8 @@ function priceChart(symbol, prices, query) {
   }
 
   let removed = false
-  drawn.start()
+  drawn.start(showRange)
   showScale()
-  showRange()
   if (state.with) showOther()
 
   const markers = createSeriesMarkers(candles, [])
@@ -180,7 +179,8 @@ function priceChart(symbol, prices, query) {
     root: h('div', {},
       h('div', { class: 'toolbar' },
         h('div', { class: 'segments', role: 'group', 'aria-label': 'Range' }, buttons),
-        h('div', { class: 'segments', role: 'group', 'aria-label': 'Scale and averages' }, logButton, averageButtons),
+        h('div', { class: 'segments', role: 'group', 'aria-label': 'Scale' }, logButton),
+        averageButtons.length > 0 && h('div', { class: 'segments averages', role: 'group', 'aria-label': 'Averages' }, averageButtons),
         h('span', { class: 'push' }, compare.root)),
       message, drawn.root),
     // marks: [{ date, text, kind: 'split' | 'corrected' }]
