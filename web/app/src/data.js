@@ -6,6 +6,7 @@ export const KNOWN_VERSION = 1
 export class DataError extends Error {}
 
 const memory = new Map() // path and range → promise
+const suspects = new Set() // paths of files that could not be shown: the browser's own copy of them is not asked again
 let index = null
 const changes = new Set()
 
@@ -16,9 +17,9 @@ export const onRepublished = (listener) => changes.add(listener)
 
 // Load index.json, the only file that changes in place.
 export async function loadIndex() {
-  const raw = inlined('index') ?? (await fetchBytes('index.json', { cache: 'no-cache' }))
-  const found = json('index.json', raw)
-  if (found === null || typeof found !== 'object' || typeof found.files !== 'object' || found.files === null) {
+  const found = json('index.json', inlined('index') ?? (await fetchBytes('index.json', { cache: 'no-cache' })))
+  if (!found?.files || typeof found.files !== 'object') {
+    suspects.add('index.json')
     throw new DataError('index.json does not list the files of this site')
   }
   const republished = index !== null && index.published_at !== found.published_at
@@ -74,9 +75,14 @@ export function once(key, load) {
   if (!memory.has(key)) {
     const promise = load()
     memory.set(key, promise)
-    promise.catch(() => memory.get(key) === promise && memory.delete(key)) // the next try asks again
+    promise.catch(() => { if (memory.get(key) === promise) forget(key.split(' ')[0]) }) // the next try asks again
   }
   return memory.get(key)
+}
+
+function forget(path) {
+  suspects.add(path)
+  for (const key of memory.keys()) if (key.split(' ')[0] === path) memory.delete(key)
 }
 
 function inlined(name) {
@@ -87,7 +93,7 @@ async function fetchBytes(path, { start, end, size, cache } = {}) {
   const headers = end === undefined ? {} : { Range: `bytes=${start}-${end - 1}` }
   let response
   try {
-    response = await fetch(path, { headers, cache: cache ?? 'default' })
+    response = await fetch(path, { headers, cache: suspects.delete(path) ? 'reload' : cache ?? 'default' })
   } catch {
     throw new DataError(
       location.protocol === 'file:'
@@ -118,6 +124,7 @@ function json(path, raw) {
   try {
     return JSON.parse(typeof raw === 'string' ? raw : new TextDecoder().decode(raw))
   } catch {
+    suspects.add(path)
     throw new DataError(`${path} is damaged: it is not JSON`)
   }
 }

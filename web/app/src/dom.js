@@ -22,8 +22,6 @@ function fill(element, properties, children) {
   return element
 }
 
-export const hidden = (text) => h('span', { class: 'sr' }, text)
-
 // Offer a text as a file to save.
 export function download(name, text, type = 'text/csv;charset=utf-8') {
   const url = URL.createObjectURL(new Blob([text], { type }))

@@ -1,10 +1,10 @@
 // The figures of a symbol: the columns of the overview, and how each is shown.
 import * as format from './format.js'
-import { h, hidden } from './dom.js'
+import { h } from './dom.js'
 import { symbolAddress } from './router.js'
 
 const word = (value) => value ?? format.UNKNOWN
-const streak = (value) => (value === null || value === undefined ? format.UNKNOWN : value === 0 ? '0' : `${value > 0 ? '▲' : '▼'} ${Math.abs(value)}`)
+const streak = (value) => (value > 0 ? `+${format.count(value)}` : format.count(value))
 
 // kind → [text of a value, width of its column in the screener]
 const KINDS = {
@@ -68,7 +68,7 @@ export function shown(key, value) {
   if (kind === 'symbol') return symbolLink(value)
   if (!isSigned(key)) return h('span', {}, text(key, value))
   const way = kind === 'streak' ? (value > 0 ? 'rise' : value < 0 ? 'fall' : 'flat') : format.direction(value)
-  return h('span', { class: way }, kind === 'change' && arrow(way), text(key, value))
+  return h('span', { class: way }, arrow(way), text(key, value))
 }
 
 export const symbolLink = (symbol) => h('a', { class: 'ticker', href: symbolAddress(symbol) }, symbol)
@@ -82,5 +82,3 @@ export const changed = (value) => {
   const way = format.direction(value)
   return h('span', { class: `change ${way}` }, arrow(way), format.change(value))
 }
-
-export { hidden }

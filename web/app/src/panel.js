@@ -7,7 +7,7 @@ export function panel(load, draw, { className = '', label = null } = {}) {
   async function run() {
     root.setAttribute('aria-busy', 'true')
     try {
-      const drawn = await draw(await load())
+      const drawn = await draw(await load(), run)
       root.replaceChildren(...[drawn].flat(Infinity).filter(Boolean))
     } catch (error) {
       root.replaceChildren(problem(error, run))

@@ -4,12 +4,19 @@ import { DataError, loadBytes, once, pieces } from './data.js'
 
 const SMALL = 65_536 // a file up to this size is read whole, by one request
 const TAIL = 8 // the length of the footer and the magic word
+const MILLIONTHS = 1e6
+// Whole numbers; all other 64-bit integers are decimals in millionths.
+const WHOLE = new Set(['volume', 'sessions', 'streak'])
 
-// The rows of a symbol in all pieces of the prices, by date, as columns.
+// The rows of a symbol in all pieces of the prices, by date, as columns; `problems` holds the errors of pieces that
+// could not be read. If none could, the first error is thrown.
 export async function symbolPrices(symbol) {
   const parts = [...pieces('history'), ...pieces('recent')].filter((piece) => mayHold(piece.first_symbol, piece.last_symbol, symbol))
-  const found = await Promise.all(parts.map((piece) => symbolRows(piece, symbol)))
-  return joined(found)
+  const settled = await Promise.allSettled(parts.map((piece) => symbolRows(piece, symbol)))
+  const problems = settled.filter(({ status }) => status === 'rejected').map(({ reason }) => reason)
+  const found = settled.filter(({ status }) => status === 'fulfilled').map(({ value }) => value)
+  if (problems.length && !found.some((columns) => columns.date?.length)) throw problems[0]
+  return { ...joined(found), problems }
 }
 
 // The figures of one symbol, or null; of the file that is loaded already, else of one of its row groups.
@@ -59,7 +66,7 @@ async function symbolRows(file, symbol) {
 // The footer of a file, by one request where the index knows its length.
 function footer(file) {
   return once(`${file.path} footer`, async () => {
-    const guess = Math.min(file.bytes, (file.footer ?? 16_384) + TAIL)
+    const guess = Math.min(file.bytes, file.footer ?? 16_384)
     const bytes = await loadBytes(file, file.bytes - guess, file.bytes)
     const needed = new DataView(bytes).getUint32(bytes.byteLength - TAIL, true) + TAIL
     if (needed <= bytes.byteLength || needed > file.bytes) return metadataOf(file, bytes)
@@ -107,16 +114,16 @@ async function decoded(file, metadata, source, rowStart = 0, rowEnd = Number(met
   } catch (error) {
     throw new DataError(`${file.path} is damaged: ${error.message}`)
   }
-  for (const [name, chunks] of Object.entries(columns)) columns[name] = flat(chunks)
+  for (const [name, chunks] of Object.entries(columns)) columns[name] = flat(chunks, WHOLE.has(name))
   return columns
 }
 
-// One plain array: dates as ISO text, unknown as null, whole numbers as numbers where they are exact.
-function flat(chunks) {
+// One plain array: dates as ISO text, unknown as null. Dividing whole numbers rounds to the double of the stored decimal.
+function flat(chunks, isWhole) {
   const values = chunks.length === 1 ? chunks[0] : chunks.flatMap((chunk) => Array.from(chunk))
   return Array.from(values, (value) => {
     if (value === undefined || value === null || (typeof value === 'number' && Number.isNaN(value))) return null
-    if (typeof value === 'bigint') return Number.isSafeInteger(Number(value)) ? Number(value) : value
+    if (typeof value === 'bigint') return isWhole ? Number(value) : Number(value) / MILLIONTHS
     return value instanceof Date ? value.toISOString().slice(0, 10) : value
   })
 }

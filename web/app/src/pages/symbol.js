@@ -25,7 +25,7 @@ export function symbolPage({ argument: symbol, query }) {
     const started = performance.now()
     const prices = await symbolPrices(symbol)
     return { prices, started }
-  }, ({ prices, started }) => {
+  }, ({ prices, started }, retry) => {
     if (!prices.date?.length) return unknown(symbol)
     if (left) return []
     drawn?.remove()
@@ -33,7 +33,7 @@ export function symbolPage({ argument: symbol, query }) {
     drawn = priceChart(symbol, prices, query)
     performance.measure('chart', { start: started })
     more.forEach((begin) => begin())
-    return [drawn.root]
+    return [prices.problems.map((error) => problem(error, retry)), drawn.root]
   }, { className: 'card', label: 'Chart' })
 
   // The rest waits until the chart stands.
@@ -235,6 +235,7 @@ function chartRest(rest, symbol, chart) {
 function figureList(row) {
   const groups = Object.entries(Object.groupBy ? Object.groupBy(FIGURES, ({ group }) => group ?? '') : { Figures: FIGURES })
   return [
+    row.place_52w !== null && h('div', { class: 'note' }, 'Between the low and the high of 52 weeks'),
     rangeBar(row),
     h('div', { class: 'figure-groups' }, groups.filter(([, members]) => members.some(({ key }) => key in row && key !== 'symbol' && key !== 'close'))
       .map(([name, members]) => h('div', {}, h('h3', {}, name), h('dl', { class: 'figures' },
