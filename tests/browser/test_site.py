@@ -35,6 +35,7 @@ ADDRESSES = {
 }
 SYMBOLS = ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
 MANY = 1_500
+REQUESTED: dict[Page, list[str]] = {}  # the URLs that each page has asked for
 WORST = """
 async () => {
   const index = await (await fetch("index.json")).json();
@@ -96,14 +97,14 @@ def open_page(chromium: Browser) -> Iterator[Any]:
     contexts, problems, tabs = [], [], []
 
     def opened(
-        address: str, *, width: int = DESKTOP, scheme: str = "light", errors: bool = False, **options: Any
+        address: str, *, width: int = DESKTOP, scheme: Any = "light", errors: bool = False, **options: Any
     ) -> Page:
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
         contexts.append(context)
         page = context.new_page()
         tabs.append((page, urlsplit(address).netloc))
-        page.requested = []  # type: ignore[attr-defined]
-        page.on("request", lambda request: page.requested.append(request.url))  # type: ignore[attr-defined]
+        REQUESTED[page] = []
+        page.on("request", lambda request: REQUESTED[page].append(request.url))
         page.on("pageerror", lambda error: problems.append(str(error)))
         if not errors:  # the browser logs failed requests as errors
             page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
@@ -113,7 +114,7 @@ def open_page(chromium: Browser) -> Iterator[Any]:
 
     yield opened
     for page, host in tabs:
-        others = [asked for asked in page.requested if urlsplit(asked).netloc not in (host, "")]
+        others = [asked for asked in REQUESTED[page] if urlsplit(asked).netloc not in (host, "")]
         assert others == []
     for context in contexts:
         context.close()
@@ -636,7 +637,7 @@ def test_a_small_site_goes_on_without_a_network(open_page: Any, url: str, site: 
         arg=files,
     )
     page.context.set_offline(True)
-    asked = len(page.requested)
+    asked = len(REQUESTED[page])
     for name, shown in (
         ("symbol/AAPL", "430.47"),
         ("screener", "5 of 5 symbols"),
@@ -646,7 +647,7 @@ def test_a_small_site_goes_on_without_a_network(open_page: Any, url: str, site: 
         go(page, f"#/{name}")
         expect(page.locator("main")).to_contain_text(shown)
     expect(page.get_by_role("alert")).to_have_count(0)
-    assert page.requested[asked:] == []
+    assert REQUESTED[page][asked:] == []
 
 
 def test_without_a_network_a_large_site_shows_what_it_has(open_page: Any, many: str) -> None:
@@ -671,8 +672,8 @@ def test_the_single_page_opens_from_a_folder_without_a_request(open_page: Any, s
         go(page, f"#/{name}")
         expect(page.locator("main")).to_contain_text(shown)
     expect(page.get_by_role("alert")).to_have_count(0)
-    assert [asked for asked in page.requested if not asked.startswith(("file:", "data:", "blob:"))] == []
-    assert [asked for asked in page.requested if asked.startswith("file:")] == [path.as_uri()]
+    assert [asked for asked in REQUESTED[page] if not asked.startswith(("file:", "data:", "blob:"))] == []
+    assert [asked for asked in REQUESTED[page] if asked.startswith("file:")] == [path.as_uri()]
 
 
 def test_a_served_page_opened_from_a_folder_says_how_to_open_it(open_page: Any, site: Path) -> None:
@@ -683,8 +684,8 @@ def test_a_served_page_opened_from_a_folder_says_how_to_open_it(open_page: Any, 
 def test_a_chart_of_a_market_takes_three_requests(open_page: Any, many: str) -> None:
     page = open_page(many)
     page.wait_for_timeout(400)
-    asked = len(page.requested)
+    asked = len(REQUESTED[page])
     go(page, "#/symbol/SYN01234")
     wait_for(page, "performance.getEntriesByName('chart').length")
-    prices = [request for request in page.requested[asked:] if "/history-" in request or "/recent-" in request]
+    prices = [request for request in REQUESTED[page][asked:] if "/history-" in request or "/recent-" in request]
     assert len(prices) <= 3

@@ -51,7 +51,7 @@ export function breadthChart(data) {
     shown.append(table('Breadth by session, the latest first', [{ label: 'Session', cell: (row) => dates[row] },
       ...COLUMNS.map(([key, label, show]) => ({ label, number: true, cell: (row) => show(data[key]?.[row]) }))], rows))
   })
-  return { root: h('div', {}, drawn.root, shown), remove: drawn.remove }
+  return { root: Object.assign(h('div', {}, drawn.root, shown), { attached: drawn.attached }), remove: drawn.remove }
 }
 
 const area = (paint) => ({ baseValue: { type: 'price', price: 0 }, lineType: LineType.WithSteps, lineWidth: 1, topLineColor: paint, topFillColor1: paint, topFillColor2: paint, bottomLineColor: paint, bottomFillColor1: paint, bottomFillColor2: paint })

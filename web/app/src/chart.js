@@ -30,12 +30,13 @@ export function sessionChart({ label, dates, read, className = '', onmove = () =
   const painters = []
   // The chart takes the size of its box; what depends on the width waits for the first one.
   let begin = null
-  const sizes = new ResizeObserver(() => {
+  function size() {
     if (!box.clientWidth) return
-    chart.resize(box.clientWidth, box.clientHeight, true)
+    chart.resize(box.clientWidth, box.clientHeight)
     begin?.()
     begin = null
-  })
+  }
+  const sizes = new ResizeObserver(size)
   function paint() {
     chart.applyOptions({
       layout: { background: { color: color('paper') }, textColor: color('pale'), panes: { separatorColor: color('line'), separatorHoverColor: color('line') } },
@@ -117,6 +118,8 @@ export function sessionChart({ label, dates, read, className = '', onmove = () =
     follow(series, values) { anchor = { series, values } },
     // Paint, and once the chart has a size call back, to choose what is in view.
     start(sized) { paint(); begin = sized; sizes.observe(box) },
+    // The chart stands in the page now: draw it in the next frame, not in the one after.
+    attached: size,
     refresh: () => show(at),
     remove() { stopTheme(); sizes.disconnect(); chart.remove() },
   }

@@ -94,6 +94,12 @@ export function day(iso) {
   return match ? `${MONTHS[match[2] - 1]} ${Number(match[3])}, ${match[1]}` : UNKNOWN
 }
 
+// The time that figures of 52 weeks really span: less while the stored history is shorter.
+export function yearSpan({ first, last }) {
+  if (!first || !last) return '52 weeks'
+  return first > `${last.slice(0, 4) - 1}${last.slice(4)}` ? `since ${day(first)}` : '52 weeks'
+}
+
 export function month(iso) {
   return `${['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October', 'November',
     'December'][iso.slice(5, 7) - 1]} ${iso.slice(0, 4)}`

@@ -75,6 +75,8 @@ function route({ focus = true } = {}) {
   leave = drawn.leave ?? leave
   document.title = `${drawn.title} – Market`
   main.replaceChildren(...drawn.content)
+  // What is measured: the page with all its parts.
+  Promise.all(drawn.content.map((part) => part.ready)).then(() => performance.mark('ready', { detail: location.hash }))
   if (focus) {
     window.scrollTo(0, 0)
     main.focus({ preventScroll: true })

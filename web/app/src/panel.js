@@ -8,7 +8,9 @@ export function panel(load, draw, { className = '', label = null } = {}) {
     root.setAttribute('aria-busy', 'true')
     try {
       const drawn = await draw(await load(), run)
-      root.replaceChildren(...[drawn].flat(Infinity).filter(Boolean))
+      const parts = [drawn].flat(Infinity).filter(Boolean)
+      root.replaceChildren(...parts)
+      parts.forEach((part) => part.attached?.())
     } catch (error) {
       root.replaceChildren(problem(error, run))
     }

@@ -58,8 +58,7 @@ async function symbolRows(file, symbol) {
     }).filter(({ group }) => groupMayHold(group, symbol))
     if (!groups.length) return {}
     source ??= await ranged(file, groups.map(({ group }) => group))
-    const columns = await decoded(file, metadata, source, groups[0].start, groups.at(-1).end)
-    return ofSymbol(columns, symbol)
+    return decoded(file, metadata, source, { rowStart: groups[0].start, rowEnd: groups.at(-1).end, symbol })
   })
 }
 
@@ -100,7 +99,8 @@ async function ranged(file, groups) {
   return { byteLength: file.bytes, slice: (from, to = file.bytes) => bytes.slice(from - start, to - start) }
 }
 
-async function decoded(file, metadata, source, rowStart = 0, rowEnd = Number(metadata.num_rows)) {
+// The columns of a file, or of its rows of one symbol.
+async function decoded(file, metadata, source, { rowStart = 0, rowEnd = Number(metadata.num_rows), symbol = null } = {}) {
   const columns = {}
   try {
     await parquetRead({
@@ -114,25 +114,28 @@ async function decoded(file, metadata, source, rowStart = 0, rowEnd = Number(met
   } catch (error) {
     throw new DataError(`${file.path} is damaged: ${error.message}`)
   }
-  for (const [name, chunks] of Object.entries(columns)) columns[name] = flat(chunks, WHOLE.has(name))
+  let [first, end] = [0, rowEnd - rowStart]
+  for (const [name, chunks] of Object.entries(columns)) columns[name] = chunks.length === 1 ? chunks[0] : chunks.flatMap((chunk) => Array.from(chunk))
+  if (symbol !== null) {
+    first = columns.symbol.indexOf(symbol)
+    if (first < 0) return {}
+    end = columns.symbol.lastIndexOf(symbol) + 1
+  }
+  for (const [name, values] of Object.entries(columns)) columns[name] = plain(values, first, end, WHOLE.has(name))
   return columns
 }
 
-// One plain array: dates as ISO text, unknown as null. Dividing whole numbers rounds to the double of the stored decimal.
-function flat(chunks, isWhole) {
-  const values = chunks.length === 1 ? chunks[0] : chunks.flatMap((chunk) => Array.from(chunk))
-  return Array.from(values, (value) => {
-    if (value === undefined || value === null || (typeof value === 'number' && Number.isNaN(value))) return null
-    if (typeof value === 'bigint') return isWhole ? Number(value) : Number(value) / MILLIONTHS
-    return value instanceof Date ? value.toISOString().slice(0, 10) : value
-  })
-}
-
-function ofSymbol(columns, symbol) {
-  const first = columns.symbol.indexOf(symbol)
-  if (first < 0) return {}
-  const last = columns.symbol.lastIndexOf(symbol)
-  return Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, values.slice(first, last + 1)]))
+// Part of a column as a plain array: dates as ISO text, unknown as null. Dividing whole numbers rounds to the double of
+// the stored decimal.
+function plain(values, first, end, isWhole) {
+  const found = new Array(end - first)
+  for (let row = first; row < end; row++) {
+    const value = values[row]
+    if (value === undefined || value === null || Number.isNaN(value)) found[row - first] = null
+    else if (typeof value === 'bigint') found[row - first] = isWhole ? Number(value) : Number(value) / MILLIONTHS
+    else found[row - first] = value instanceof Date ? value.toISOString().slice(0, 10) : value
+  }
+  return found
 }
 
 // Rows of several pieces in the order of their dates; a later piece replaces a date of an earlier one.

@@ -79,7 +79,7 @@ const fact = (label, value) => h('div', {}, h('dt', {}, label), h('dd', {}, valu
 export function rangeBar(row) {
   const place = row.place_52w
   if (place === null || place === undefined) return null
-  return h('div', { class: 'range', role: 'img', 'aria-label': `52 weeks: low ${format.price(row.low_52w)}, high ${format.price(row.high_52w)}, the close lies at ${format.share(place)} between them` },
+  return h('div', { class: 'range', role: 'img', title: `Low and high, ${format.yearSpan(row)}`, 'aria-label': `${format.yearSpan(row)}: low ${format.price(row.low_52w)}, high ${format.price(row.high_52w)}, the close lies at ${format.share(place)} between them` },
     h('span', {}, format.price(row.low_52w)),
     h('span', { class: 'track' }, h('i', { style: { left: `${place * 100}%` } })),
     h('span', {}, format.price(row.high_52w)))

@@ -20,6 +20,7 @@ const AVERAGES = [['rolling_avg', 'Avg. 5', 'line-3'], ['sma_20', 'Avg. 20', 'li
 export function symbolPage({ argument: symbol, query }) {
   let drawn = null
   let left = false
+  const rest = h('div', {})
   const head = h('div', { class: 'symbol-head' }, h('h1', {}, symbol || 'No symbol'))
   const chart = panel(async () => {
     const started = performance.now()
@@ -32,13 +33,11 @@ export function symbolPage({ argument: symbol, query }) {
     headline(head, symbol, prices)
     drawn = priceChart(symbol, prices, query)
     performance.measure('chart', { start: started })
-    more.forEach((begin) => begin())
+    // The rest waits until the chart is painted.
+    requestAnimationFrame(() => setTimeout(() => left || chartRest(rest, symbol, () => drawn)))
     return [prices.problems.map((error) => problem(error, retry)), drawn.root]
   }, { className: 'card', label: 'Chart' })
 
-  // The rest waits until the chart stands.
-  const rest = h('div', {})
-  const more = [() => chartRest(rest, symbol, () => drawn)]
   return {
     title: symbol || 'Symbol',
     content: [head, chart, rest],
@@ -176,13 +175,13 @@ function priceChart(symbol, prices, query) {
 
   const markers = createSeriesMarkers(candles, [])
   return {
-    root: h('div', {},
+    root: Object.assign(h('div', {},
       h('div', { class: 'toolbar' },
         h('div', { class: 'segments', role: 'group', 'aria-label': 'Range' }, buttons),
         h('div', { class: 'segments', role: 'group', 'aria-label': 'Scale' }, logButton),
         averageButtons.length > 0 && h('div', { class: 'segments averages', role: 'group', 'aria-label': 'Averages' }, averageButtons),
         h('span', { class: 'push' }, compare.root)),
-      message, drawn.root),
+      message, drawn.root), { attached: drawn.attached }),
     // marks: [{ date, text, kind: 'split' | 'corrected' }]
     mark(marks) {
       const place = () => markers.setMarkers(marks.map(({ date, text, kind }) => ({
@@ -233,13 +232,14 @@ function chartRest(rest, symbol, chart) {
 }
 
 function figureList(row) {
+  const short = format.yearSpan(row) !== '52 weeks'
   const groups = Object.entries(Object.groupBy ? Object.groupBy(FIGURES, ({ group }) => group ?? '') : { Figures: FIGURES })
   return [
-    row.place_52w !== null && h('div', { class: 'note' }, 'Between the low and the high of 52 weeks'),
+    row.place_52w !== null && h('div', { class: 'note' }, `Low and high, ${format.yearSpan(row)}`),
     rangeBar(row),
     h('div', { class: 'figure-groups' }, groups.filter(([, members]) => members.some(({ key }) => key in row && key !== 'symbol' && key !== 'close'))
-      .map(([name, members]) => h('div', {}, h('h3', {}, name), h('dl', { class: 'figures' },
-        members.filter(({ key }) => key in row).map(({ key }) => h('div', { title: figure(key).about }, h('dt', {}, figure(key).label), h('dd', {}, shown(key, row[key])))))))),
+      .map(([name, members]) => h('div', {}, h('h3', {}, short && name === 'Range' ? `Range ${format.yearSpan(row)}` : name), h('dl', { class: 'figures' },
+        members.filter(({ key }) => key in row).map(({ key }) => h('div', { title: figure(key).about }, h('dt', {}, short ? figure(key).label.replace('52w ', '') : figure(key).label), h('dd', {}, shown(key, row[key])))))))),
   ]
 }
 
