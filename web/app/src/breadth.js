@@ -16,11 +16,12 @@ const MANY = 200 // sessions
 
 export function breadthChart(data) {
   const dates = data.date ?? []
+  const columns = COLUMNS.filter(([key]) => data[key]?.some((value) => value !== null))
   const drawn = sessionChart({
     label: `Breadth of ${dates.length} sessions: symbols that rose and fell, and the share above their averages`,
     className: 'breadth',
     dates,
-    read: (row) => COLUMNS.map(([key, name, show, way]) => [name, show(data[key]?.[row]), way]),
+    read: (row) => columns.map(([key, name, show, way]) => [name, show(data[key]?.[row]), way]),
   })
   const { chart } = drawn
   const whole = { type: 'custom', minMove: 1, formatter: (value) => (Number.isInteger(value) ? format.short(Math.abs(value)) : '') }
@@ -49,7 +50,7 @@ export function breadthChart(data) {
   shown.addEventListener('toggle', () => {
     if (!shown.open || shown.children.length > 1) return
     shown.append(table('Breadth by session, the latest first', [{ label: 'Session', cell: (row) => dates[row] },
-      ...COLUMNS.map(([key, label, show]) => ({ label, number: true, cell: (row) => show(data[key]?.[row]) }))], rows))
+      ...columns.map(([key, label, show]) => ({ label, number: true, cell: (row) => show(data[key]?.[row]) }))], rows))
   })
   return { root: Object.assign(h('div', {}, drawn.root, shown), { attached: drawn.attached }), remove: drawn.remove }
 }

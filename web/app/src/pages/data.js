@@ -40,9 +40,9 @@ function totals(state) {
     tile('Rows', format.count(sums.rows), `${format.count(index.symbols)} symbols`),
     tile('Sessions', format.count(index.sessions.length), index.first ? `${index.first} to ${index.last}` : ''),
     tile('Missing', format.count(sums.missing), sums.missing ? 'fetched by the next run' : 'nothing'),
-    tile('To be read again', format.count(sums.read_again), 'provisional until settled'),
+    tile('To be read again', format.count(sums.read_again), sums.read_again ? 'by the next update' : 'nothing'),
     tile('Oldest reading', state.oldest_reading ? format.day(state.oldest_reading) : format.UNKNOWN, 'audited every week'),
-    tile('Published', format.day(index.published_at), `${format.moment(index.published_at).slice(11)}${index.as_of ? `, as of ${index.as_of}` : ''}`))
+    tile('Published', format.day(index.published_at), format.moment(index.published_at).slice(11)))
 }
 
 function drawCalendar(calendar, symbol, remember) {

@@ -45,7 +45,7 @@ function tiles({ tiles: given = {} }) {
     h('a', { class: 'tile', href: address('data') },
       h('div', { class: 'tile-label' }, 'Data'),
       h('div', { class: 'tile-value' }, missing ? `${format.count(missing)} missing` : 'Complete'),
-      h('div', { class: 'tile-note' }, `${format.count(again)} to be read again`)))
+      h('div', { class: 'tile-note' }, again ? `${format.count(again)} to be read again` : 'nothing to be read again')))
 }
 
 const tile = (label, value, note) => h('div', { class: 'tile' }, h('div', { class: 'tile-label' }, label), h('div', { class: 'tile-value' }, value), h('div', { class: 'tile-note' }, note))

@@ -239,7 +239,7 @@ function figureList(row) {
     rangeBar(row),
     h('div', { class: 'figure-groups' }, groups.filter(([, members]) => members.some(({ key }) => key in row && key !== 'symbol' && key !== 'close'))
       .map(([name, members]) => h('div', {}, h('h3', {}, short && name === 'Range' ? `Range ${format.yearSpan(row)}` : name), h('dl', { class: 'figures' },
-        members.filter(({ key }) => key in row).map(({ key }) => h('div', { title: figure(key).about }, h('dt', {}, short ? figure(key).label.replace('52w ', '') : figure(key).label), h('dd', {}, shown(key, row[key])))))))),
+        members.filter(({ key }) => key in row).map(({ key }) => h('div', { title: figure(key).about }, h('dt', {}, short ? figure(key).label.replace(/^52w (.)/, (_, letter) => letter.toUpperCase()) : figure(key).label), h('dd', {}, shown(key, row[key])))))))),
   ]
 }
 
