@@ -16,11 +16,15 @@ const style = await build({ ...shared, entryPoints: ['style.css'] })
 // The script may be put into a page, where "</script" would end it and "<!--" change its meaning.
 const text = script.outputFiles[0].text.replaceAll('</script', '<\\/script').replaceAll('<!--', '<\\!--')
 
+// The licenses go wherever the script goes, also into a page that is passed on alone.
+const terms = licenses(Object.keys(script.metafile.inputs))
+const comment = terms.replaceAll('™', ' (TM)').replace(/[^\n -~]/g, '?').replaceAll('*/', '* /')
+
 mkdirSync(target, { recursive: true })
-writeFileSync(join(target, 'app.js'), text)
+writeFileSync(join(target, 'app.js'), `${text}/*\n${comment}*/\n`)
 writeFileSync(join(target, 'style.css'), style.outputFiles[0].text)
 writeFileSync(join(target, 'index.html'), readFileSync(join(home, 'index.html')))
-writeFileSync(join(target, 'licenses.txt'), licenses(Object.keys(script.metafile.inputs)))
+writeFileSync(join(target, 'licenses.txt'), terms)
 
 // The licenses of the packages that the bundle really holds.
 function licenses(inputs) {

@@ -118,6 +118,9 @@ def test_licenses_name_every_package_in_the_script(built):
     assert "Apache License" in text
     assert "Permission is hereby granted" in text
     assert "esbuild" not in text
+    script = (built / "app.js").read_text(encoding="ascii")
+    assert "Apache License" in script  # it also goes into pages that are passed on alone
+    assert "hyparquet 1.33.0" in script
 
 
 def test_the_page_holds_no_inline_script_or_style(built):
