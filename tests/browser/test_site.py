@@ -310,6 +310,16 @@ def test_the_screener_draws_only_the_rows_in_view(open_page: Any, many: str) -> 
     assert page.locator(".virtual tbody tr").count() < 60
 
 
+@pytest.mark.parametrize("address", ["#/screener?columns=close,change_ytd,high_52w,volume", "#/symbol/SYN00010"])
+def test_no_number_is_cut_off(open_page: Any, many: str, address: str) -> None:
+    page = open_page(many + address, width=PHONE)
+    cells = page.locator(".virtual td.number")
+    cells.first.wait_for()
+    widths = cells.evaluate_all("cells => cells.map(cell => [cell.scrollWidth, cell.clientWidth])")
+    assert len(widths) > 40
+    assert all(inside <= cell for inside, cell in widths)
+
+
 def test_arrows_walk_through_the_rows_of_the_screener(open_page: Any, many: str) -> None:
     page = open_page(many + "#/screener")
     page.get_by_role("link", name="SYN00000").focus()

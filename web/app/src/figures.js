@@ -59,6 +59,7 @@ export function figure(key) {
 
 export const text = (key, value) => KINDS[figure(key).kind][0](value)
 export const width = (key) => KINDS[figure(key).kind][1]
+export const isExact = (key) => figure(key).kind === 'price'
 export const isNumber = (key) => !['symbol', 'date', 'word'].includes(figure(key).kind)
 const isSigned = (key) => ['change', 'streak'].includes(figure(key).kind)
 

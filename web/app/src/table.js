@@ -12,6 +12,24 @@ export function table(caption, columns, rows, { className = '' } = {}) {
 }
 
 const ROW = 36 // pixels; style.css has the same
+const DIGIT = 8.6 // pixels of a wide character
+const PADDING = 40 // pixels, with the arrow of a change
+
+// The width of a column that cuts no number off: that of its lowest, its highest and its longest value.
+export function columnWidth(values, show, least, { exact = false } = {}) {
+  let low = null
+  let high = null
+  let long = ''
+  for (const value of values) {
+    if (typeof value !== 'number') continue
+    if (low === null || value < low) low = value
+    if (high === null || value > high) high = value
+    if (exact && String(value).length > String(long).length) long = value
+  }
+  const texts = [low, high, long].filter((value) => typeof value === 'number').map((value) => show(value).length)
+  return Math.max(least, Math.ceil(Math.max(0, ...texts) * DIGIT + PADDING))
+}
+
 const MARGIN = 10 // rows above and below the view
 
 // A table of any length. columns: [{ key, label, about, number, width, cell(row) }]; the first column stays in view.

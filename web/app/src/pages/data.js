@@ -133,7 +133,8 @@ function bySymbol([state, calendar]) {
       { label: 'Sessions', cell: (row) => strip(calendar, row.symbol) },
     ], rows)]
   }
-  const different = Object.keys(calendar.symbols ?? {}).sort()
+  const whole = JSON.stringify(calendar.overall)
+  const different = Object.entries(calendar.symbols ?? {}).filter(([, runs]) => JSON.stringify(runs) !== whole).map(([symbol]) => symbol).sort()
   if (!different.length) return [h('h2', {}, 'By symbol'), h('p', { class: 'note' }, 'Every symbol is as the whole.')]
   const grid = virtualTable('Symbols whose state differs from the whole')
   grid.update({ count: different.length, columns: [

@@ -2,12 +2,12 @@
 import { download, h } from '../dom.js'
 import { siteIndex } from '../data.js'
 import { count as countText, csv } from '../format.js'
-import { FIGURES, figure, isNumber, shown, width } from '../figures.js'
+import { FIGURES, figure, isExact, isNumber, shown, text, width } from '../figures.js'
 import { overviewColumns } from '../parquet.js'
 import { panel } from '../panel.js'
 import { address, replace } from '../router.js'
-import { DEFAULT_COLUMNS, fromQuery, parseNumber, screen, toQuery } from '../screen.js'
-import { virtualTable } from '../table.js'
+import { fromQuery, parseNumber, screen, toQuery } from '../screen.js'
+import { columnWidth, virtualTable } from '../table.js'
 
 const PRESETS = [
   ['Rising', { change_1m: '10..', sort: '-change_1m' }],
@@ -29,6 +29,7 @@ function draw(columns, query) {
   const state = fromQuery(query, known)
   const grid = virtualTable('Symbols', { onsort: sort })
   let rows = []
+  const widths = {}
 
   const total = h('output', { class: 'total', 'aria-live': 'polite' })
   const search = h('input', { type: 'search', id: 'filter-symbol', 'aria-label': 'Symbol holds', placeholder: 'Symbol holds…', value: state.q, spellcheck: 'false', oninput: () => { state.q = search.value; apply() } })
@@ -42,14 +43,12 @@ function draw(columns, query) {
   const presets = PRESETS.filter(([, wanted]) => Object.keys(wanted).every((key) => ['sort', 'columns'].includes(key) || known.includes(key)))
 
   function apply(top = true) {
-    const started = performance.now()
     rows = screen(columns, state)
     grid.update({ count: rows.length, top })
     total.textContent = `${countText(rows.length)} of ${countText(columns.symbol.length)} symbols`
     none.hidden = rows.length > 0
     grid.root.hidden = !rows.length
     replace(address('screener', '', toQuery(state)))
-    performance.measure('screen', { start: started })
   }
 
   function sort(key) {
@@ -74,7 +73,7 @@ function draw(columns, query) {
 
   function showColumns() {
     grid.update({ sort: state.sort, columns: state.columns.map((key) => ({
-      key, label: figure(key).label, about: figure(key).about, number: isNumber(key), width: width(key),
+      key, label: figure(key).label, about: figure(key).about, number: isNumber(key), width: (widths[key] ??= columnWidth(columns[key], (value) => text(key, value), width(key), { exact: isExact(key) })),
       cell: (row) => shown(key, columns[key][rows[row]]),
     })) })
   }
@@ -131,7 +130,6 @@ function draw(columns, query) {
   showFilters()
   showColumns()
   apply()
-  if (state.columns.length === 0) state.columns = DEFAULT_COLUMNS
   return [
     state.wrong.length > 0 && h('div', { class: 'problem', role: 'alert' }, h('span', {}, state.wrong.join(' '))),
     h('div', { class: 'presets', role: 'group', 'aria-label': 'Ready-made screens' }, presets.map(([label, wanted]) => h('a', { class: 'chip', href: address('screener', '', wanted) }, label)),

@@ -10,7 +10,7 @@ import { symbolFigures, symbolPrices } from '../parquet.js'
 import { address, replace } from '../router.js'
 import { symbolInput } from '../search.js'
 import { statesOf } from '../states.js'
-import { virtualTable } from '../table.js'
+import { columnWidth, virtualTable } from '../table.js'
 import { color } from '../theme.js'
 import { rangeBar } from './overview.js'
 
@@ -274,7 +274,7 @@ function rowsTable(symbol, prices) {
   const last = date.length - 1
   const grid = virtualTable(`Prices of ${symbol}, the latest first`)
   grid.update({ count: date.length, columns: ROW_COLUMNS.filter(([key]) => prices[key]).map(([key, label, show, width]) => ({
-    key, label, width, number: key !== 'date', about: '',
+    key, label, width: columnWidth(prices[key], show ?? format.change, width, { exact: show === format.price }), number: key !== 'date', about: '',
     cell: (row) => {
       const value = prices[key][last - row]
       return show ? h('span', { title: typeof value === 'number' ? format.decimal(value) : null }, show(value)) : changed(value)
