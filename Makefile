@@ -12,10 +12,10 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 venv = $(if $(UV),$(UV) venv --quiet --seed --clear --python $(1) $(2),$(1) -m venv --clear $(2))
 install = $(if $(UV),$(UV) pip install --quiet --python $(1)/bin/python $(2),$(1)/bin/python -m pip install --quiet $(2))
 
-.PHONY: run check test test-deep bench lint imports workflows pictures docs docs-commands clean reset help
+.PHONY: run check test test-deep bench lint imports workflows pictures site-assets docs docs-commands clean reset help
 .PHONY: package lock calendar deploy aws-invoke aws-start aws-logs doctor destroy e2e
 
-run: $(VENV)/.run ## Load real prices, update them by a day, and write a weekly report to open
+run: $(VENV)/.run site-assets ## Load real prices, update them by a day, and write a weekly report to open
 	@$(BIN)/python main.py run
 
 check: lint ## Check format, style, imports and types, and run the unit tests: the fast loop
@@ -63,6 +63,9 @@ pictures: $(VENV)/.test ## Update the pictures in the documentation: the report,
 	@$(BIN)/python -m tests.support.terminal_pictures
 	@$(BIN)/python -m tests.browser.pictures
 
+site-assets: | $(BIN)/python ## Build the script and style of the market's pages, if Node.js is on PATH
+	@$(BIN)/python -m web.build
+
 docs-commands: $(VENV)/.test ## Update the help texts in docs/commands.md
 	@$(BIN)/python -m tests.support.command_page
 
@@ -83,7 +86,7 @@ SAM := $(or $(shell command -v sam 2>/dev/null),.venv-sam/bin/sam)
 THERE = --stack-name $(STACK) $(if $(REGION),--region $(REGION))
 export SAM_CLI_TELEMETRY ?= 0
 
-package: build/layer-$(ARCH).zip ## Build the zips of the function and the layer (ARCH=arm64 for the other architecture)
+package: build/layer-$(ARCH).zip site-assets ## Build the zips of the function and the layer (ARCH=arm64 for the other architecture)
 	@$(BIN)/python -m layer.build function
 	@cp build/layer-$(ARCH).zip build/layer.zip
 
@@ -141,7 +144,7 @@ SAM_CLI := aws-sam-cli>=1.150,<2
 # -- The rest ----------------------------------------------------------------------------------------------------------
 
 clean: ## Remove the environment and caches; prices and reports stay
-	rm -rf $(VENV) .venv-sam .venv-e2e build .aws-sam sandbox/quickchart/node_modules tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-sam .venv-e2e build .aws-sam web/assets {sandbox/quickchart,tests/browser,web/app}/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 reset: ## Remove the local database and the outbox, after asking (YES=1 does not ask)

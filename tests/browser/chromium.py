@@ -88,8 +88,8 @@ def _starts(path: str, environment: dict[str, str] | None = None) -> bool:
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
-    """Start a browser, and close it at the end.
+def browser(*options: str) -> Iterator[Browser]:
+    """Start a browser with further options of its command line, and close it at the end.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(
             executable_path=chromium.path,
-            args=OPTIONS,
+            args=[*OPTIONS, *options],
             env={**os.environ, **chromium.environment},
         )
         yield running

@@ -18,9 +18,7 @@ from playwright.sync_api import Browser, Page
 
 from report.model import Week
 from report.outbox import write_report
-from sandbox.npm import NodeUnavailable
 from sandbox.renderer import Renderer, RendererUnavailable
-from tests.browser.chromium import browser
 from tests.browser.pages import DEMO, demo, longest_report, write_longest
 from tests.support.parse_report import body, html_figures
 
@@ -65,15 +63,6 @@ CELLS = """
             table: [...document.querySelectorAll("table")].indexOf(row.closest("table"))};
   }))
 """
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    try:
-        with browser() as running:
-            yield running
-    except NodeUnavailable as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

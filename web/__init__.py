@@ -1,0 +1,1 @@
+"""The market's pages: files that any web space can serve."""
