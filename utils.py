@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -36,11 +36,16 @@ from storage.schema import (
 )
 from transformations import ROLLING_SESSIONS, compute_metrics
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 LAST_LETTER = "right(symbol, 1)"
 NEAR_DAYS = 9  # days before a session, among which 4 others lie unless something unusual happened
 CLOSES = ["symbol", "date", "close"]
 HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
 TABLE = ["date", "symbol", *BAR_COLUMNS[2:], *METRIC_COLUMNS]
+KEY = ["symbol", "date"]
+PIECE = 500  # symbols per statement of a stream
 FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
 
 
@@ -114,6 +119,12 @@ def read_adopted_to(connection: Connection) -> date | None:
     query = select(LOADS.c.pairs).where(LOADS.c.run_id == ADOPTION)
     adopted = [json.loads(pairs) for pairs in connection.execute(query).scalars()]
     return max((date.fromisoformat(entry["last"]) for pairs in adopted for entry in pairs), default=None)
+
+
+def read_first_load(connection: Connection) -> datetime | None:
+    """Return the moment of the first load, in UTC; at an earlier one nothing was known."""
+    moment = connection.execute(select(func.min(LOADS.c.loaded_at))).scalar()
+    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
 
 
 def read_stored_symbols(connection: Connection) -> list[str]:
@@ -287,6 +298,61 @@ def read_table(
     if first:
         table = table[table["date"] >= pd.Timestamp(first)].reset_index(drop=True)
     return table[TABLE]
+
+
+def stream_table(
+    connection: Connection,
+    symbols: Sequence[str],
+    first: date | None = None,
+    last: date | None = None,
+    *,
+    known_at: datetime | None = None,
+) -> Iterator[pa.Table]:
+    """Read the rows that :func:`read_table` reads as a stream, exactly as they are stored.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        Of no other use before the last table was taken.
+    symbols : sequence of str
+        Sorted, as :func:`read_known_symbols` returns them; so are their rows.
+    first, last, known_at
+        As :func:`read_table` takes them.
+
+    Yields
+    ------
+    pyarrow.Table
+        With the schema :data:`storage.streams.TEXT_SCHEMA`; all of them together are sorted by symbol, then session.
+    """
+    from storage.streams import copy_tables, fetch_tables, frame_table  # no job needs what they import
+
+    pieces = [symbols[start : start + PIECE] for start in range(0, len(symbols), PIECE)]
+    if known_at is not None:
+        for piece in pieces:
+            yield frame_table(read_table(connection, piece, first, last, known_at=known_at).sort_values(KEY))
+        return
+    days = [("date >=", first), ("date <=", last)]
+    inside = "".join(f" AND {compared} '{_bound(connection, day)}'" for compared, day in days if day)
+    if connection.dialect.name == "postgresql":
+        yield from copy_tables(connection, (_copied_rows(piece, inside) for piece in pieces))
+        return
+    for piece in pieces:
+        query = f"SELECT {', '.join(TABLE)} FROM stock_data WHERE symbol IN ({_EACH_ASKED['sqlite']}){inside}"
+        yield from fetch_tables(connection, f"{query} ORDER BY symbol, date", _asked_parameters(connection, piece))
+
+
+def _copied_rows(symbols: Sequence[str], inside: str) -> str:
+    """Build the query of some symbols' rows, one range of the index after another.
+
+    The rows come in the order of the symbols: a LATERAL with ORDER BY is always a nested loop, whose outer side is the
+    list. To sort them as well takes the server half as long again.
+    """
+    from pg8000.native import literal
+
+    names = ", ".join(f"stored.{name}" for name in TABLE)
+    asked = f"unnest(CAST(ARRAY[{', '.join(map(literal, symbols))}] AS text[])) AS asked"
+    stored = f"SELECT * FROM stock_data WHERE symbol = asked{inside} ORDER BY date"
+    return f"SELECT {names} FROM {asked} CROSS JOIN LATERAL ({stored}) AS stored"
 
 
 def _read_rows(
