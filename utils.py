@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, case, func, or_, select, text
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from storage.history import read_history as read_history
     from storage.history import read_neighbors as read_neighbors
     from storage.history import read_table as read_table
+    from storage.history import stream_table as stream_table
 
 FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
 
@@ -122,6 +123,12 @@ def read_stored_symbols(connection: Connection) -> list[str]:
     )
     symbols = connection.execute(text(f"{_STORED_SYMBOLS} SELECT {joined} FROM stored")).scalar()
     return str(symbols).splitlines() if symbols else []
+
+
+def read_first_load(connection: Connection) -> datetime | None:
+    """Return the moment of the first load, in UTC; at an earlier one nothing was known."""
+    moment = connection.execute(select(func.min(LOADS.c.loaded_at))).scalar()
+    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
 
 
 def read_known_symbols(connection: Connection) -> list[str]:
@@ -345,7 +352,7 @@ def read_totals(connection: Connection) -> tuple[int, str | None, str | None]:
 
 
 # Frames wait until one is asked for: to import pandas takes longer than all that reads values.
-_FRAMES = ("no_closes", "no_history", "read_history", "read_neighbors", "read_table")
+_FRAMES = ("no_closes", "no_history", "read_history", "read_neighbors", "read_table", "stream_table")
 
 
 def __getattr__(name: str) -> Any:

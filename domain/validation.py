@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.compute as pc
 
-from domain.calendar import Dates, session_dates
+from domain.calendar import session_dates
 from domain.columns import BarColumns
 from domain.errors import EnvelopeError
 from domain.models import BAR_COLUMNS, PRICE_COLUMNS, RejectedBar
@@ -152,7 +152,7 @@ def _number(value: Any) -> float:
         return np.inf
 
 
-def _sessions(stamps: Floats) -> tuple[Grid, Dates]:
+def _sessions(stamps: Floats) -> tuple[Grid, npt.NDArray[np.datetime64]]:
     """Return which timestamps can be one, and the sessions of these."""
     stamp_ok = (stamps >= 0) & (stamps <= MAX_MILLISECONDS)
     return stamp_ok, session_dates(np.where(stamp_ok, stamps, 0).astype("int64"))

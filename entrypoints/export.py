@@ -1,88 +1,90 @@
-"""The table as a file: ``stock_data`` as CSV, as it is or as it was known at a moment."""
+"""The table as a file: ``stock_data`` in one of several formats, as it is or as it was known at a moment."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import IO, Literal, get_args
+from typing import IO, cast, get_args
 
-import pandas as pd
+import pyarrow as pa
 from sqlalchemy import Connection, Engine
 
 import utils
 from domain.errors import DataError, PayloadError
-from domain.models import EVERY_SYMBOL
-from storage.bulk import csv_pieces
+from domain.models import EVERY_SYMBOL, ProgressFunction
+from entrypoints.table_formats import Encoder, Format, make_encoder
 from storage.engine import database_exists, redacted_url, transaction
-from storage.schema import TABLE
 
-Format = Literal["csv"]
 STANDARD_OUTPUT = "-"
-PIECE = 500  # symbols in memory at a time
+ENDINGS: dict[str, Format] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".arrows": "arrow",
+    "": "csv",  # of standard output, a device or a pipe, too
+}
+BINARY = ("parquet", "arrow")
 
 
-def export_table(
-    engine: Engine,
-    *,
-    file_format: str,
-    output: str,
-    symbols: Sequence[str] = (EVERY_SYMBOL,),
-    known_at: str | None = None,
-) -> int:
-    """Write the table to a file: all of it, or no file at all.
+@dataclass(frozen=True)
+class Selection:
+    """Which rows to export; default all, as they are now.
 
-    The columns are those of ``stock_data``, sorted by symbol, then session; ``date`` is an ISO date, and NULL is empty.
-
-    Parameters
+    Attributes
     ----------
-    engine : sqlalchemy.Engine
-    file_format : {"csv"}
-    output : str
-        The file, which is replaced if it exists; ``-`` is standard output.
     symbols : sequence of str
         ``["*"]`` is every symbol.
-    known_at : str, optional
-        An ISO moment with a zone, by the database's clock; default now.
+    start, end : datetime.date, optional
+        The first and the last session, both included.
+    known_at : datetime.datetime, optional
+        With a zone, by the database's clock; default now.
+    """
 
-    Returns
-    -------
-    int
-        The number of rows.
+    symbols: Sequence[str] = (EVERY_SYMBOL,)
+    start: date | None = None
+    end: date | None = None
+    known_at: datetime | None = None
+
+
+def parse_selection(
+    symbols: Sequence[str] = (EVERY_SYMBOL,),
+    start: str | None = None,
+    end: str | None = None,
+    known_at: str | None = None,
+) -> Selection:
+    """Validate the options of the command.
 
     Raises
     ------
     PayloadError
-        If an argument is not valid.
-    DataError
-        If there is no table, nothing of a symbol is in it, or the file cannot be written.
+        If a date is none, the dates are in the wrong order, or the moment has no zone.
     """
-    if file_format not in get_args(Format):
-        raise PayloadError(f"--format is {file_format!r}; valid is {' or '.join(get_args(Format))}")
-    moment = None if known_at is None else parse_moment(known_at)
-    rows = 0
-    with _snapshot(engine) as connection:
-        names = _exported_symbols(connection, symbols)
-        with _replacing(output) as file:
-            file.write((",".join(TABLE) + "\n").encode())
-            for start in range(0, len(names), PIECE):
-                table = utils.read_table(connection, names[start : start + PIECE], known_at=moment)
-                table = table.sort_values(["symbol", "date"]).assign(volume=table["volume"].astype("Int64"))
-                file.writelines(csv_pieces(table, quoted=_needs_quotes(table)))
-                rows += len(table)
-    return rows
+    first, last = _parse_date("--start", start), _parse_date("--end", end)
+    if first and last and first > last:
+        raise PayloadError(f"--start is {first}, which is after --end, {last}")
+    return Selection(symbols, first, last, None if known_at is None else _parse_moment(known_at))
 
 
-def parse_moment(value: str) -> datetime:
-    """Parse an ISO moment. It must have a zone: taken for another, it would show another table.
+def _parse_date(option: str, value: str | None) -> date | None:
+    if value is None:
+        return None
+    with suppress(ValueError):
+        day = date.fromisoformat(value)
+        if str(day) == value:  # Python also takes 20260302 and numbers of weeks
+            return day
+    raise PayloadError(f"{option} is {value!r}; valid is an ISO date such as 2026-03-02")
 
-    Raises
-    ------
-    PayloadError
-    """
+
+def _parse_moment(value: str) -> datetime:
+    """Parse an ISO moment. It must have a zone: taken for another, it would show another table."""
     with suppress(ValueError, OverflowError):
         moment = datetime.fromisoformat(value)
         if moment.tzinfo:
@@ -91,6 +93,95 @@ def parse_moment(value: str) -> datetime:
         f"--known-at is {value!r}; valid is a moment with its zone, such as 2026-03-01T09:00:00Z"
         " or 2026-03-01T09:00:00-05:00"
     )
+
+
+def choose_format(output: str, file_format: str | None) -> Format:
+    """Return the format that was asked for, or else that of the output's ending.
+
+    Raises
+    ------
+    PayloadError
+        If there is no such format, or it is not text and the output is a terminal.
+    """
+    ending = Path(output).suffix.lower()
+    chosen = file_format or ENDINGS.get(ending)
+    if chosen is None:
+        known = ", ".join(filter(None, ENDINGS))
+        raise PayloadError(f"--output is {output!r}, whose ending names no format; valid is {known}, or add --format")
+    if chosen not in get_args(Format):
+        raise PayloadError(f"--format is {chosen!r}; valid is {', '.join(get_args(Format))}")
+    if chosen in BINARY and output == STANDARD_OUTPUT and sys.stdout.isatty():
+        raise PayloadError(f"--format is {chosen!r}, which a terminal cannot show: name a file with --output")
+    return cast(Format, chosen)
+
+
+def is_taken(output: str) -> bool:
+    """Return whether the output is a file that exists and would be replaced; a device or a pipe is none."""
+    return output != STANDARD_OUTPUT and Path(output).is_file()
+
+
+def export_table(
+    engine: Engine,
+    selection: Selection,
+    *,
+    output: str,
+    file_format: Format,
+    decimal: bool = False,
+    progress: ProgressFunction | None = None,
+) -> int:
+    """Write the table to a file: all of it, or no file at all.
+
+    The columns are those of ``stock_data``, sorted by symbol, in the order of its bytes, then session. Memory stays
+    small however many rows there are.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+    selection : Selection
+    output : str
+        The file, which is replaced if it exists; ``-`` is standard output.
+    file_format : {"csv", "jsonl", "parquet", "arrow"}
+    decimal : bool
+        Whether prices and metrics of Parquet and Arrow are decimals instead of doubles.
+    progress : callable, optional
+        Called with how many symbols of how many are written, and a description.
+
+    Returns
+    -------
+    int
+        The number of rows.
+
+    Raises
+    ------
+    DataError
+        If there is no table or nothing in it, nothing of a symbol was ever stored, the moment is before the first
+        load, or the file cannot be written.
+    """
+    rows = 0
+    with _snapshot(engine) as connection:
+        names = _exported_symbols(engine, connection, selection)
+        tables = utils.stream_table(connection, names, selection.start, selection.end, known_at=selection.known_at)
+        with _replacing(output) as file:
+            encoder = make_encoder(file_format, decimal=decimal)
+            for table, encoded in _encoded(encoder, tables):
+                file.write(encoded)
+                rows += len(table)
+                if progress:
+                    progress(bisect_left(names, table["symbol"][-1].as_py()), len(names), "export")
+            file.write(encoder.finish())
+    return rows
+
+
+def _encoded(encoder: Encoder, tables: Iterable[pa.Table]) -> Iterator[tuple[pa.Table, bytes]]:
+    """Encode each table in a thread while the next one is read."""
+    with ThreadPoolExecutor(1) as pool:
+        before: tuple[pa.Table, Future[bytes]] | None = None
+        for table in tables:
+            if before:
+                yield before[0], before[1].result()
+            before = (table, pool.submit(encoder.encode, table)) if len(table) else None
+        if before:
+            yield before[0], before[1].result()
 
 
 @contextmanager
@@ -107,19 +198,19 @@ def _snapshot(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
-def _exported_symbols(connection: Connection, symbols: Sequence[str]) -> list[str]:
+def _exported_symbols(engine: Engine, connection: Connection, selection: Selection) -> list[str]:
     known = utils.read_known_symbols(connection)
-    if EVERY_SYMBOL in symbols:
+    if not known:
+        raise DataError(f"{redacted_url(engine)} holds no prices yet: run initialize first")
+    moment, first_load = selection.known_at, utils.read_first_load(connection)
+    if moment and first_load and moment < first_load:
+        raise DataError(f"--known-at is {moment.isoformat()}, before the first load at {first_load.isoformat()}")
+    if EVERY_SYMBOL in selection.symbols:
         return known
-    unknown = sorted(set(symbols) - set(known))
+    unknown = sorted(set(selection.symbols) - set(known))
     if unknown:
         raise DataError(f"--symbols has {', '.join(map(repr, unknown))}, of which nothing was ever stored")
-    return sorted(set(symbols))
-
-
-def _needs_quotes(table: pd.DataFrame) -> bool:
-    """Whether a symbol has a character that CSV must quote; tickers have none, an adopted table may."""
-    return bool(table["symbol"].str.contains('[",\r\n]').any())
+    return sorted(set(selection.symbols))
 
 
 @contextmanager

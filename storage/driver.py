@@ -3,16 +3,20 @@
 For a statement with parameters the driver parses, then describes, then executes, and waits for an answer each time. The
 protocol lets all of it be sent at once: the server answers in order, and skips the rest after an error. Where the
 database is a network away, this is two thirds of the time of a small run.
+
+COPY TO sends a message per row, for each of which the driver would read twice and call a function.
 """
 
 from __future__ import annotations
 
+import io
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pg8000
 from pg8000.core import (
+    COPY_DATA,
     COPY_IN_RESPONSE,
     DESCRIBE,
     NULL_BYTE,
@@ -28,6 +32,8 @@ from pg8000.core import (
 )
 
 LARGEST_MESSAGE = 16_000_000  # bytes; the driver would make room for any length that a message declares
+HEADER = struct.Struct("!cI")  # of a message: its kind, and its length without the kind
+RECEIVED = 128 * 1024  # bytes at a time, about 1,200 rows
 
 
 class Connection(pg8000.Connection):  # type: ignore[misc]
@@ -53,13 +59,59 @@ class Connection(pg8000.Connection):  # type: ignore[misc]
         while code != READY_FOR_QUERY:
             code, length = ci_unpack(_read(self._sock, 5))
             if code not in self.message_types or not 4 <= length <= LARGEST_MESSAGE:
-                raise pg8000.InterfaceError(f"its answer is not PostgreSQL's: {code!r}, {length} bytes")
+                raise _foreign(f"{code!r}, {length} bytes")
             message = _read(self._sock, length - 4)
             try:
                 self.message_types[code](message, context)
             except (LookupError, ValueError, struct.error):
                 if code == COPY_IN_RESPONSE:  # the error is that of the rows, which this message asks for
                     raise
-                raise pg8000.InterfaceError(f"its answer is not PostgreSQL's: {code!r} cannot be read") from None
+                raise _foreign(f"{code!r} cannot be read") from None
         if context.error is not None:
             raise context.error
+
+    def copy_out(self, statement: str) -> Iterator[bytes]:
+        """Execute ``COPY … TO STDOUT``, and yield what it sends: many whole rows at a time.
+
+        The connection is of no other use before the last piece was taken.
+        """
+        context = Context(statement, stream=io.BytesIO())  # the driver asks for a stream; nothing is written to it
+        self.send_QUERY(statement)
+        _flush(self._sock)
+        received, is_over = b"", False
+        while not is_over:
+            received += self._receive()
+            rows, start = [], 0
+            while len(received) - start >= HEADER.size:
+                kind, length = HEADER.unpack_from(received, start)
+                if kind not in self.message_types or not 4 <= length <= LARGEST_MESSAGE:
+                    raise _foreign(f"{kind!r}, {length} bytes")
+                end = start + 1 + length
+                if end > len(received):
+                    break
+                content = received[start + HEADER.size : end]
+                if kind == COPY_DATA:
+                    rows.append(content)
+                else:
+                    self.message_types[kind](content, context)
+                    is_over = kind == READY_FOR_QUERY
+                start = end
+            received = received[start:]
+            if rows:
+                yield b"".join(rows)
+        if context.error is not None:
+            raise context.error
+
+    def _receive(self) -> bytes:
+        """Wait for some bytes; failures are told as the driver tells them."""
+        try:
+            received: bytes = self._sock.read1(RECEIVED)
+        except OSError as error:
+            raise pg8000.InterfaceError("network error") from error
+        if not received:
+            raise pg8000.InterfaceError("network error")
+        return received
+
+
+def _foreign(what: str) -> pg8000.InterfaceError:
+    return pg8000.InterfaceError(f"its answer is not PostgreSQL's: {what}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,14 +14,19 @@ from sqlalchemy import Connection
 from domain.models import BAR_COLUMNS, METRIC_COLUMNS
 from storage.bulk import frame_of, read_frame, temp_table
 from storage.known_at import known_bars
-from storage.questions import asked_condition, midnight
+from storage.questions import EACH_ASKED, asked_condition, asked_parameters, midnight
 from storage.schema import STOCK_DATA, TABLE
 from transformations import ROLLING_SESSIONS, compute_metrics
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LAST_LETTER = "right(symbol, 1)"
 NEAR_DAYS = 9  # days before a session, among which 4 others lie unless something unusual happened
 CLOSES = ["symbol", "date", "close"]
 HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
+KEY = ["symbol", "date"]
+PIECE = 500  # symbols per statement of a stream
 
 
 def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
@@ -170,6 +176,61 @@ def read_table(
     if first:
         table = table[table["date"] >= pd.Timestamp(first)].reset_index(drop=True)
     return table[TABLE]
+
+
+def stream_table(
+    connection: Connection,
+    symbols: Sequence[str],
+    first: date | None = None,
+    last: date | None = None,
+    *,
+    known_at: datetime | None = None,
+) -> Iterator[pa.Table]:
+    """Read the rows that :func:`read_table` reads as a stream, exactly as they are stored.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        Of no other use before the last table was taken.
+    symbols : sequence of str
+        Sorted, as :func:`read_known_symbols` returns them; so are their rows.
+    first, last, known_at
+        As :func:`read_table` takes them.
+
+    Yields
+    ------
+    pyarrow.Table
+        With the schema :data:`storage.streams.TEXT_SCHEMA`; all of them together are sorted by symbol, then session.
+    """
+    from storage.streams import copy_tables, fetch_tables, frame_table  # no job needs what they import
+
+    pieces = [symbols[start : start + PIECE] for start in range(0, len(symbols), PIECE)]
+    if known_at is not None:
+        for piece in pieces:
+            yield frame_table(read_table(connection, piece, first, last, known_at=known_at).sort_values(KEY))
+        return
+    days = [("date >=", first), ("date <=", last)]
+    inside = "".join(f" AND {compared} '{_bound(connection, day)}'" for compared, day in days if day)
+    if connection.dialect.name == "postgresql":
+        yield from copy_tables(connection, (_copied_rows(piece, inside) for piece in pieces))
+        return
+    for piece in pieces:
+        query = f"SELECT {', '.join(TABLE)} FROM stock_data WHERE symbol IN ({EACH_ASKED['sqlite']}){inside}"
+        yield from fetch_tables(connection, f"{query} ORDER BY symbol, date", asked_parameters(connection, piece))
+
+
+def _copied_rows(symbols: Sequence[str], inside: str) -> str:
+    """Build the query of some symbols' rows, one range of the index after another.
+
+    The rows come in the order of the symbols: a LATERAL with ORDER BY is always a nested loop, whose outer side is the
+    list. To sort them as well takes the server half as long again.
+    """
+    from pg8000.native import literal
+
+    names = ", ".join(f"stored.{name}" for name in TABLE)
+    asked = f"unnest(CAST(ARRAY[{', '.join(map(literal, symbols))}] AS text[])) AS asked"
+    stored = f"SELECT * FROM stock_data WHERE symbol = asked{inside} ORDER BY date"
+    return f"SELECT {names} FROM {asked} CROSS JOIN LATERAL ({stored}) AS stored"
 
 
 def _read_rows(

@@ -1,0 +1,116 @@
+"""Rows of ``stock_data`` as a stream of Arrow tables, so that memory stays small however many rows there are.
+
+A price or metric is the text of a decimal, as PostgreSQL stores it. A number that SQLite holds in binary is the
+shortest decimal that stands for it. Whoever needs doubles or decimals casts the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+from sqlalchemy import Connection, Numeric
+
+from domain.errors import DataError
+from storage.schema import STOCK_DATA
+
+NUMBERS = [column.name for column in STOCK_DATA.columns if isinstance(column.type, Numeric)]
+COLUMN_TYPES = {"date": pa.timestamp("us"), "symbol": pa.string(), "volume": pa.int64()}
+TEXT_SCHEMA = pa.schema([(column.name, COLUMN_TYPES.get(column.name, pa.string())) for column in STOCK_DATA.columns])
+NO_NUMBERS = ["", "NaN", "Infinity", "-Infinity"]  # which only an adopted table can hold; SQLite has no NaN either
+
+# A table of a stream: larger ones gain little time, and a process that holds three of them has to stay under 256 MB.
+FETCHED_ROWS = 25_000
+COPIED_BYTES = 2 * 1024 * 1024  # of CSV, about 22,000 rows
+
+
+def copy_tables(connection: Connection, queries: Iterable[str]) -> Iterator[pa.Table]:
+    """Read queries of all columns of ``stock_data`` from PostgreSQL by COPY, in tables of about the same size.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+    queries : iterable of str
+        Executed one after another, each with the time limit of a statement. Values stand in them as literals: COPY
+        takes no parameters.
+
+    Raises
+    ------
+    DataError
+        If a value is none that a run stores.
+    """
+    driver: Any = connection.connection.dbapi_connection
+    pieces, size = [], 0
+    for query in queries:
+        # A symbol may be called NaN: in quotes it is no missing value.
+        for piece in driver.copy_out(f"COPY ({query}) TO STDOUT WITH (FORMAT csv, FORCE_QUOTE (symbol))"):
+            pieces.append(piece)
+            size += len(piece)
+            if size >= COPIED_BYTES:
+                yield _parsed(b"".join(pieces))
+                pieces, size = [], 0
+    if pieces:
+        yield _parsed(b"".join(pieces))
+
+
+def _parsed(content: bytes) -> pa.Table:
+    try:
+        return csv.read_csv(
+            pa.BufferReader(content),
+            csv.ReadOptions(column_names=TEXT_SCHEMA.names, block_size=len(content), use_threads=False),
+            convert_options=csv.ConvertOptions(
+                column_types=TEXT_SCHEMA,
+                null_values=NO_NUMBERS,
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise unknown_value(error) from None
+
+
+def fetch_tables(connection: Connection, query: str, parameters: Mapping[str, Any]) -> Iterator[pa.Table]:
+    """Read a query of all columns of ``stock_data`` from SQLite, in tables of the same size.
+
+    Raises
+    ------
+    DataError
+        If a value is none that a run stores.
+    """
+    driver: Any = connection.connection.dbapi_connection  # SQLAlchemy would make an object of each row
+    cursor = driver.execute(query, parameters)
+    while rows := cursor.fetchmany(FETCHED_ROWS):
+        columns = dict(zip(TEXT_SCHEMA.names, zip(*rows, strict=True), strict=True))
+        try:
+            arrays = {name: pa.array(values, _fetched_type(name)) for name, values in columns.items()}
+            yield _as_text(pa.table(arrays))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise unknown_value(error) from None
+
+
+def _fetched_type(name: str) -> pa.DataType:
+    if name == "date":
+        return pa.string()
+    return pa.float64() if name in NUMBERS else COLUMN_TYPES[name]
+
+
+def frame_table(frame: pd.DataFrame) -> pa.Table:
+    """Turn a frame of :func:`utils.read_table` into a table of the stream; NaN is NULL."""
+    return _as_text(pa.table({name: pa.array(frame[name], from_pandas=True) for name in TEXT_SCHEMA.names}))
+
+
+def _as_text(table: pa.Table) -> pa.Table:
+    for place, name in enumerate(table.column_names):
+        if name in NUMBERS:
+            numbers = table[name]
+            table = table.set_column(place, name, pc.if_else(pc.is_finite(numbers), numbers, None))
+    return table.cast(TEXT_SCHEMA)
+
+
+def unknown_value(error: Exception) -> DataError:
+    """Return the error of ours for a value that Arrow cannot take."""
+    return DataError(f"stock_data holds a value that no run stores: {str(error).splitlines()[0]}")
