@@ -156,6 +156,15 @@ def provisional_pairs(symbols: Sequence[str], sessions: Sequence[date], coverage
     )
 
 
+def unsettled_pairs(symbols: Sequence[str], sessions: Sequence[date], coverage: Coverage, settle: int) -> Grid:
+    """Find the pairs that were read while fewer than `settle` later sessions were published.
+
+    Parameters and result are those of :func:`provisional_pairs`, which leaves out those that were read just now.
+    """
+    place = np.arange(len(sessions), dtype=np.int32)
+    return _by_symbol(symbols, sessions, coverage, lambda seen: (seen != UNREAD) & (seen - place < settle))
+
+
 def _by_symbol(symbols: Sequence[str], sessions: Sequence[date], coverage: Coverage, test: _Test) -> Grid:
     grid = np.zeros((len(symbols), len(sessions)), dtype=bool)
     market = coverage.get(EVERY_SYMBOL, ())

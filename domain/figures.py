@@ -121,7 +121,7 @@ class Histories:
         return arranged
 
     def sums(self, sessions: int) -> Floats:
-        """Sum the closes, in millionths, bar of it and the previous sessions: a matrix."""
+        """Sum the closes, in millionths, of so many sessions up to each bar: a matrix; NaN where there are fewer."""
         sums = np.full_like(self.closes, np.nan)
         if sums.shape[1] >= sessions:
             sums[:, sessions - 1 :] = self._running[:, sessions:] - self._running[:, :-sessions]
@@ -265,8 +265,8 @@ def _year_extremes(bars: Histories) -> tuple[Floats, Floats]:
 def _volatility(bars: Histories) -> Floats:
     closes = _last(bars, bars.closes, VOLATILITY_SESSIONS + 1)
     returns = np.diff(np.log(closes), axis=1)
-    deviation: Floats = returns.std(axis=1, ddof=1)
-    return np.round(deviation * np.sqrt(SESSIONS_PER_YEAR) * 100, DECIMALS)
+    deviation: Floats = np.asarray(np.std(returns, axis=1, ddof=1))
+    return np.asarray(np.round(deviation * np.sqrt(SESSIONS_PER_YEAR) * 100, DECIMALS))
 
 
 def relative_strength(bars: Histories) -> Floats:

@@ -42,7 +42,7 @@ def histories(of: Sequence[Sequence[Bar]]) -> Histories:
     return Histories(code, np.array([bar.session for bar in bars], dtype="datetime64[D]"), *numbers)
 
 
-def shown(row: dict[Hashable, Any]) -> dict[str, Any]:
+def shown(row: dict[Hashable, Any]) -> dict[Hashable, Any]:
     """A row of figures as the independent calculation has it."""
 
     def plain(name: Hashable, value: Any) -> Any:
