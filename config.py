@@ -117,6 +117,19 @@ def _unsubscribe(value: str) -> str:
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+
+
+# A bucket's name has 3 to 63 of these characters; a prefix with others would have to be encoded in addresses.
+def _site(value: str) -> str:
+    if value.startswith("s3://"):
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?", value):
+            raise ValueError("valid is s3://bucket or s3://bucket/prefix, of letters, digits, '.', '_', '-' and '/'")
+    elif "://" in value or "\0" in value:
+        raise ValueError("valid is a folder, s3://bucket or s3://bucket/prefix")
+    return value
+
+
+Site = Annotated[str, AfterValidator(_site)]
 Address = Annotated[str, AfterValidator(_address)]
 Unsubscribe = Annotated[str, AfterValidator(_unsubscribe)]
 
@@ -153,6 +166,9 @@ class Settings(BaseSettings):
     smtp_security: Literal["starttls", "tls", "none"] = "starttls"
     smtp_user: str = ""
     smtp_password: SecretStr = SecretStr("")
+
+    site: Site = ""
+    site_url: HttpUrl | None = None
 
     secret_id: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

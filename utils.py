@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, case, func, or_, select, text
 
 from domain.coverage import Reading, Readings
 from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, Revision, SentReport, Split
-from storage.engine import database_exists, transaction
+from storage.commits import read_commits
+from storage.engine import database_exists, database_time, transaction
 from storage.migration import is_current, is_earlier, shown_as_current, stored_columns
 from storage.questions import EACH_ASKED, asked_parameters, midnight
 from storage.schema import (
@@ -41,19 +42,29 @@ if TYPE_CHECKING:
     from storage.history import read_table as read_table
     from storage.history import stream_table as stream_table
 
+OVERLAP = timedelta(hours=1)  # longer than any transaction
 FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection | None]:
+def reading(engine: Engine, *, snapshot: bool = False) -> Iterator[Connection | None]:
     """Open a transaction to read in; it is None where there is no database, or none with these tables, yet.
 
     Tables of the earlier version are shown as those of this one.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine
+    snapshot : bool
+        Whether each statement sees what the first one saw, instead of what was committed before it. On SQLite all
+        transactions are so.
     """
     if not database_exists(engine):
         yield None
         return
     with transaction(engine, write=False) as connection:
+        if snapshot and connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         columns = stored_columns(connection)
         if is_earlier(columns):
             with shown_as_current(connection, columns):
@@ -116,6 +127,59 @@ def read_adopted_to(connection: Connection) -> date | None:
     return max((date.fromisoformat(entry["last"]) for pairs in adopted for entry in pairs), default=None)
 
 
+def keep_alive(connection: Connection) -> None:
+    """Say something in a transaction in which other work is done, so that the server does not end it as idle."""
+    connection.execute(select(1))
+
+
+class Watermark(NamedTuple):
+    """How far the changes of ``stock_data`` were known at a moment: what :func:`read_changed_symbols` starts from.
+
+    Attributes
+    ----------
+    commits : int
+        The counter of commits that changed the table.
+    revision, load : int
+        The last revision, and the last entry of what was first loaded.
+    at : str
+        The moment by the database's clock, ISO.
+    """
+
+    commits: int
+    revision: int
+    load: int
+    at: str
+
+
+def read_watermark(connection: Connection) -> Watermark:
+    """Return how far the changes of ``stock_data`` are known now."""
+    revision, load = (
+        connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()
+        for table in (BAR_REVISIONS, LOADS)
+    )
+    return Watermark(read_commits(connection), revision, load, database_time(connection).isoformat())
+
+
+def read_changed_symbols(connection: Connection, since: Watermark, until: date) -> set[str]:
+    """Return the symbols of which a bar up to a session was replaced, removed or added after a watermark.
+
+    ``"*"`` among them stands for all. Symbols that were forgotten are not among them. Rows may be named that changed
+    shortly before the watermark.
+    """
+    if read_commits(connection) == since.commits:
+        return set()
+    columns = BAR_REVISIONS.c
+    # Forgetting a symbol may free the highest numbers for later revisions, which then have their moment only.
+    lately = or_(columns.id > since.revision, columns.replaced_at >= datetime.fromisoformat(since.at) - OVERLAP)
+    revised = select(columns.symbol).distinct().where(lately, columns.date <= midnight(until))
+    changed = set(connection.execute(revised).scalars())
+    for pairs in connection.execute(select(LOADS.c.pairs).where(LOADS.c.id > since.load)).scalars():
+        for pair in json.loads(pairs):
+            if date.fromisoformat(pair["first"]) <= until:
+                changed.update(pair["symbols"])
+    return changed
+
+
 def read_stored_symbols(connection: Connection) -> list[str]:
     """Return every symbol that has a row, by one index lookup per symbol, and as one text, which is quicker to read."""
     joined = (
@@ -164,6 +228,21 @@ def read_rejected(
     if list(symbols) != [EVERY_SYMBOL]:
         query = query.where(bars.symbol.in_(symbols))
     return [tuple(row) for row in connection.execute(query.order_by(bars.date, bars.symbol, bars.id))]
+
+
+def read_last_rejected(connection: Connection, count: int) -> list[tuple[str, date | None, str, str]]:
+    """Return symbol, session, reason and the bar as received (JSON) of the bars rejected last, newest first."""
+    bars = REJECTED_BARS.c
+    query = select(bars.symbol, bars.date, bars.reason, bars.bar).order_by(bars.id.desc()).limit(count)
+    return [tuple(row) for row in connection.execute(query)]
+
+
+def read_corrected(connection: Connection, first: date, last: date) -> list[tuple[str, date]]:
+    """Return symbol and session of the bars from one session to another that were corrected, withdrawn or late."""
+    bars = BAR_REVISIONS.c
+    query = select(bars.symbol, bars.date).distinct().where(bars.cause.in_(("corrected", "withdrawn", "appeared")))
+    rows = connection.execute(query.where(bars.date.between(midnight(first), midnight(last))))
+    return [(symbol, moment.date()) for symbol, moment in rows]
 
 
 def count_rejected(connection: Connection, symbols: Sequence[str]) -> dict[str, int]:

@@ -15,6 +15,7 @@ from commands import scheduler
 from commands import report
 from commands import status
 from commands import show
+from commands import site
 from commands import doctor
 from commands import export
 from commands import symbols

@@ -12,6 +12,7 @@ from commands.app import Invalid, command
 from commands.events import SANDBOX_SYMBOLS, SANDBOX_TODAY, run_event, serving_sandbox
 from commands.options import AsJson, AsOf, DryRun, Force, Misbehave, Sandbox, Symbols, build_event
 from commands.output import console
+from commands.site import show_demo_page
 
 
 @command(
@@ -101,3 +102,5 @@ def run(as_json: AsJson = False) -> None:
         run_event({"job_type": "initialize", **before}, as_json=as_json)
         run_event({"job_type": "daily_update", **now}, as_json=as_json)
         run_event({"job_type": "weekly_report", **now}, as_json=as_json)
+    if not as_json:
+        show_demo_page()

@@ -161,6 +161,19 @@ def provisional_pairs(symbols: Sequence[str], sessions: Sequence[date], coverage
     return _by_symbol(symbols, coverage, provisional)
 
 
+def unsettled_pairs(symbols: Sequence[str], sessions: Sequence[date], coverage: Coverage, settle: int) -> Grid:
+    """Find the pairs that were read while fewer than `settle` later sessions were published.
+
+    Parameters and result are those of :func:`provisional_pairs`, which leaves out those that were read just now.
+    """
+
+    def unsettled(readings: Readings) -> int:
+        settled = (_inside(sessions, reading) & _settled(sessions, reading.seen_to, settle) for reading in readings)
+        return without(reduce(or_, (_inside(sessions, reading) for reading in readings), 0), *settled)
+
+    return _by_symbol(symbols, coverage, unsettled)
+
+
 def _by_symbol(symbols: Sequence[str], coverage: Coverage, find: Callable[[Readings], int]) -> Grid:
     market = coverage.get(EVERY_SYMBOL, ())
     find = cache(find)  # most symbols of a list share their history
@@ -176,7 +189,13 @@ def _done(sessions: Sequence[date], seen_to: date, settle: int) -> int:
     """The sessions that need not be read again if the provider was published up to `seen_to` when they were read."""
     if not sessions or seen_to >= sessions[-1]:
         return _up_to(len(sessions))
-    return _up_to(max(bisect_right(sessions, seen_to) - settle, 0))
+    return _settled(sessions, seen_to, settle)
+
+
+def _settled(sessions: Sequence[date], seen_to: date, settle: int) -> int:
+    """The sessions that were settled by a reading when the provider was published up to `seen_to`."""
+    beyond = count_sessions(sessions[-1] + DAY, seen_to)
+    return _up_to(min(max(bisect_right(sessions, seen_to) + beyond - settle, 0), len(sessions)))
 
 
 def _up_to(count: int) -> int:
@@ -187,3 +206,8 @@ def _up_to(count: int) -> int:
 def without(bits: int, *others: int) -> int:
     """Return the bits that none of the others has."""
     return bits & ~reduce(or_, others, 0)
+
+
+def count_pairs(grid: Grid) -> int:
+    """Return how many pairs a grid has."""
+    return sum(row.bit_count() for row in grid)

@@ -97,6 +97,7 @@ class Details(TypedDict, total=False):
     charts: list[str]
     files: list[str]
     sent_at: str
+    site: str
 
 
 class Outcome(Details):

@@ -103,6 +103,8 @@ def show_result(console: Console, result: JobResult) -> None:
         console.print(f"  {line}", markup=False)
     for warning in result["warnings"]:
         console.print(f"  warning: {warning}", style="yellow", markup=False)
+    if "site" in result:
+        console.print(f"  published {result['site']}", markup=False)
     if "subject" in result:
         _show_report(console, result)
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 import utils
 from domain.calendar import last_sessions, previous_session
-from domain.coverage import unread_pairs
+from domain.coverage import count_pairs, unread_pairs
 from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, Request, Revision, SessionSpan
 from domain.planner import places
 from pipeline.context import RunContext, is_sandbox, provider_host
@@ -127,14 +127,14 @@ def read_status(context: RunContext, symbols: Sequence[str], as_of: date) -> Tab
     """
     plan = plan_update(Request("daily_update", tuple(symbols), as_of, dry_run=True), context)
     lines, calls = shown_calls(plan.calls)
-    missing = sum(days.bit_count() for days in plan.missing)
+    missing = count_pairs(plan.missing)
     state: TableState = {
         "database": redacted_url(context.engine),
         "as_of": str(as_of),
         "complete": not missing and plan.sessions[-1:] == [previous_session(as_of)],
         "tracked": span_of(plan.sessions),
         "missing": missing,
-        "read_again": sum(days.bit_count() for days in plan.provisional),
+        "read_again": count_pairs(plan.provisional),
         "oldest_reading": None,
         "stored": {"rows": 0, "first": None, "last": None},
         "other_symbols": [],

@@ -15,8 +15,9 @@ MODULES = (
     "utils.py",
     "reporting.py",
 )
-PACKAGES = ("domain", "network", "storage", "pipeline", "report", "entrypoints")
+PACKAGES = ("domain", "network", "storage", "pipeline", "report", "web", "entrypoints")
 TEMPLATES = "report/templates/*.j2"
+PAGE = "web/assets/*.*"  # of the market page, if it has been built
 SYMBOL_FILES = "symbols*.txt"  # for SYMBOLS=@symbols.txt
 
 
@@ -34,7 +35,7 @@ def function_files(root: Path) -> dict[str, bytes]:
         If one is a link, or cannot be read.
     """
     paths = [root / name for name in MODULES]
-    for pattern in (*(f"{package}/*.py" for package in PACKAGES), TEMPLATES, SYMBOL_FILES):
+    for pattern in (*(f"{package}/*.py" for package in PACKAGES), TEMPLATES, PAGE, SYMBOL_FILES):
         paths += root.glob(pattern)
     return {path.relative_to(root).as_posix(): _content(path, root) for path in sorted(paths)}
 

@@ -15,7 +15,7 @@ import utils
 from config import secrets_rotated
 from domain.calendar import last_sessions, previous_session, sessions_between, week_sessions
 from domain.coverage import Coverage
-from domain.errors import ApiError, ConfigError, CredentialsError, TimeUpError
+from domain.errors import ApiError, ConfigError, CredentialsError, StockTrackerError, TimeUpError
 from domain.models import EVERY_SYMBOL, JobResult, JobType, Outcome, Request, Status
 from pipeline.context import RunContext, without_secrets
 from pipeline.plan import (
@@ -57,6 +57,8 @@ def run_job(request: Request, context: RunContext) -> JobResult:
                 outcome = job(run)
                 with transaction(context.engine, write=False) as connection:  # another session may hold the write lock
                     run.save(connection, status=outcome["status"], finished_at=context.now())
+            if context.settings.site and job is not initialize and outcome["status"] != "partial":
+                _publish(run, outcome)
     result = {
         "status": outcome["status"],
         "job_type": request.job_type,
@@ -71,6 +73,20 @@ def run_job(request: Request, context: RunContext) -> JobResult:
         "elapsed_seconds": round(time.monotonic() - started, 3),
     }
     return cast(JobResult, result)
+
+
+def _publish(run: Run, outcome: Outcome) -> None:
+    """Publish the market page. What keeps it from that is a warning: the job has done its work."""
+    from pipeline.site import publish_site
+    from web.target import open_target
+
+    settings = run.context.settings
+    try:
+        publish_site(run.context, run.request.symbols, run.request.as_of, open_target(settings.site))
+    except StockTrackerError as error:
+        run.warnings.append(f"the market page was not published: {error}")
+    else:
+        outcome["site"] = settings.site_url or settings.site
 
 
 def _has_key(run: Run) -> bool:
