@@ -13,7 +13,7 @@ venv = $(if $(UV),$(UV) venv --quiet --seed --clear --python $(1) $(2),$(1) -m v
 install = $(if $(UV),$(UV) pip install --quiet --python $(1)/bin/python $(2),$(1)/bin/python -m pip install --quiet $(2))
 
 .PHONY: run check test test-deep bench lint imports workflows pictures site-assets docs docs-commands clean reset help
-.PHONY: package lock calendar deploy aws-invoke aws-start aws-logs doctor destroy e2e
+.PHONY: package lock calendar deploy secret aws-invoke aws-start aws-logs doctor destroy e2e
 
 run: $(VENV)/.run site-assets ## Load real prices, update them by a day, and write a weekly report to open
 	@$(BIN)/python main.py run
@@ -75,15 +75,16 @@ docs: $(VENV)/.docs ## Build the documentation site into build/site
 
 # -- AWS ---------------------------------------------------------------------------------------------------------------
 
+STAGE ?= production
+STAGES ?= deploy
 ARCH := x86_64
 JOB := daily_update
 PAYLOAD = {"job_type": "$(JOB)"}
-PARAMETERS :=
-# As `sam deploy --guided` saved them the first time.
-STACK := $(or $(shell sed -n 's/^stack_name *= *"\(.*\)"/\1/p' samconfig.toml 2>/dev/null | head -1),stock-tracker)
-REGION := $(shell sed -n 's/^region *= *"\(.*\)"/\1/p' samconfig.toml 2>/dev/null | head -1)
 SAM := $(or $(shell command -v sam 2>/dev/null),.venv-sam/bin/sam)
-THERE = --stack-name $(STACK) $(if $(REGION),--region $(REGION))
+STAGED = $(BIN)/python -m deploy
+AT = --stage '$(STAGE)' --folder '$(STAGES)'
+# Where the stage's stack is. A stage that is not valid stops the recipe.
+THERE = place="$$($(STAGED) show place $(AT))" &&
 export SAM_CLI_TELEMETRY ?= 0
 
 package: build/layer-$(ARCH).zip site-assets ## Build the zips of the function and the layer (ARCH=arm64 for the other architecture)
@@ -103,28 +104,37 @@ calendar: $(VENV)/.test ## Write the days on which the exchange is closed anew, 
 	@$(call install,$(VENV),--upgrade 'exchange-calendars<5')
 	@$(BIN)/python -m layer.build calendar
 
-deploy: package $(SAM) ## Deploy to AWS; asks for parameters the first time (PARAMETERS="LogLevel=DEBUG" changes one)
-	@$(SAM) deploy --template-file template.yaml $(THERE) --resolve-s3 --capabilities CAPABILITY_IAM \
-		--no-fail-on-empty-changeset --parameter-overrides Architecture=$(ARCH) $(PARAMETERS) \
-		$(if $(wildcard samconfig.toml)$(PARAMETERS),,--guided) $(ARGS)
+# The doctor's findings do not change the exit status: by then the stage is deployed. `make doctor` fails with them.
+deploy: $(VENV)/.deploy $(SAM) ## Deploy to AWS what deploy/production.env says, and check it (STAGE=staging: another stage)
+	@$(if $(PARAMETERS)$(filter command line,$(origin ARCH)),echo "error: PARAMETERS and ARCH are lines of" \
+		"deploy/$(STAGE).env now: Architecture=arm64" >&2; exit 2)
+	@$(STAGED) check $(AT)
+	@$(STAGED) ready $(AT)
+	@$(MAKE) --no-print-directory package ARCH="$$($(STAGED) show architecture $(AT))"
+	@$(THERE) $(SAM) deploy --template-file template.yaml $$place --resolve-s3 --capabilities CAPABILITY_IAM \
+		--no-fail-on-empty-changeset --no-confirm-changeset --tags "$$($(STAGED) show tags $(AT))" \
+		--parameter-overrides "file://build/deploy/$(STAGE).yaml" $(ARGS)
+	@$(MAKE) --no-print-directory doctor || echo "Deployed; the doctor's cures are above"
 
-aws-invoke: $(SAM) ## Run a job on AWS and show its result: JOB=daily_update, or PAYLOAD='{"job_type": …}'
-	@$(SAM) remote invoke Function $(THERE) --event '$(PAYLOAD)' $(ARGS)
+secret: $(VENV)/.deploy ## Ask for the key and the passwords of a stage that are missing (CHANGE=POLYGON_API_KEY: a new one)
+	@$(STAGED) secret $(AT) --change '$(CHANGE)' --from '$(FROM)' $(if $(REMOVE),--remove)
 
-aws-start: $(SAM) ## Run a job on AWS repeatedly until it is done: JOB=initialize, or PAYLOAD='{"job_type": …}'
-	@$(SAM) remote invoke Continuation $(THERE) --event '$(PAYLOAD)' $(ARGS)
+aws-invoke: $(VENV)/.deploy $(SAM) ## Run a job on AWS and show its result: JOB=daily_update, or PAYLOAD='{"job_type": …}'
+	@$(THERE) $(SAM) remote invoke Function $$place --event '$(PAYLOAD)' $(ARGS)
 
-aws-logs: $(SAM) ## Show the function's log of the last ten minutes (ARGS=--tail follows it)
-	@$(SAM) logs --name Function $(THERE) $(ARGS)
+aws-start: $(VENV)/.deploy $(SAM) ## Run a job on AWS repeatedly until it is done: JOB=initialize, or PAYLOAD='{"job_type": …}'
+	@$(THERE) $(SAM) remote invoke Continuation $$place --event '$(PAYLOAD)' $(ARGS)
 
-doctor: $(SAM) $(VENV)/.run ## Check the set-up of the function on AWS (SEND=1 sends a test mail; here: python main.py doctor)
-	@$(SAM) remote invoke Function $(THERE) --event '{"job_type": "doctor", "send": $(if $(SEND),true,false)}' $(ARGS) \
-		| $(BIN)/python -m entrypoints.doctor_view
+aws-logs: $(VENV)/.deploy $(SAM) ## Show the function's log of the last ten minutes (ARGS=--tail follows it)
+	@$(THERE) $(SAM) logs --name Function $$place $(ARGS)
 
-destroy: $(SAM) ## Remove everything that deploy created on AWS
-	@$(SAM) delete $(THERE) $(ARGS)
+doctor: $(VENV)/.deploy ## Check the set-up of the function on AWS (SEND=1 sends a test mail; here: python main.py doctor)
+	@$(STAGED) doctor $(AT) $(if $(SEND),--send)
 
-e2e: $(VENV)/.test .venv-e2e/.done .venv-sam/bin/sam ## Deploy to a local AWS and test there
+destroy: $(VENV)/.deploy $(SAM) ## Remove everything that deploy created on AWS; the secret stays (make secret REMOVE=1)
+	@$(THERE) $(SAM) delete $$place $(ARGS)
+
+e2e: $(VENV)/.test $(VENV)/.deploy .venv-e2e/.done .venv-sam/bin/sam ## Deploy to a local AWS and test there
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 SAM_CLI := aws-sam-cli>=1.150,<2
@@ -171,6 +181,11 @@ $(VENV)/.run: requirements.txt $(LOCK) | $(BIN)/python
 	@echo "Installing requirements.txt"
 	@$(call install,$(VENV),-r $< -c $(LOCK))
 	@touch $@
+
+$(VENV)/.deploy: deploy/requirements.txt requirements.txt $(LOCK) | $(BIN)/python
+	@echo "Installing deploy/requirements.txt"
+	@$(call install,$(VENV),-r $< -c $(LOCK))
+	@touch $(VENV)/.run $@
 
 $(VENV)/.test: requirements-dev.txt requirements.txt $(LOCK) | $(BIN)/python
 	@echo "Installing requirements-dev.txt"

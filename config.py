@@ -1,4 +1,4 @@
-"""The settings: the only reader of the environment, ``.env`` and Secrets Manager.
+"""The settings: the only reader of the environment, ``.env``, Parameter Store and Secrets Manager.
 
 Precedence, highest first: environment variables, the secret that ``SECRET_ID`` names, the ``.env`` file in the working
 directory, defaults. No message holds the value of a secret.
@@ -11,12 +11,12 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from dotenv.parser import Binding, parse_stream
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MAX_CHARTS = 10  # per report
 SECRET_KEYS = ("POLYGON_API_KEY", "DATABASE_URL", "SMTP_PASSWORD")
 AWS_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")  # AWS sets them for the function
+IN_PARAMETER_STORE = "ssm:"  # before the name of a secret that is a SecureString
 SECRETS_TIMEOUT = 5.0  # seconds to connect, and to answer: a function without a route to AWS must fail early
 ALIKE = 0.84  # ratio by difflib from which a name is taken for a misspelled setting: POLYGON_API_KYE, DATABASE_URI
 OUR_WORDS = ("POLYGON_", "QUICKCHART_")  # in the environment; other words of ours are everybody's there, like SMTP_
@@ -142,6 +143,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr = SecretStr("sqlite:///stock_tracker.db")
+    database_secret_id: str = ""
 
     polygon_api_key: SecretStr = SecretStr("")
     polygon_base_url: HttpUrl = "https://api.massive.com"
@@ -231,8 +233,10 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read the secret after the environment and before ``.env``."""
-        return init_settings, env_settings, _SecretSource(settings_cls, dotenv_settings), dotenv_settings
+        """Read the secret after the environment and before ``.env``; a login of the database goes into its URL."""
+        secret = _SecretSource(settings_cls, dotenv_settings)
+        login = _LoginSource(settings_cls, env_settings, dotenv_settings)
+        return init_settings, login, env_settings, secret, dotenv_settings
 
 
 def _redactor(secrets: Iterable[str]) -> Redactor:
@@ -247,7 +251,7 @@ def _password(url: str) -> str:
 
 
 class _SecretSource(PydanticBaseSettingsSource):
-    """The Secrets Manager secret that ``SECRET_ID`` names; without that name, nothing is fetched."""
+    """The secret that ``SECRET_ID`` names; without that name, nothing is fetched."""
 
     def __init__(self, settings_cls: type[BaseSettings], dotenv: PydanticBaseSettingsSource) -> None:
         super().__init__(settings_cls)
@@ -264,44 +268,87 @@ class _SecretSource(PydanticBaseSettingsSource):
         return {name.lower(): value for name, value in read_secret(str(secret_id)).items() if value}
 
 
-def read_secret(secret_id: str) -> dict[str, str]:
+class _LoginSource(PydanticBaseSettingsSource):
+    """The URL of the database, with the user and the password of the secret that ``DATABASE_SECRET_ID`` names."""
+
+    def __init__(self, settings_cls: type[BaseSettings], *sources: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._sources = sources
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        given: dict[str, Any] = {}
+        for source in reversed(self._sources):
+            given |= source()
+        given |= self.current_state
+        secret_id, url = given.get("database_secret_id"), str(given.get("database_url", ""))
+        if not secret_id:
+            return {}
+        scheme, separator, rest = url.partition("://")
+        if not separator or "@" in rest:
+            raise ConfigError("DATABASE_SECRET_ID holds the login for DATABASE_URL: valid is postgresql://host/name")
+        login = _read_json(str(secret_id), "DATABASE_SECRET_ID")
+        user, password = (login.get(key) for key in ("username", "password"))
+        if not isinstance(user, str) or not isinstance(password, str):
+            raise ConfigError(f"the secret {secret_id!r} has no username and password as text, which RDS writes there")
+        return {"database_url": f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"}
+
+
+def read_secret(secret_id: str, region: str | None = None) -> dict[str, str]:
     """Read a secret: a JSON object with any of :data:`SECRET_KEYS`.
 
     Parameters
     ----------
     secret_id : str
-        Name or ARN.
+        ``ssm:/name`` of a SecureString in Parameter Store, or name or ARN of a secret in Secrets Manager.
+    region : str, optional
+        Default is that of the AWS configuration.
 
     Raises
     ------
     ConfigError
         If the secret cannot be read, or holds anything else. The message shows none of its values.
     """
+    valid = f"valid is a JSON object of text with any of {', '.join(SECRET_KEYS)}"
+    values = _read_json(secret_id, "SECRET_ID", valid, region)
+    for name, value in values.items():
+        if name not in SECRET_KEYS or not isinstance(value, str):
+            raise ConfigError(f"the secret {secret_id!r} has the key {name!r}, which is unknown or not text; {valid}")
+    return values
+
+
+def _read_json(
+    secret_id: str, variable: str, valid: str = "valid is a JSON object", region: str | None = None
+) -> dict[str, Any]:
+    """Read a secret that a variable names, and is a JSON object."""
     import boto3
-    from aws_lambda_powertools.utilities.parameters import SecretsProvider
+    from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
     from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
-    session = boto3.session.Session()
+    session = boto3.session.Session(region_name=region)
     limits = Config(connect_timeout=SECRETS_TIMEOUT, read_timeout=SECRETS_TIMEOUT, retries={"total_max_attempts": 3})
+    service = "Parameter Store" if secret_id.startswith(IN_PARAMETER_STORE) else "Secrets Manager"
     try:
         # A new provider has an empty cache, so that a rotated secret is seen.
-        text: Any = SecretsProvider(boto_config=limits, boto3_session=session).get(secret_id)
+        if service == "Parameter Store":
+            name = secret_id.removeprefix(IN_PARAMETER_STORE)
+            text: Any = SSMProvider(boto_config=limits, boto3_session=session).get(name, decrypt=True)
+        else:
+            text = SecretsProvider(boto_config=limits, boto3_session=session).get(secret_id)
     except (GetParameterError, BotoCoreError) as error:
-        place = f"Secrets Manager in {session.region_name or 'no region (AWS_DEFAULT_REGION is not set)'}"
+        place = f"{service} in {session.region_name or 'no region (AWS_DEFAULT_REGION is not set)'}"
         cause = str(error).splitlines()[0]
-        raise ConfigError(f"SECRET_ID is {secret_id!r}, which cannot be read from {place}: {cause}") from None
-    valid = f"valid is a JSON object of text with any of {', '.join(SECRET_KEYS)}"
+        raise ConfigError(f"{variable} is {secret_id!r}, which cannot be read from {place}: {cause}") from None
     try:
-        values = json.loads(text)
+        values: Any = json.loads(text)
     except ValueError:
         raise ConfigError(f"the secret {secret_id!r} is not JSON; {valid}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"the secret {secret_id!r} is JSON, but not an object; {valid}")
-    for name, value in values.items():
-        if name not in SECRET_KEYS or not isinstance(value, str):
-            raise ConfigError(f"the secret {secret_id!r} has the key {name!r}, which is unknown or not text; {valid}")
     return values
 
 
@@ -318,6 +365,31 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise ConfigError("; ".join(_explain_setting(detail) for detail in error.errors())) from None
+
+
+def check_settings(values: Mapping[str, str], names: Mapping[str, str]) -> None:
+    """Refuse what :func:`load_settings` would refuse in another place, whose environment has these values.
+
+    Parameters
+    ----------
+    values : mapping of str to str
+        By variable; an empty value counts as unset.
+    names : mapping of str to str
+        What the message calls a variable, if it has another name where its value was written.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`load_settings`.
+    """
+    given: dict[str, Any] = {variable.lower(): value for variable, value in values.items() if value}
+    try:
+        Settings(_env_file=None, **{"secret_id": "", "database_secret_id": "", **given})
+    except ValidationError as error:
+        # This machine's own environment fills in the others, and is of no interest.
+        refused = [detail for detail in error.errors() if detail["loc"][0] in given]
+        if refused:
+            raise ConfigError("; ".join(_explain_setting(detail, names) for detail in refused)) from None
 
 
 def _check_dotenv() -> None:
@@ -399,11 +471,12 @@ def _warn_once(message: str) -> None:
     logger.warning(message)
 
 
-def _explain_setting(error: ErrorDetails) -> str:
+def _explain_setting(error: ErrorDetails, names: Mapping[str, str] | None = None) -> str:
     name = str(error["loc"][0])
     is_secret = name not in Settings.model_fields or Settings.model_fields[name].annotation is SecretStr
     is_secret |= name.endswith("_url") and "@" in str(error["input"])  # a user and a password
-    return explain(error, name.upper(), "not usable" if is_secret else repr(error["input"]))
+    shown = "not usable" if is_secret else repr(error["input"])
+    return explain(error, (names or {}).get(name.upper(), name.upper()), shown)
 
 
 def explain(error: ErrorDetails, key: str, shown: str, valid: str | None = None) -> str:

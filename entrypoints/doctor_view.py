@@ -1,4 +1,4 @@
-"""The checks of the set-up on a terminal: ``make doctor`` pipes the function's answer into this module."""
+"""The checks of the set-up on a terminal, also those of the function's answer to ``make doctor``."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def _wrapped(console: Console, text: str) -> str:
     return f"\n{' ' * indent}".join(lines)
 
 
-def show_answer(console: Console, answer: str) -> int:
-    """Print what the function answered, as text, and return the exit status."""
+def show_answer(console: Console, answer: str, others: Sequence[Check] = ()) -> int:
+    """Print what the function answered as text, and other checks, and return the exit status."""
     try:
         found: Any = json.JSONDecoder().raw_decode(answer, answer.index("{"))[0]
     except ValueError:
@@ -65,11 +65,8 @@ def show_answer(console: Console, answer: str) -> int:
         said = clean_text(found.get("errorMessage") or answer, LONGEST_ERROR)
         print(f"error: the function failed: {said}", file=sys.stderr)
         return 1
-    for check in found["checks"]:
+    checks = [*found["checks"], *others]
+    for check in checks:
         show_check(console, check)
-    show_summary(console, found["checks"])
-    return 0 if found["ok"] else 1
-
-
-if __name__ == "__main__":
-    sys.exit(show_answer(Console(highlight=False, soft_wrap=True), sys.stdin.read()))
+    show_summary(console, checks)
+    return 1 if any(check["status"] == "failed" for check in checks) else 0

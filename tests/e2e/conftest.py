@@ -37,6 +37,7 @@ from tests.e2e.local_aws import LocalAws, free_port
 from tests.support.postgresql import embedded_postgresql
 
 NAME = "stock-tracker"
+SECRET = "/stock-tracker/secret"
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())  # of this machine, as Lambda says it
 SYMBOLS = [f"SYN{number:05}" for number in range(5)]
 
@@ -70,12 +71,13 @@ class Stack:
     mailbox: Mailbox
     database_url: str
     parameters: dict[str, str]
+    first_deploy: str = ""
 
     def deploy(self, **changes: str) -> str:
         """Deploy with ``make deploy``, optionally with changed parameters."""
         self.parameters |= changes
-        given = " ".join(f"{name}={value}" for name, value in self.parameters.items())
-        printed = self.aws.make("deploy", f"ARCH={ARCHITECTURE}", f"PARAMETERS={given}")
+        self.aws.write_stage("production", self.parameters)
+        printed = self.aws.make("deploy")
         # CloudFormation converts a state machine from YAML to JSON; the local AWS does not.
         machines = self.aws.client("stepfunctions")
         definition = machines.describe_state_machine(stateMachineArn=self.machine)["definition"]
@@ -149,14 +151,14 @@ class Stack:
     @contextmanager
     def secret(self, text: str) -> Iterator[None]:
         """Change the secret temporarily; the function restarts and reads it."""
-        secrets = self.aws.client("secretsmanager")
-        before = secrets.get_secret_value(SecretId=NAME)["SecretString"]
-        secrets.put_secret_value(SecretId=NAME, SecretString=text)
+        secrets = self.aws.client("ssm")
+        before = secrets.get_parameter(Name=SECRET, WithDecryption=True)["Parameter"]["Value"]
+        secrets.put_parameter(Name=SECRET, Value=text, Type="SecureString", Overwrite=True)
         try:
             with self.configured(variables={"LOG_LEVEL": "ERROR"}):
                 yield
         finally:
-            secrets.put_secret_value(SecretId=NAME, SecretString=before)
+            secrets.put_parameter(Name=SECRET, Value=before, Type="SecureString", Overwrite=True)
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """The rows of a query."""
@@ -207,14 +209,20 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
 
 
 @pytest.fixture(scope="session")
-def stack(aws: LocalAws, postgresql_over_tcp: str, pandas_layer: Path) -> Iterator[Stack]:
-    """The stack after ``make deploy``, with a market of five symbols up to the last session."""
+def pandas_layer_arn(aws: LocalAws, pandas_layer: Path) -> str:
+    """The ARN of :func:`pandas_layer` on the local AWS."""
     storage = aws.client("s3")
     storage.create_bucket(Bucket="layers", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     storage.upload_file(str(pandas_layer), "layers", "pandas.zip")
     published = aws.client("lambda").publish_layer_version(
         LayerName="AWSSDKPandas-Python313", Content={"S3Bucket": "layers", "S3Key": "pandas.zip"}
     )
+    return str(published["LayerVersionArn"])
+
+
+@pytest.fixture(scope="session")
+def stack(aws: LocalAws, postgresql_over_tcp: str, pandas_layer_arn: str) -> Iterator[Stack]:
+    """The stack after ``make deploy``, with a market of five symbols up to the last session."""
     mailbox = Mailbox()
     with ExitStack() as world:
         history = PriceHistory.synthetic(5, 120, end=previous_session(date.today()))
@@ -224,12 +232,11 @@ def stack(aws: LocalAws, postgresql_over_tcp: str, pandas_layer: Path) -> Iterat
         post.start()
         world.callback(post.stop)
         parameters = {
-            "PandasLayerArn": published["LayerVersionArn"],
-            "PolygonApiKey": market.key,
+            "Architecture": ARCHITECTURE,
+            "PandasLayerArn": pandas_layer_arn,
             "PolygonBaseUrl": market.url,
             "PolygonCallsPerMinute": "0",
             "Symbols": ",".join(SYMBOLS),
-            "DatabaseUrl": postgresql_over_tcp,
             "QuickchartUrl": charts.url,
             "MailFrom": "stock@example.com",
             "MailTo": "one@example.com",
@@ -240,5 +247,7 @@ def stack(aws: LocalAws, postgresql_over_tcp: str, pandas_layer: Path) -> Iterat
             "MapConcurrency": "3",
         }
         deployed = Stack(aws, market, mailbox, postgresql_over_tcp, parameters)
-        deployed.deploy()
+        aws.write_stage("production", parameters)
+        aws.make("secret", secrets={"POLYGON_API_KEY": market.key, "DATABASE_URL": postgresql_over_tcp})
+        deployed.first_deploy = deployed.deploy()
         yield deployed

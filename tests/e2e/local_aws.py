@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -22,6 +23,8 @@ PYTHON = ROOT / ".venv-e2e" / "bin" / "python"
 REGION = "eu-west-1"
 PATIENCE = 60.0
 
+Made = subprocess.CompletedProcess[str]
+
 
 def free_port() -> int:
     """Find a free local port."""
@@ -30,12 +33,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def quoted_for_dotenv(value: str) -> str:
+    """Write a value as it stands in a file of lines ``Name='value'``."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 class LocalAws:
     """The endpoint, as a context manager; its state is in a folder and in memory."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._port = free_port()
+        self.stages = folder / "stages"
         self.environment = {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._port}",
             "AWS_ACCESS_KEY_ID": "test",
@@ -94,24 +103,26 @@ class LocalAws:
             aws_secret_access_key="test",
         )
 
-    def make(self, target: str, *variables: str, options: str = "") -> str:
-        """Run a make target against this AWS and return its output."""
-        settings = self._folder / "samconfig.toml"  # instead of the checkout's own, which may be of a real deployment
-        settings.write_text("version = 0.1\n", encoding="utf-8")
-        done = subprocess.run(
-            [
-                "make",
-                target,
-                f"ARGS=--config-file {settings} {options}",
-                "STACK=stock-tracker",
-                f"REGION={REGION}",
-                *variables,
-            ],
+    def run_make(self, target: str, *variables: str, secrets: Mapping[str, str] | None = None) -> Made:
+        """Run a make target against this AWS; the stages are in a folder of their own."""
+        return subprocess.run(
+            ["make", target, f"STAGES={self.stages}", *variables],
             cwd=ROOT,
-            env={**self.environment, "PATH": os.environ["PATH"], "HOME": str(self._folder)},
+            env={**self.environment, "PATH": os.environ["PATH"], "HOME": str(self._folder), **(secrets or {})},
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
         )
+
+    def make(self, target: str, *variables: str, secrets: Mapping[str, str] | None = None) -> str:
+        """Run a make target that succeeds, and return its output."""
+        done = self.run_make(target, *variables, secrets=secrets)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def write_stage(self, name: str, values: Mapping[str, str]) -> None:
+        """Write the file of a stage, as a person would."""
+        lines = [f"{key}={quoted_for_dotenv(value)}\n" for key, value in {"Region": REGION, **values}.items()]
+        self.stages.mkdir(exist_ok=True)
+        (self.stages / f"{name}.env").write_text("".join(lines), encoding="utf-8")

@@ -38,6 +38,7 @@ DEFAULTS = {
     "smtp_security": "starttls",
     "smtp_user": "",
     "smtp_password": "",
+    "database_secret_id": "",
     "secret_id": "",
     "log_level": "INFO",
 }
@@ -60,7 +61,7 @@ def refused(monkeypatch, name, value):
 
 @pytest.fixture
 def secrets_manager(monkeypatch):
-    """Secrets Manager by moto, as a function that stores a secret."""
+    """Secrets Manager and Parameter Store by moto, as a function that stores a secret."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION"):
@@ -71,7 +72,11 @@ def secrets_manager(monkeypatch):
         client = boto3.client("secretsmanager")
 
         def store(name, value):
-            client.create_secret(Name=name, SecretString=value if isinstance(value, str) else json.dumps(value))
+            text = value if isinstance(value, str) else json.dumps(value)
+            if name.startswith("ssm:"):
+                boto3.client("ssm").put_parameter(Name=name.removeprefix("ssm:"), Value=text, Type="SecureString")
+            else:
+                client.create_secret(Name=name, SecretString=text)
 
         yield store
     parameters.clear_caches()
@@ -463,6 +468,22 @@ class TestSecretsManager:
         Path(".env").write_text("SECRET_ID=stock-tracker\nPOLYGON_API_KEY=from-file\n")
         assert plain(load_settings().polygon_api_key) == "from-secret"
 
+    def test_a_secret_in_parameter_store_is_read_and_decrypted(self, monkeypatch, secrets_manager):
+        secrets_manager("ssm:/stock-tracker/secret", {"POLYGON_API_KEY": "k"})
+        monkeypatch.setenv("SECRET_ID", "ssm:/stock-tracker/secret")
+        assert plain(load_settings().polygon_api_key) == "k"
+
+    def test_a_missing_secret_in_parameter_store_is_named(self, monkeypatch, secrets_manager):
+        monkeypatch.setenv("SECRET_ID", "ssm:/nowhere")
+        there = r"^SECRET_ID is 'ssm:/nowhere', which cannot be read from Parameter Store in us-east-1: "
+        with pytest.raises(ConfigError, match=there) as caught:
+            load_settings()
+        assert str(caught.value).isprintable()
+
+    def test_a_secret_of_another_region_is_read_there(self, secrets_manager):
+        boto3.client("ssm", "eu-west-1").put_parameter(Name="/s", Value='{"SMTP_PASSWORD": "p"}', Type="SecureString")
+        assert read_secret("ssm:/s", "eu-west-1") == {"SMTP_PASSWORD": "p"}
+
     def test_a_secret_may_be_named_by_its_arn(self, monkeypatch, secrets_manager):
         secrets_manager("stock-tracker", {"POLYGON_API_KEY": "k"})
         arn = boto3.client("secretsmanager").describe_secret(SecretId="stock-tracker")["ARN"]
@@ -533,6 +554,58 @@ class TestSecretsManager:
         monkeypatch.setenv("SECRET_ID", name)
         load_settings()
         assert names == read
+
+
+class TestDatabaseLogin:
+    URL = "postgresql://db.example.com:5432/stock?sslmode=require"
+
+    @pytest.fixture(autouse=True)
+    def _url(self, monkeypatch):
+        monkeypatch.setenv("DATABASE_URL", self.URL)
+        monkeypatch.setenv("DATABASE_SECRET_ID", "rds!db-1")
+
+    def test_a_login_in_a_secret_goes_into_the_url(self, secrets_manager):
+        secrets_manager("rds!db-1", {"username": "stock", "password": f"{HIDDEN}:/@#"})
+        url = plain(load_settings().database_url)
+        assert url == f"postgresql://stock:{HIDDEN}%3A%2F%40%23@{self.URL.partition('://')[2]}"
+        assert HIDDEN not in load_settings().redact(f"{HIDDEN}:/@#")
+
+    def test_a_rotated_login_is_seen(self, secrets_manager):
+        secrets_manager("rds!db-1", {"username": "stock", "password": "before-the-rotation"})
+        used = settings()
+        assert not config.secrets_rotated(used)
+        rotated = json.dumps({"username": "stock", "password": "after-the-rotation"})
+        boto3.client("secretsmanager").put_secret_value(SecretId="rds!db-1", SecretString=rotated)
+        assert config.secrets_rotated(used)
+        assert "after-the-rotation" in plain(settings().database_url)
+
+    @pytest.mark.parametrize(
+        ("secret", "message"),
+        [
+            ({"username": "stock"}, "has no username and password as text"),
+            ({"username": 1, "password": HIDDEN}, "has no username and password as text"),
+            (f'"{HIDDEN}"', "is JSON, but not an object"),
+            (HIDDEN, "is not JSON"),
+        ],
+    )
+    def test_a_malformed_login_is_refused_without_showing_it(self, secrets_manager, secret, message):
+        secrets_manager("rds!db-1", secret)
+        with pytest.raises(ConfigError, match=rf"^the secret 'rds!db-1' {message}") as caught:
+            load_settings()
+        assert HIDDEN not in str(caught.value)
+
+    @pytest.mark.parametrize("url", ["", f"postgresql://me:{HIDDEN}@host/name", "host/name"])
+    def test_a_url_with_a_login_of_its_own_is_refused(self, monkeypatch, secrets_manager, url):
+        monkeypatch.setenv("DATABASE_URL", url)
+        with pytest.raises(
+            ConfigError, match=r"^DATABASE_SECRET_ID holds the login for DATABASE_URL: valid is"
+        ) as caught:
+            load_settings()
+        assert HIDDEN not in str(caught.value)
+
+    def test_a_missing_login_is_named(self, secrets_manager):
+        with pytest.raises(ConfigError, match=r"^DATABASE_SECRET_ID is 'rds!db-1', which cannot be read from Secrets"):
+            load_settings()
 
 
 class TestSecrets:

@@ -55,6 +55,12 @@ def statements() -> list[dict[str, Any]]:
     ]
 
 
+def actions(statement: dict[str, Any]) -> list[str]:
+    """The actions of a statement, those under any condition among them."""
+    action = statement["Action"]
+    return action["Fn::If"][1:] if isinstance(action, dict) else as_list(action)
+
+
 class TestValidity:
     def test_cfn_lint_finds_nothing(self):
         assert [str(match) for match in lint_file(TEMPLATE_FILE)] == []
@@ -75,14 +81,14 @@ class TestValidity:
 
 class TestPolicies:
     def test_no_policy_allows_every_action(self):
-        allowed = [action for statement in statements() for action in as_list(statement["Action"])]
+        allowed = [action for statement in statements() for action in actions(statement)]
         assert len(allowed) > 10
         assert not [action for action in allowed if "*" in action]
 
     def test_no_policy_is_for_every_resource_unless_the_service_knows_none(self):
         for statement in statements():
             if "*" in as_list(statement.get("Resource", [])):
-                assert set(as_list(statement["Action"])) <= WITHOUT_RESOURCES
+                assert set(actions(statement)) <= WITHOUT_RESOURCES
 
     def test_no_policy_is_for_everyone(self):
         for statement in statements():
@@ -101,12 +107,23 @@ class TestPolicies:
             assert permission["Principal"] == "events.amazonaws.com"
             assert permission["SourceArn"]["Fn::GetAtt"][0] in resources("AWS::Events::Rule")
 
-    def test_no_secret_is_in_the_environment_or_an_output(self):
-        hidden = {name for name, parameter in template()["Parameters"].items() if parameter.get("NoEcho")}
-        assert hidden == {"PolygonApiKey", "DatabaseUrl", "SmtpPassword"}
-        function = resources("AWS::Lambda::Function")["Function"]
-        for text in (json.dumps(function), json.dumps(template()["Outputs"])):
-            assert not [name for name in hidden if name in text]
+    def test_no_secret_is_in_the_template(self):
+        assert not [name for name, parameter in template()["Parameters"].items() if parameter.get("NoEcho")]
+        kinds = {resource["Type"] for resource in transformed()["Resources"].values()}
+        assert "AWS::SecretsManager::Secret" not in kinds
+        assert "resolve:secretsmanager" not in json.dumps(template())
+        assert "resolve:ssm-secure" not in json.dumps(template())
+
+    def test_the_function_may_read_its_own_secret_and_no_other(self):
+        policies = resources("AWS::IAM::Role")["FunctionRole"]["Policies"]
+        (policy,) = [each for each in policies if each.get("PolicyName") == "secret"]
+        (statement,) = policy["PolicyDocument"]["Statement"]
+        action, resource = statement["Action"]["Fn::If"], statement["Resource"]["Fn::If"]
+        assert action == ["WithSecretsManager", "secretsmanager:GetSecretValue", "ssm:GetParameter"]
+        variable = TestFunction.VARIABLES["SECRET_ID"]["Fn::If"]
+        assert variable[0] == resource[0] == action[0]
+        assert resource[1]["Fn::Sub"].endswith(f":secret:{variable[1]['Fn::Sub']}-??????")
+        assert resource[2]["Fn::Sub"].endswith(f":parameter{variable[2]['Fn::Sub'].removeprefix('ssm:')}")
 
 
 class TestFunction:
@@ -129,7 +146,7 @@ class TestFunction:
                 shown = ",".join(field) if isinstance(field, tuple) else "" if field is None else str(field)
                 assert str(parameter) == shown
         left_out = set(Settings.model_fields) - {name.lower() for name in self.VARIABLES}
-        assert left_out == {name.lower() for name in SECRET_KEYS}
+        assert left_out == {name.lower() for name in SECRET_KEYS} - {"database_url"}
 
     def test_what_it_writes_goes_where_lambda_lets_it(self):
         assert self.VARIABLES["OUTBOX"].startswith("/tmp/")
@@ -141,17 +158,12 @@ class TestFunction:
         ]
         assert sum(sizes) < 1024  # of 4096
 
-    def test_the_secret_is_json_of_the_keys_that_the_code_reads(self):
-        texts = resources("AWS::SecretsManager::Secret")["Secret"]["SecretString"]["Fn::If"]
-        for text in (texts[1]["Fn::Sub"][0], texts[2]["Fn::Sub"]):
-            filled = json.loads(re.sub(r"\$\{[\w.]+\}", "5432", text))
-            assert set(filled) == set(SECRET_KEYS)
-
     def test_the_url_of_its_own_database_verifies_the_server(self):
-        text = resources("AWS::SecretsManager::Secret")["Secret"]["SecretString"]["Fn::If"][1]["Fn::Sub"][0]
-        url = json.loads(re.sub(r"\$\{[\w.]+\}", "5432", text))["DATABASE_URL"]
-        assert url.endswith(f"?sslmode=verify-full&sslrootcert=/opt/{CERTIFICATES}")
-        here = url.replace("/opt/", f"{TEMPLATE_FILE.parent}/layer/")
+        condition, url, otherwise = self.VARIABLES["DATABASE_URL"]["Fn::If"]
+        assert (condition, otherwise) == ("WithDatabase", {"Ref": "AWS::NoValue"})
+        filled = re.sub(r"\$\{[\w.]+\}", "5432", url["Fn::Sub"])
+        assert filled.endswith(f"?sslmode=verify-full&sslrootcert=/opt/{CERTIFICATES}")
+        here = filled.replace("/opt/", f"{TEMPLATE_FILE.parent}/layer/")
         open_engine.__wrapped__(here).dispose()
 
 
@@ -267,9 +279,17 @@ class TestDatabase:
         assert transformed()["Resources"]["Database"]["DeletionPolicy"] == "Snapshot"
 
     def test_it_is_created_only_on_request(self):
-        for name, resource in transformed()["Resources"].items():
-            if resource["Type"].startswith(("AWS::RDS::", "AWS::EC2::")) or name == "DatabasePassword":
+        for resource in transformed()["Resources"].values():
+            if resource["Type"].startswith(("AWS::RDS::", "AWS::EC2::")):
                 assert resource["Condition"] in ("WithDatabase", "InVpc")
+
+    def test_its_password_is_rds_own_and_read_by_the_function_only(self):
+        assert self.DATABASE["ManageMasterUserPassword"] is True
+        assert "MasterUserPassword" not in self.DATABASE
+        secret = {"Fn::GetAtt": ["Database", "MasterUserSecret.SecretArn"]}
+        assert TestFunction.VARIABLES["DATABASE_SECRET_ID"]["Fn::If"][:2] == ["WithDatabase", secret]
+        readers = [each for each in statements() if each.get("Resource") == secret]
+        assert [each["Action"] for each in readers] == ["secretsmanager:GetSecretValue"]
 
     def test_only_the_function_reaches_it(self):
         (rule,) = resources("AWS::EC2::SecurityGroup")["DatabaseSecurityGroup"]["SecurityGroupIngress"]

@@ -1,0 +1,1 @@
+"""Deploying a stage: its parameters and its secret, and the check afterwards. The Makefile calls it."""
