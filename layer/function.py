@@ -18,6 +18,7 @@ MODULES = (
 PACKAGES = ("domain", "network", "storage", "pipeline", "report", "web", "entrypoints")
 TEMPLATES = "report/templates/*.j2"
 PAGE = "web/assets/*.*"  # of the market page, if it has been built
+BUILDER = "web/build.py"  # of the page; it needs Node.js, and runs here
 SYMBOL_FILES = "symbols*.txt"  # for SYMBOLS=@symbols.txt
 
 
@@ -37,7 +38,8 @@ def function_files(root: Path) -> dict[str, bytes]:
     paths = [root / name for name in MODULES]
     for pattern in (*(f"{package}/*.py" for package in PACKAGES), TEMPLATES, PAGE, SYMBOL_FILES):
         paths += root.glob(pattern)
-    return {path.relative_to(root).as_posix(): _content(path, root) for path in sorted(paths)}
+    paths = sorted(path for path in paths if path != root / BUILDER)
+    return {path.relative_to(root).as_posix(): _content(path, root) for path in paths}
 
 
 def _content(path: Path, root: Path) -> bytes:
