@@ -1,7 +1,7 @@
-"""A cold start on Lambda: the zips as they are deployed, at 256 MB and 0.145 of a core, and before they were prepared.
+"""A cold start on Lambda: the zips as they are deployed, with 256 MB and 0.145 of a core, and unprepared.
 
 Each measurement is a fresh process, which sees nothing but the unpacked zips, and beside them what AWS's layers hold.
-INIT imports the handler with a whole core; then the first invocation has the share of one that Lambda gives to 256 MB
+INIT imports the handler with a whole core; the first invocation has the share of one that Lambda gives for its memory
 (by a control group, where this machine allows it; CPU seconds are measured anywhere). It runs a job of five symbols on
 an ordinary morning: one new session, and three that are read again, each in a grouped answer of 11,000 bars.
 
@@ -47,7 +47,6 @@ from tests.support.mail_server import Box, smtp_server  # noqa: E402
 from tests.support.postgresql import postgresql_server  # noqa: E402
 
 JOBS = ("daily_update", "weekly_report")
-MEMORY, CORES = 256, 0.145  # of the function, in MB, and the share of a core that it has
 LISTED, SYMBOLS, HISTORY = 11_000, 5, 70
 THERE = (
     "pandas",
@@ -128,12 +127,11 @@ def cold_start(
         assert process.stdin
         assert process.stdout
         if group:
-            group.set_cores(None)
-            group.add(process.pid, MEMORY)
+            group.add(process.pid)
         print(file=process.stdin, flush=True)
         init = json.loads(process.stdout.readline())
         if group:
-            group.set_cores(CORES)
+            group.throttle()
         print(json.dumps(event), file=process.stdin, flush=True)
         invoked = json.loads(process.stdout.read().splitlines()[-1])
     return {**init, **invoked}
@@ -252,9 +250,10 @@ def main() -> None:
     """Measure, and print a table or JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--memory", type=int, default=256, help="MB of the function, which set its share of a core")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with control_group() as group:
+    with control_group(options.memory) as group:
         if group is None:
             print(
                 "no control group can be made here: the processes have whole cores, and only CPU seconds count",

@@ -132,7 +132,9 @@ class TestFunction:
 
     def test_it_is_what_the_design_says(self):
         shown = (self.FUNCTION["Runtime"], self.FUNCTION["MemorySize"], self.FUNCTION["Timeout"])
-        assert shown == ("python3.13", 256, 300)
+        assert shown == ("python3.13", {"Ref": "MemorySize"}, 300)
+        memory = template()["Parameters"]["MemorySize"]
+        assert (memory["Default"], memory["MinValue"], memory["MaxValue"]) == (256, 256, 10_240)
         assert template()["Parameters"]["Architecture"]["AllowedValues"] == list(PLATFORMS)
         assert len(self.FUNCTION["Layers"]) == 2
 
@@ -240,7 +242,8 @@ class TestAlarms:
         assert all("RetentionInDays" in group for group in groups.values())
 
 
-BODY = json.loads(resources("AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"]["Fn::Sub"])
+TEXT = resources("AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"]["Fn::Sub"]
+BODY = json.loads(TEXT.replace("${MemorySize}", "256"))
 SHOWN = [metric for widget in BODY["widgets"] for metric in widget["properties"].get("metrics", [])]
 
 
