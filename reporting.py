@@ -72,6 +72,7 @@ def build_report(
     notices: Sequence[str] = (),
     chosen: Sequence[str] = (),
     suffix: str = "",
+    links: Sequence[tuple[str, str]] = (),
 ) -> Report:
     """Render the report of a week.
 
@@ -87,6 +88,8 @@ def build_report(
         The symbols to chart, as for :func:`chart_symbols`.
     suffix : str
         Tells the name of a report of chosen symbols from that of the week.
+    links : sequence of (str, str)
+        Texts and addresses for the report's end.
     """
     long = len(performance) > LISTED
     listed = pd.concat([performance.head(EACH_END), performance.tail(EACH_END)]) if long else performance
@@ -116,6 +119,7 @@ def build_report(
             for symbol in charted
         ],
         "notices": [formatting.single_line(notice) for notice in notices],
+        "links": links,
         "partial": any(row.partial for row in lines),
     }
     return Report(

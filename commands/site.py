@@ -36,10 +36,10 @@ def site(
     from web.target import FolderTarget, open_target
 
     apply_log_level()
-    place = settings().site or str(settings().outbox / MARKET)
-    target = open_target(place if output is None else _checked(output))
-    if open_page and not isinstance(target, FolderTarget):
-        raise Invalid("--open", target, "with a folder: name one with --output")
+    place = _checked(output) if output is not None else settings().site or str(settings().outbox / MARKET)
+    if open_page and place.startswith("s3://"):
+        raise Invalid("--open", place, "with a folder: name one with --output")
+    target = open_target(place)
     publication = publish_page(target)
     console.print(f"{target}: {publication.symbols:,} symbols, {len(publication.written)} files written", markup=False)
     if publication.single:

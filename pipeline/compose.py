@@ -23,6 +23,8 @@ from report.model import Report, Week
 from report.outbox import PREVIEW, write_page, write_report
 from reporting import build_report, chart_symbols, page
 from transformations import weekly_performance
+from web.documents import FEW
+from web.files import SINGLE
 
 CHART_SECONDS = 10.0
 LONGEST_NAME = 40  # characters of chosen symbols in a report's name
@@ -66,8 +68,19 @@ def compose_report(
         notices=[*notices.closures(sessions), *warnings, *changes],
         chosen=settings.chart_symbols,
         suffix=f"-{chosen}" if chosen else "",
+        links=_links(settings.site_url, symbols),
     )
     return Draft(report, warnings)
+
+
+def _links(site_url: str | None, symbols: Sequence[str]) -> list[tuple[str, str]]:
+    """The addresses of the market page; there is one file with everything inside if the symbols are few."""
+    if not site_url:
+        return []
+    links = [("Market page", f"{site_url}/")]
+    if len(symbols) <= FEW and EVERY_SYMBOL not in symbols:
+        links.append(("The same in one file", f"{site_url}/{SINGLE}"))
+    return links
 
 
 def chosen_name(symbols: Sequence[str], configured: Sequence[str]) -> str:

@@ -50,6 +50,8 @@ class Market:
         Which of the m stored symbols have a bar of which of the n sessions.
     history, recent : list of Published
         Price files of the sessions up to the last settled week, and of those after it, in the order of their symbols.
+    damaged : set of str
+        Paths of published price files that are not what their names say.
     """
 
     figures: pd.DataFrame
@@ -58,6 +60,7 @@ class Market:
     stored: npt.NDArray[np.bool_]
     history: list[Published]
     recent: list[Published]
+    damaged: set[str]
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class MarketReader:
     _figures: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     _counts: pd.DataFrame = field(default_factory=lambda: market_breadth(_no_bars()))
     _taken: int = 0  # symbols
+    _damaged: set[str] = field(default_factory=set)
 
     def read(self) -> Market:
         """Read all prices."""
@@ -143,7 +147,7 @@ class MarketReader:
         history = sorted([*kept, *self._history.written], key=lambda each: str(each.facts["first_symbol"]))
         figures = pd.DataFrame({name: values[: self._taken] for name, values in self._figures.items()})
         figures = figures.astype(dict.fromkeys(figures.columns.intersection(["symbol", "cross"]), "str"))
-        return Market(figures, self._counts, self._sparks, self._stored, history, self._recent.written)
+        return Market(figures, self._counts, self._sparks, self._stored, history, self._recent.written, self._damaged)
 
     def _parts(self) -> tuple[list[_Part], date | None]:
         """Divide the symbols by the files of the earlier publication; return its history's last session as well."""
@@ -187,6 +191,7 @@ class MarketReader:
         entry = part.entry
         path = self.target.fetch(entry["path"], self.staging)
         if path is None or not is_intact(path, entry["path"]):
+            self._damaged.add(entry["path"])
             return None
         try:
             for rows in read_table(path, ["symbol"], rows=BLOCK_ROWS):

@@ -137,7 +137,7 @@ def publish_site(
         single = assets.single(index, everything) if len(names) <= FEW else None
         if context.deadline.remaining <= 0:
             raise TimeUpError("the time left does not hold putting the market page in its place")
-        written = put_site(target, everything, index, before, page=page, single=single)
+        written = put_site(target, everything, index, before, page=page, single=single, damaged=market.damaged)
     return Publication(len(market.figures), written, single)
 
 

@@ -62,10 +62,10 @@ def _data(name: str, value: object) -> str:
     return f'<script type="application/json" id="data-{name}">{text}</script>'
 
 
-def read_assets(folder: Path = FOLDER) -> Assets | None:
+def read_assets() -> Assets | None:
     """Read the built page; None if it has not been built."""
     names = (PAGE, "app.js", "style.css", "licenses.txt")
     try:
-        return Assets(*((folder / name).read_text(encoding="utf-8") for name in names))
+        return Assets(*((FOLDER / name).read_text(encoding="utf-8") for name in names))
     except FileNotFoundError:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,7 +25,11 @@ def read_index(target: Target) -> dict[str, Any] | None:
         return None
     if not isinstance(index, dict) or index.get("version") != VERSION:
         return None
-    return index
+    try:
+        is_whole = all(isinstance(path, str) for path in _paths(index))
+    except (LookupError, TypeError, AttributeError):
+        return None
+    return index if is_whole else None
 
 
 def settle_index(index: dict[str, Any], before: Index | None) -> dict[str, Any]:
@@ -39,7 +43,14 @@ def _lasting(index: Index) -> dict[str, Any]:
 
 
 def put_site(
-    target: Target, files: Sequence[Published], index: Index, before: Index | None, *, page: bytes, single: bytes | None
+    target: Target,
+    files: Sequence[Published],
+    index: Index,
+    before: Index | None,
+    *,
+    page: bytes,
+    single: bytes | None,
+    damaged: Container[str] = (),
 ) -> list[str]:
     """Put a site in its place, and return the paths that were written.
 
@@ -54,11 +65,14 @@ def put_site(
         The page that people open.
     single : bytes or None
         The page with everything inside, if there is one.
+    damaged : container of str
+        Paths at which something else is than their names say.
     """
     there, kept, written = target.files(), set(_paths(before)), []
     for file in files:
         # One that no index names could be removed by another run, until it is put there again.
-        if not (file.path in kept and file.path in there):
+        placed = there.get(file.path) if file.path in kept and file.path not in damaged else None
+        if placed is None or placed.size != file.size:
             target.put(file.path, file.source)
             written.append(file.path)
     for path, content in {PAGE: page, SINGLE: single, INDEX: json.dumps(index).encode()}.items():
@@ -69,7 +83,7 @@ def put_site(
             target.put(path, content)
             written.append(path)
     needed, old = kept | {file.path for file in files}, datetime.now(UTC) - GRACE
-    target.remove(sorted(path for path, moment in target.files().items() if path not in needed and moment < old))
+    target.remove(sorted(path for path, placed in target.files().items() if path not in needed and placed.at < old))
     return written
 
 
@@ -77,7 +91,7 @@ def _paths(index: Index | None) -> Iterator[str]:
     """Yield the path of each file that an index names."""
     if not index:
         return
-    yield from index.get("assets", {}).values()
-    for entry in index.get("files", {}).values():
+    yield from index["assets"].values()
+    for entry in index["files"].values():
         for each in entry if isinstance(entry, list) else [entry]:
             yield each["path"]

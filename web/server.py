@@ -14,10 +14,10 @@ from web.files import CONTENT_TYPES, OURS
 from web.target import ASK_AGAIN, FOR_EVER
 
 CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self';"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What a browser may load for the page: nothing from elsewhere. The chart library sets styles on its elements."""
+"""What a browser may load for the page: nothing from elsewhere."""
 
 HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
@@ -34,7 +34,7 @@ class SiteServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder.resolve()
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -67,15 +67,15 @@ class _Handler(SimpleHTTPRequestHandler):
         # A page of another name must not read what this machine serves to itself.
         if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in ("127.0.0.1", "localhost"):
             return self._refuse(HTTPStatus.FORBIDDEN)
-        path = Path(self.translate_path(self.path))
-        if path == self.server.folder.absolute():
-            path = path / "index.html"
         try:
+            path = Path(self.translate_path(self.path)).resolve()
+            if path == self.server.folder:
+                path = path / "index.html"
+            name = path.relative_to(self.server.folder).as_posix()  # a link may lead out of it
             file = path.open("rb")
-        except OSError:
+        except (OSError, ValueError):
             return self._refuse(HTTPStatus.NOT_FOUND)
         size = path.stat().st_size
-        name = path.relative_to(self.server.folder.absolute()).as_posix()
         headers = {
             "Content-Type": CONTENT_TYPES.get(path.suffix, "application/octet-stream"),
             "Cache-Control": FOR_EVER if OURS.fullmatch(name) else ASK_AGAIN,

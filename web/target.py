@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from config import redact
@@ -24,10 +24,17 @@ FOR_EVER = "max-age=31536000, immutable"
 ASK_AGAIN = "no-cache"  # a browser may keep it, and asks whether it is still the same
 GRACE = timedelta(hours=1)  # for which a file stays that no index names: another run may be about to name it
 DRAFT = ".draft-"  # begins the name of a file that is being written
-S3_SECONDS = 20.0  # to connect, and to answer
+S3_CONNECT_SECONDS, S3_ANSWER_SECONDS = 5.0, 20.0  # a function without a route to AWS must fail early
 LONGEST_REASON = 200  # characters
 
 Result = TypeVar("Result")
+
+
+class Placed(NamedTuple):
+    """A file in its place: bytes, and when it was put there."""
+
+    size: int
+    at: datetime
 
 
 class Target(ABC):
@@ -46,8 +53,8 @@ class Target(ABC):
         """Put a file in place of one of that name, if any."""
 
     @abstractmethod
-    def files(self) -> dict[str, datetime]:
-        """Return our files whose names carry a hash, and drafts, each with when it was put there."""
+    def files(self) -> dict[str, Placed]:
+        """Return our files whose names carry a hash, and drafts."""
 
     @abstractmethod
     def remove(self, paths: Iterable[str]) -> None:
@@ -103,14 +110,15 @@ class FolderTarget(Target):
         except OSError as error:
             raise self._error("written", error) from None
 
-    def files(self) -> dict[str, datetime]:
-        """Return our files whose names carry a hash, and drafts that a run left behind, with their times."""
+    def files(self) -> dict[str, Placed]:
+        """Return our files whose names carry a hash, and drafts that a run left behind."""
         found = {}
         for folder in (self.folder, self.folder / "data", self.folder / "assets"):
             for path in folder.glob("*"):
                 name = path.relative_to(self.folder).as_posix()
                 if OURS.fullmatch(name) or path.name.startswith(DRAFT):
-                    found[name] = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                    facts = path.stat()
+                    found[name] = Placed(facts.st_size, datetime.fromtimestamp(facts.st_mtime, UTC))
         return found
 
     def remove(self, paths: Iterable[str]) -> None:
@@ -135,7 +143,9 @@ class BucketTarget(Target):
         from botocore.exceptions import BotoCoreError
 
         self.bucket, self.prefix = bucket, f"{prefix}/" if prefix else ""
-        limits = Config(connect_timeout=S3_SECONDS, read_timeout=S3_SECONDS, retries={"total_max_attempts": 3})
+        limits = Config(
+            connect_timeout=S3_CONNECT_SECONDS, read_timeout=S3_ANSWER_SECONDS, retries={"total_max_attempts": 3}
+        )
         try:
             self._client = boto3.client("s3", config=limits)
         except BotoCoreError as error:
@@ -180,17 +190,17 @@ class BucketTarget(Target):
 
         self._call("written", write)
 
-    def files(self) -> dict[str, datetime]:
-        """Return our objects whose names carry a hash, with their times."""
+    def files(self) -> dict[str, Placed]:
+        """Return our objects whose names carry a hash."""
 
-        def read() -> dict[str, datetime]:
+        def read() -> dict[str, Placed]:
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
             found = {
-                each["Key"].removeprefix(self.prefix): each["LastModified"]
+                each["Key"].removeprefix(self.prefix): Placed(each["Size"], each["LastModified"])
                 for page in pages
                 for each in page.get("Contents", [])
             }
-            return {name: moment for name, moment in found.items() if OURS.fullmatch(name)}
+            return {name: placed for name, placed in found.items() if OURS.fullmatch(name)}
 
         return self._call("read", read)
 
