@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+MOST_BYTES = 4_000_000  # three times the whole market; Arrow takes several times as much
 _REQUIRED = ["T", "o", "h", "l", "c", "v", "t"]
 _NUMBERS = [*_REQUIRED[1:], "vw", "n"]
 _FIELDS = {"T": pa.string(), **dict.fromkeys(_NUMBERS, pa.float64()), "otc": pa.bool_()}
@@ -50,20 +51,20 @@ def read_columns(body: bytes) -> dict[str, Any] | None:
     -------
     dict or None
         What ``orjson.loads`` returns, but ``results`` are :class:`BarColumns`. None if the answer is irregular in any
-        way: not JSON, not ASCII, an escape, a second list or page, or a bar that is not an object, lacks a field, has
-        an unknown one or one twice, or a value of another type, below 0 or beyond float64.
+        way: not JSON, too large, not ASCII, an escape, a second list or page, or a bar that is not an object, lacks a
+        field, has an unknown one or one twice, or a value of another type, below 0 or beyond float64.
     """
-    if not body.isascii() or b"\\" in body or body.count(b"[") != 1:
+    if len(body) > MOST_BYTES or not body.isascii() or b"\\" in body or body.count(b"[") != 1:
         return None
-    before, _, rest = body.partition(b"[")
-    bars, _, after = rest.partition(b"]")
+    first = body.find(b"[")
+    last = body.find(b"]", first)
     try:  # Without escapes, this is valid only where no bracket was in a string.
-        envelope = orjson.loads(before + b"[]" + after)
+        envelope = orjson.loads(body[: first + 1] + body[last:])
     except orjson.JSONDecodeError:
         return None
     if not isinstance(envelope, dict) or envelope.get("results") != [] or envelope.get("next_url"):
         return None
-    line = b'{"results":[%b]}' % bars  # nothing but a list: on other JSON Arrow can crash
+    line = b'{"results":%b}' % body[first : last + 1]  # nothing but a list: on other JSON Arrow can crash
     columns = _parse(line)
     return None if columns is None else {**envelope, "results": BarColumns(line, columns)}
 
@@ -76,6 +77,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
             pa.BufferReader(line),
             json.ReadOptions(use_threads=False, block_size=len(line) + 1),
             json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="error"),
+            memory_pool=pa.system_memory_pool(),  # it gives back what is no longer needed: a function has 256 MB
         )
     except pa.ArrowInvalid:
         return None

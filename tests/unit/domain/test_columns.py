@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from domain.columns import BarColumns, read_columns
+from domain.columns import MOST_BYTES, BarColumns, read_columns
 from domain.errors import EnvelopeError
 from domain.models import RejectedBar
 from domain.validation import MAX_REJECTED, validate_bars
@@ -130,6 +130,7 @@ def test_so_does_one_in_a_field_that_is_not_stored(field, value):
         answer(bar(**{'o":1,"o': "2"})),
         answer(bar(), before='"splits":[],'),
         answer(bar(), before='"next_url":"/2",'),
+        answer(bar(), before=f'"status":"{"x" * MOST_BYTES}",'),
         answer(bar(), before='"status":"ü",'),
         answer(bar(), before='"count":1e400,'),
         answer(bar(), before='"results":null,', after=',"results":null'),
