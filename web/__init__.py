@@ -1,1 +1,1 @@
-"""The market's pages: files that any web space can serve."""
+"""The market page: the files that are published, and where they are put."""
