@@ -1,1 +1,1 @@
-"""The market's pages: the files that are published, and where they are put."""
+"""The market page: the files that are published, and where they are put."""

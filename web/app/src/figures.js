@@ -63,11 +63,11 @@ export const isExact = (key) => figure(key).kind === 'price'
 export const isNumber = (key) => !['symbol', 'date', 'word'].includes(figure(key).kind)
 const isSigned = (key) => ['change', 'streak'].includes(figure(key).kind)
 
-// A value as an element, with its direction in color and as an arrow.
+// What stands in a cell: text, or an element where a symbol is linked or a direction is colored.
 export function shown(key, value) {
   const { kind } = figure(key)
   if (kind === 'symbol') return symbolLink(value)
-  if (!isSigned(key)) return h('span', {}, text(key, value))
+  if (!isSigned(key)) return text(key, value)
   const way = kind === 'streak' ? (value > 0 ? 'rise' : value < 0 ? 'fall' : 'flat') : format.direction(value)
   return h('span', { class: way }, arrow(way), text(key, value))
 }

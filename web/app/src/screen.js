@@ -61,16 +61,24 @@ export function toQuery(state) {
   return query
 }
 
+const uppers = new WeakMap()
+
+function upper(symbols) {
+  if (!uppers.has(symbols)) uppers.set(symbols, symbols.map((symbol) => symbol.toUpperCase()))
+  return uppers.get(symbols)
+}
+
 // The rows that pass, in order: their places in the columns. An unknown value passes no filter and comes last.
 export function screen(columns, state) {
   const count = columns.symbol.length
   let rows = new Uint32Array(count)
   let kept = 0
   const typed = state.q.trim().toUpperCase()
+  const names = typed ? upper(columns.symbol) : []
   const tests = state.filters.filter((filter) => filter.is || filter.low !== null && filter.low !== undefined || filter.high !== null && filter.high !== undefined)
     .map((filter) => ({ ...filter, values: columns[filter.key] }))
   next: for (let row = 0; row < count; row++) {
-    if (typed && !columns.symbol[row].toUpperCase().includes(typed)) continue
+    if (typed && !names[row].includes(typed)) continue
     for (const { values, low, high, is } of tests) {
       const value = values[row]
       if (value === null) continue next
@@ -79,6 +87,7 @@ export function screen(columns, state) {
     rows[kept++] = row
   }
   rows = rows.subarray(0, kept)
+  if (state.sort.key === 'symbol') return state.sort.down ? rows.reverse() : rows // the file is in their order
   const values = columns[state.sort.key]
   const way = state.sort.down ? -1 : 1
   return rows.sort((one, other) => {

@@ -30,7 +30,7 @@ export function columnWidth(values, show, least, { exact = false } = {}) {
   return Math.max(least, Math.ceil(Math.max(0, ...texts) * DIGIT + PADDING))
 }
 
-const MARGIN = 10 // rows above and below the view
+const MARGIN = 6 // rows above and below the view
 
 // A table of any length. columns: [{ key, label, about, number, width, cell(row) }]; the first column stays in view.
 export function virtualTable(caption, { onsort = null } = {}) {

@@ -277,7 +277,7 @@ function rowsTable(symbol, prices) {
     key, label, width: columnWidth(prices[key], show ?? format.change, width, { exact: show === format.price }), number: key !== 'date', about: '',
     cell: (row) => {
       const value = prices[key][last - row]
-      return show ? h('span', { title: typeof value === 'number' ? format.decimal(value) : null }, show(value)) : changed(value)
+      return show ? show(value) : changed(value)
     },
   })) })
   const save = () => {
