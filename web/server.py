@@ -55,6 +55,7 @@ class SiteServer(ThreadingHTTPServer):
 
 class _Handler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: SiteServer
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

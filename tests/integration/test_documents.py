@@ -393,7 +393,12 @@ class TestReference:
         assert all((ROOT / name).is_file() for name in way)
 
     def test_a_file_named_in_the_text_exists(self):
-        made = {"index.html", "weekly-report-2013-03-01.html", "symbols-tech.txt"}  # not files of the repository
+        made = {
+            "index.html",
+            "market.html",
+            "weekly-report-2013-03-01.html",
+            "symbols-tech.txt",
+        }  # not files of the repository
         named = {span for span in INLINE if re.fullmatch(r"[\w./-]+\.(py|ya?ml|md|txt|toml|pem|html)", span)}
         assert len(named) > 20
         assert {name for name in named if not (ROOT / name).exists() and Path(name).name not in made} == set()

@@ -19,6 +19,7 @@ from entrypoints.payload import parse_payload
 from layer.wheels import CERTIFICATES, PLATFORMS
 from storage.engine import open_engine
 from tests.support.template import TEMPLATE_FILE, every_mapping, resources, state_machine, template, transformed
+from web.server import CONTENT_POLICY
 
 METRICS = {
     "RunSucceeded",
@@ -124,6 +125,28 @@ class TestPolicies:
         assert variable[0] == resource[0] == action[0]
         assert resource[1]["Fn::Sub"].endswith(f":secret:{variable[1]['Fn::Sub']}-??????")
         assert resource[2]["Fn::Sub"].endswith(f":parameter{variable[2]['Fn::Sub'].removeprefix('ssm:')}")
+
+
+class TestMarketPage:
+    def test_its_headers_are_those_of_the_local_server(self):
+        headers = resources("AWS::CloudFront::ResponseHeadersPolicy")["SiteHeaders"]["ResponseHeadersPolicyConfig"]
+        policy = headers["SecurityHeadersConfig"]["ContentSecurityPolicy"]
+        assert policy["ContentSecurityPolicy"] == CONTENT_POLICY
+
+    def test_it_is_published_only_if_asked_for_and_then_private_first(self):
+        parameter = template()["Parameters"]["MarketPage"]
+        assert (parameter["Default"], parameter["AllowedValues"]) == ("none", ["none", "private", "public"])
+        for name, resource in transformed()["Resources"].items():
+            if name.startswith("Site"):
+                assert resource["Condition"] in ("WithSite", "WithSiteLogin")
+
+    def test_only_the_distribution_reads_the_bucket(self):
+        bucket = resources("AWS::S3::Bucket")["SiteBucket"]
+        assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+        (statement,) = resources("AWS::S3::BucketPolicy")["SiteBucketPolicy"]["PolicyDocument"]["Statement"]
+        assert statement["Principal"] == {"Service": "cloudfront.amazonaws.com"}
+        assert statement["Action"] == "s3:GetObject"
+        assert "${SiteDistribution}" in str(statement["Condition"])
 
 
 class TestFunction:
