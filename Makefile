@@ -45,7 +45,7 @@ lint: $(VENV)/.test imports workflows ## Check format and style (ruff), imports,
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 
-TOP_LEVEL := main lambda_main reporting database utils config api_client transformations
+TOP_LEVEL := main lambda_main stock_tracker reporting database utils config api_client transformations
 imports: $(VENV)/.test ## Check that imports point down only (import-linter)
 	@for module in $(TOP_LEVEL); do \
 		mkdir -p build/imports/$$module && ln -sf ../../../$$module.py build/imports/$$module/__init__.py; \

@@ -15,7 +15,8 @@ from commands.output import apply_log_level, console
 @command(
     "export",
     "export --output prices.parquet",
-    "export --output - --symbols IBM --start 2026-01-02 --known-at 2026-03-01T09:00:00Z",
+    "export --output - --symbols IBM --known-at 2026-03-01T09:00:00Z",
+    "export --output ibm.jsonl --symbols IBM --start 2026-01-02",
 )
 def export(
     output: Annotated[str, typer.Option(metavar="FILE", help="The file to write; '-' is standard output.")],

@@ -216,24 +216,32 @@ def _exported_symbols(engine: Engine, connection: Connection, selection: Selecti
 @contextmanager
 def _replacing(output: str) -> Iterator[IO[bytes]]:
     """Open the output; a file gets its name once all of it is written, and a device or a pipe stays what it is."""
-    if output == STANDARD_OUTPUT:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
+    try:
+        if output == STANDARD_OUTPUT:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        else:
+            yield from _opened(output)
+    except (TimeoutError, ConnectionResetError):  # of the database's socket
+        raise
+    except OSError as error:
+        if output == STANDARD_OUTPUT:
+            raise OSError(error.errno, error.strerror, "standard output") from None
+        raise DataError(f"--output is {output!r}, which cannot be written: {error.strerror or error}") from None
+
+
+def _opened(output: str) -> Iterator[IO[bytes]]:
     target = Path(output).resolve()  # a link stays one
+    if target.is_dir() or not output:
+        raise IsADirectoryError("it is a folder" if output else "it is empty")
+    if target.exists() and not target.is_file():
+        with target.open("wb") as file:
+            yield file
+        return
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        if target.is_dir() or not output:
-            raise IsADirectoryError("it is a folder" if output else "it is empty")
-        if target.exists() and not target.is_file():
-            with target.open("wb") as file:
-                yield file
-            return
-        try:
-            with unfinished.open("xb") as file:
-                yield file
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"--output is {output!r}, which cannot be written: {error.strerror or error}") from None
+        with unfinished.open("xb") as file:
+            yield file
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -89,7 +89,7 @@ def _text_columns(table: pa.Table, write_symbol: Callable[[str], str]) -> list[p
 def _iso_dates(moments: pa.ChunkedArray) -> pa.ChunkedArray:
     days = moments.cast(pa.date32(), safe=False)
     are_midnights = pc.all(pc.equal(days.cast(moments.type), moments)).as_py()
-    return (days if are_midnights else moments.cast(pa.timestamp("s"), safe=False)).cast(pa.string())
+    return (days if are_midnights else moments).cast(pa.string())
 
 
 def _mapped(column: pa.ChunkedArray, function: Callable[[str], str]) -> pa.ChunkedArray:
@@ -114,9 +114,10 @@ class _ArrowWriter:
     """What Parquet and Arrow have in common: a schema with types, and a writer of pyarrow into memory."""
 
     def __init__(self, *, decimal: bool) -> None:
-        number = DECIMAL if decimal else pa.float64()
+        types = {"date": pa.timestamp("us")}  # Parquet has no seconds
+        types |= dict.fromkeys(NUMBERS, DECIMAL if decimal else pa.float64())
         self.schema = pa.schema(
-            pa.field(field.name, number if field.name in NUMBERS else field.type, nullable=field.name not in KEY)
+            pa.field(field.name, types.get(field.name, field.type), nullable=field.name not in KEY)
             for field in TEXT_SCHEMA
         )
         self._written = _Written()

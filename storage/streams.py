@@ -19,7 +19,7 @@ from domain.errors import DataError
 from storage.schema import STOCK_DATA
 
 NUMBERS = [column.name for column in STOCK_DATA.columns if isinstance(column.type, Numeric)]
-COLUMN_TYPES = {"date": pa.timestamp("us"), "symbol": pa.string(), "volume": pa.int64()}
+COLUMN_TYPES = {"date": pa.timestamp("s"), "symbol": pa.string(), "volume": pa.int64()}
 TEXT_SCHEMA = pa.schema([(column.name, COLUMN_TYPES.get(column.name, pa.string())) for column in STOCK_DATA.columns])
 NO_NUMBERS = ["", "NaN", "Infinity", "-Infinity"]  # which only an adopted table can hold; SQLite has no NaN either
 

@@ -299,9 +299,11 @@ class TestOutput:
         assert done.returncode == 1
         assert one_line(done.stderr) == "standard output cannot be used: No space left on device"
 
-    def test_a_reader_that_leaves_is_no_news(self, stored: str) -> None:
+    @pytest.mark.parametrize("file_format", ["csv", "parquet"])
+    def test_a_reader_that_leaves_is_no_news(self, file_format: str, stored: str) -> None:
+        arguments = (*READS["an export"], "--format", file_format)
         with subprocess.Popen(
-            **process(*READS["an export"], DATABASE_URL=stored), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            **process(*arguments, DATABASE_URL=stored), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as running:
             assert running.stdout is not None
             running.stdout.close()
