@@ -12,8 +12,8 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 venv = $(if $(UV),$(UV) venv --quiet --seed --clear --python $(1) $(2),$(1) -m venv --clear $(2))
 install = $(if $(UV),$(UV) pip install --quiet --python $(1)/bin/python $(2),$(1)/bin/python -m pip install --quiet $(2))
 
-.PHONY: run check test test-deep bench lint imports workflows pictures site-assets docs docs-commands clean reset help
-.PHONY: package lock calendar deploy secret aws-invoke aws-start aws-logs doctor destroy e2e
+.PHONY: run check test test-deep bench lint imports workflows templates pictures site-assets docs docs-commands clean reset help
+.PHONY: package lock calendar deploy deploy-role secret aws-invoke aws-start aws-logs doctor destroy e2e
 
 run: $(VENV)/.run site-assets ## Load real prices, update them by a day, and write a weekly report to open
 	@$(BIN)/python main.py run
@@ -40,7 +40,7 @@ bench: $(VENV)/.bench ## Measure every claim of docs/benchmarks.md (about 4 minu
 		echo "== benchmarks/$$script.py"; $(BIN)/python benchmarks/$$script.py $(ARGS) || exit 1; \
 	done
 
-lint: $(VENV)/.test imports workflows ## Check format and style (ruff), imports, types (mypy) and workflows
+lint: $(VENV)/.test imports workflows templates ## Check format and style (ruff), imports, types (mypy), workflows and templates
 	@$(BIN)/ruff format --check --quiet . || { echo "error: run $(BIN)/ruff format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
@@ -54,10 +54,22 @@ imports: $(VENV)/.test ## Check that imports point down only (import-linter)
 
 # actionlint is a Go program that no Python index hosts: its package there downloads it while it is installed.
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
-workflows: ## Check .github/workflows with actionlint, if it or Go is on PATH
+workflows: $(VENV)/.test ## Check .github with zizmor, and with actionlint if it or Go is on PATH
+	@$(BIN)/zizmor --offline --no-progress --quiet .github
 	@if command -v actionlint >/dev/null; then actionlint; \
 	elif command -v go >/dev/null; then go run $(ACTIONLINT); \
-	else echo "Neither actionlint nor Go is on PATH: .github/workflows is not checked"; fi
+	else echo "Neither actionlint nor Go is on PATH: .github/workflows is checked by zizmor only"; fi
+
+# Exceptions stand with their reasons in the templates. The unit tests run cfn-lint.
+templates: .venv-checkov/.done ## Check template.yaml and deploy/role.yaml for what is not secure (checkov)
+	@.venv-checkov/bin/checkov --framework cloudformation --file template.yaml deploy/role.yaml --compact --quiet --skip-download
+
+CHECKOV := checkov>=3.2,<4
+.venv-checkov/.done: | $(BIN)/python
+	@echo "Installing checkov into .venv-checkov"
+	@$(call venv,$(BIN)/python,.venv-checkov)
+	@$(call install,.venv-checkov,'$(CHECKOV)')
+	@touch $@
 
 pictures: $(VENV)/.test ## Update the pictures in the documentation: the report, with a headless Chromium, and the terminal
 	@$(BIN)/python -m tests.support.terminal_pictures
@@ -134,6 +146,12 @@ doctor: $(VENV)/.deploy ## Check the set-up of the function on AWS (SEND=1 sends
 destroy: $(VENV)/.deploy $(SAM) ## Remove everything that deploy created on AWS; the secret stays (make secret REMOVE=1)
 	@$(THERE) $(SAM) delete $$place $(ARGS)
 
+deploy-role: $(VENV)/.deploy $(SAM) ## Create the role with which GitHub Actions deploys: REPOSITORY=owner/name
+	@mkdir -p build/deploy && echo 'version = 0.1' > build/deploy/samconfig.toml
+	@$(SAM) deploy --template-file deploy/role.yaml --stack-name deploys-stock-tracker --capabilities CAPABILITY_NAMED_IAM \
+		--config-file build/deploy/samconfig.toml --no-fail-on-empty-changeset --no-confirm-changeset \
+		--parameter-overrides "Repository=$(REPOSITORY)" $(if $(NO_PROVIDER),CreateProvider=false) $(ARGS)
+
 e2e: $(VENV)/.test $(VENV)/.deploy .venv-e2e/.done .venv-sam/bin/sam ## Deploy to a local AWS and test there
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 
@@ -154,7 +172,7 @@ SAM_CLI := aws-sam-cli>=1.150,<2
 # -- The rest ----------------------------------------------------------------------------------------------------------
 
 clean: ## Remove the environment and caches; prices and reports stay
-	rm -rf $(VENV) .venv-sam .venv-e2e build .aws-sam web/assets {sandbox/quickchart,tests/browser,web/app}/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-sam .venv-e2e .venv-checkov build .aws-sam web/assets {sandbox/quickchart,tests/browser,web/app}/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 reset: ## Remove the local database and the outbox, after asking (YES=1 does not ask)

@@ -64,9 +64,9 @@ def _telemetry(context: Any) -> Telemetry | None:
     """Open the log and the metrics on Lambda; the command line shows the result itself."""
     if not hasattr(context, "aws_request_id"):
         return None
-    from entrypoints.telemetry import Telemetry
+    from entrypoints.telemetry import SERVICE, Telemetry
 
-    return Telemetry(context.aws_request_id)
+    return Telemetry(context.aws_request_id, getattr(context, "function_name", SERVICE))
 
 
 def _diagnose(event: Any, context: Any, telemetry: Telemetry | None) -> Diagnosis:

@@ -39,8 +39,9 @@ def run_event(
         raise PayloadError("--misbehave is for the sandbox: add --sandbox")
     with ExitStack() as stack:
         if sandbox and isinstance(event, dict):
-            event = {"symbols": SANDBOX_SYMBOLS, "as_of": str(SANDBOX_TODAY), **event}
-            charts = event.get("job_type") == "weekly_report"
+            if event.get("job_type") != "doctor":  # which has no such keys
+                event = {"symbols": SANDBOX_SYMBOLS, "as_of": str(SANDBOX_TODAY), **event}
+            charts = event.get("job_type") in ("weekly_report", "doctor")
             stack.enter_context(serving_sandbox(charts=charts, misbehave=misbehave))
         with progress_bar(console, quiet=as_json) as context:
             from lambda_main import handler

@@ -32,12 +32,14 @@ def check(given: argparse.Namespace) -> int:
 
 
 def ready(given: argparse.Namespace) -> int:
-    """Check on AWS that the stage can be deployed, and remove a stack that was never created."""
+    """Check on AWS that the stage can be deployed, and prepare the first deployment."""
     from deploy import cloud, secret
 
     stage = read_stage(given.stage, given.folder)
     secret.require(stage)
     cloud.remove_failed_stack(stage)
+    if cloud.stack_status(stage) is None:
+        cloud.start_clock(stage)
     return 0
 
 

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
 
 from deploy.stage import Stage
 from domain.errors import StockTrackerError
+from entrypoints.telemetry import namespace
 
 ANSWER_SECONDS = 320  # the function has 300
 # The first creation failed, so nothing has ever run there: CloudFormation keeps such a stack only to be looked at.
@@ -70,3 +71,17 @@ def remove_failed_stack(stage: Stage) -> None:
         stacks = client(stage, "cloudformation")
         stacks.delete_stack(StackName=stage.stack)
         stacks.get_waiter("stack_delete_complete").wait(StackName=stage.stack)
+
+
+def start_clock(stage: Stage) -> None:
+    """Count the hours without a run, and those with old prices, from now on.
+
+    Two alarms go off when no good run was told for longer than a long weekend, and a new stack has had none.
+    """
+    values = {"RunSucceeded": 1, "FreshnessSessions": 0}
+    data = [
+        {"MetricName": name, "Value": value, "Dimensions": [{"Name": "job", "Value": "daily_update"}]}
+        for name, value in values.items()
+    ]
+    with one_line_errors("the alarms' first values cannot be written"):
+        client(stage, "cloudwatch").put_metric_data(Namespace=namespace(stage.stack), MetricData=data)

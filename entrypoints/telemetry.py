@@ -58,10 +58,13 @@ class Telemetry:
     ----------
     request_id : str
         Lambda's; Lambda's own log lines hold it as well.
+    function_name : str
+        Of the stage that runs: each has a namespace of its own, so that no stage hides the silence of another.
     """
 
-    def __init__(self, request_id: str) -> None:
+    def __init__(self, request_id: str, function_name: str = SERVICE) -> None:
         self._began = time.monotonic()
+        self._namespace = namespace(function_name)
         self._log = Logger(service=SERVICE, level="INFO", json_serializer=_serialize)
         self._log.structure_logs(function_request_id=request_id)  # and drop the keys of the previous invocation
         self._keys: dict[str, Any] = {"function_request_id": request_id}
@@ -112,7 +115,7 @@ class Telemetry:
         )
 
     def _emit(self, outcome: str, counts: dict[str, float]) -> None:
-        metrics = EphemeralMetrics(namespace=NAMESPACE, service="")  # "": no dimension from the environment
+        metrics = EphemeralMetrics(namespace=self._namespace, service="")  # "": no dimension from the environment
         metrics.add_dimension("job", self._request.job_type if self._request else "unknown")
         for name, value in {outcome: 1, **counts, **self._freshness()}.items():
             metrics.add_metric(name, MetricUnit.Count, value)
@@ -133,6 +136,11 @@ class Telemetry:
             self._log.warning(f"the freshness is not known: {error}")
             return {}
         return {} if behind is None else {"FreshnessSessions": behind}
+
+
+def namespace(function_name: str) -> str:
+    """Return the namespace of a function's metrics; that of production has the name alone."""
+    return NAMESPACE if function_name == SERVICE else f"{NAMESPACE}/{function_name}"
 
 
 def _serialize(line: dict[str, Any]) -> str:

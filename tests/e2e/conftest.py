@@ -124,7 +124,7 @@ class Stack:
     def dead_letter(self) -> dict[str, Any]:
         """Take the next message out of the dead-letter queue."""
         queue, url = self.aws.client("sqs"), self.outputs["DeadLettersUrl"]
-        (message,) = wait_for(lambda: queue.receive_message(QueueUrl=url).get("Messages"))
+        (message,) = wait_for(lambda: queue.receive_message(QueueUrl=url).get("Messages"), 120)
         queue.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         letter: dict[str, Any] = json.loads(message["Body"])
         return letter

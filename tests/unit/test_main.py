@@ -203,6 +203,15 @@ def test_invoke_takes_the_event_as_aws_does(run: Run) -> None:
     assert json.loads(result.stdout)["rows"]["inserted"] == 70
 
 
+def test_the_doctor_examines_the_sandbox_too(run: Run) -> None:
+    result = run("invoke", '{"job_type": "doctor"}', "--sandbox")
+
+    checks = {check["name"]: check for check in json.loads(result.stdout)["checks"]}
+    assert checks["key"]["message"].startswith("127.0.0.1:")
+    assert checks["database"]["status"] == "ok"
+    assert not Path("stock_tracker.db").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

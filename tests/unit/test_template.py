@@ -16,6 +16,7 @@ from jsonata import Jsonata
 from config import SECRET_KEYS, Settings
 from domain.clock import Deadline, SystemClock
 from entrypoints.payload import parse_payload
+from entrypoints.telemetry import namespace
 from layer.wheels import CERTIFICATES, PLATFORMS
 from storage.engine import open_engine
 from tests.support.template import TEMPLATE_FILE, every_mapping, resources, state_machine, template, transformed
@@ -38,7 +39,15 @@ METRICS = {
     "FreshnessSessions",
 }  # in the namespace StockTracker, per job and in total
 # The service authorization reference lists no narrower resource for these.
-WITHOUT_RESOURCES = {"ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"}
+WITHOUT_RESOURCES = {
+    *("ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"),
+    *("logs:CreateLogDelivery", "logs:GetLogDelivery", "logs:UpdateLogDelivery", "logs:DeleteLogDelivery"),
+    *("logs:ListLogDeliveries", "logs:PutResourcePolicy", "logs:DescribeResourcePolicies", "logs:DescribeLogGroups"),
+    *("xray:PutTraceSegments", "xray:PutTelemetryRecords", "xray:GetSamplingRules", "xray:GetSamplingTargets"),
+}
+OWN = {
+    "Fn::If": ["IsProduction", "StockTracker", {"Fn::Sub": "StockTracker/${AWS::StackName}"}]
+}  # namespace of metrics
 PARTS = {"FunctionArn": "arn:aws:lambda:eu-west-1:1:function:f", "Partition": "aws", "MapConcurrency": "3"}
 ALARMS = resources("AWS::CloudWatch::Alarm")
 
@@ -48,12 +57,9 @@ def as_list(value: Any) -> list[Any]:
 
 
 def statements() -> list[dict[str, Any]]:
-    """Every statement of every policy."""
-    return [
-        statement
-        for mapping in every_mapping(transformed()["Resources"])
-        for statement in as_list(mapping.get("Statement", []))
-    ]
+    """Every statement of every policy but a key's, whose only resource is that key."""
+    policies = {name: each for name, each in transformed()["Resources"].items() if each["Type"] != "AWS::KMS::Key"}
+    return [statement for mapping in every_mapping(policies) for statement in as_list(mapping.get("Statement", []))]
 
 
 def actions(statement: dict[str, Any]) -> list[str]:
@@ -103,7 +109,7 @@ class TestPolicies:
 
     def test_only_our_own_rules_may_invoke_the_function(self):
         permissions = resources("AWS::Lambda::Permission")
-        assert len(permissions) == 2
+        assert len(permissions) == 4
         for permission in permissions.values():
             assert permission["Principal"] == "events.amazonaws.com"
             assert permission["SourceArn"]["Fn::GetAtt"][0] in resources("AWS::Events::Rule")
@@ -206,22 +212,32 @@ class TestSchedules:
         assert target["RetryPolicy"]["MaximumRetryAttempts"] > 0
         assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["DeadLetters", "Arn"]}}
 
-    def test_the_times_are_those_of_the_local_scheduler(self):
-        times = {
+    def times(self, state: Any) -> dict[str, str]:
+        """The schedule by job, of the rules with a state."""
+        return {
             json.loads(rule["Targets"][0]["Input"])["job_type"]: rule["ScheduleExpression"]
             for rule in self.RULES.values()
+            if rule.get("State") == state
         }
+
+    def test_the_times_are_those_of_the_local_scheduler(self):
+        times = self.times(None)
         assert times == {"daily_update": "cron(0 13 ? * TUE-SAT *)", "weekly_report": "cron(0 16 ? * SAT *)"}
         assert "daily_update at 13:00 UTC, Tuesday to Saturday; weekly_report at 16:00 UTC on Saturday" in (
             TEMPLATE_FILE.with_name("README.md").read_text(encoding="utf-8")
         )
+
+    def test_each_job_has_a_second_chance_that_can_be_turned_off(self):
+        times = self.times({"Fn::If": ["WithSecondChance", "ENABLED", "DISABLED"]})
+        assert times == {"daily_update": "cron(0 18 ? * TUE-SAT *)", "weekly_report": "cron(0 17 ? * SAT *)"}
+        assert template()["Parameters"]["SecondChance"]["Default"] == "true"
 
     def test_the_dead_letters_take_from_the_rules_by_their_names(self):
         (policy,) = resources("AWS::SQS::QueuePolicy").values()
         (statement,) = policy["PolicyDocument"]["Statement"]
         sources = statement["Condition"]["ArnEquals"]["aws:SourceArn"]
         names = [rule["Name"]["Fn::Sub"] for rule in self.RULES.values()]
-        assert [source["Fn::Sub"].rpartition("rule/")[2] for source in sources] == names
+        assert sorted(source["Fn::Sub"].rpartition("rule/")[2] for source in sources) == sorted(names)
 
     def test_a_failed_run_is_retried_and_then_dead_lettered(self):
         (config,) = resources("AWS::Lambda::EventInvokeConfig").values()
@@ -231,7 +247,10 @@ class TestSchedules:
 
 class TestAlarms:
     def test_every_kind_of_failure_has_one(self):
-        watched = {(alarm["Namespace"], alarm["MetricName"]) for alarm in ALARMS.values()}
+        watched = {
+            ("StockTracker" if alarm["Namespace"] == OWN else alarm["Namespace"], alarm["MetricName"])
+            for alarm in ALARMS.values()
+        }
         assert watched == {
             ("StockTracker", "RunSucceeded"),
             ("StockTracker", "FreshnessSessions"),
@@ -239,14 +258,52 @@ class TestAlarms:
             ("AWS/Lambda", "Errors"),
             ("AWS/Lambda", "Throttles"),
             ("AWS/Lambda", "Duration"),
-            ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+            ("AWS/SQS", "NumberOfMessagesSent"),
             ("AWS/States", "ExecutionsFailed"),
+            ("AWS/States", "ExecutionsAborted"),
+            ("AWS/RDS", "FreeStorageSpace"),
+            ("AWS/RDS", "DatabaseConnections"),
         }
 
     @pytest.mark.parametrize("name", ALARMS)
     def test_it_notifies_the_topic_and_says_what_to_do(self, name):
         assert ALARMS[name]["AlarmActions"] == [{"Ref": "Alarms"}]
         assert len(ALARMS[name]["AlarmDescription"]) > 40
+
+    def test_ten_alarms_are_free_without_a_database(self):
+        kinds = {name: each.get("Condition") for name, each in transformed()["Resources"].items() if name in ALARMS}
+        assert len([name for name, condition in kinds.items() if condition is None]) <= 10
+        assert {condition for condition in kinds.values() if condition} == {"WithDatabase"}
+
+    def test_what_can_recover_is_told_when_it_has(self):
+        for alarm in ALARMS.values():
+            if alarm["TreatMissingData"] == "notBreaching":  # an event: the time after it says nothing
+                assert "OKActions" not in alarm
+            else:
+                assert alarm["OKActions"] == [{"Ref": "Alarms"}]
+
+    def test_a_run_that_failed_counts_until_the_next_one(self):
+        for name in ("ErrorsAlarm", "ThrottlesAlarm", "DurationAlarm", "RecipientsAlarm"):
+            assert ALARMS[name]["TreatMissingData"] == "ignore"
+
+    def test_each_stage_has_metrics_of_its_own(self):
+        stages = {"stock-tracker": "StockTracker", "stock-tracker-staging": "StockTracker/stock-tracker-staging"}
+        for stack, expected in stages.items():
+            assert namespace(stack) == expected
+            assert OWN["Fn::If"][1 if stack == "stock-tracker" else 2] in (
+                expected,
+                {"Fn::Sub": expected.replace(stack, "${AWS::StackName}")},
+            )
+        assert template()["Conditions"]["IsProduction"] == {"Fn::Equals": [{"Ref": "AWS::StackName"}, "stock-tracker"]}
+
+    def test_the_topic_can_be_encrypted_with_a_key_that_cloudwatch_may_use(self):
+        (topic,) = resources("AWS::SNS::Topic").values()
+        assert topic["KmsMasterKeyId"]["Fn::If"][:2] == ["WithEncryptedAlarms", {"Ref": "AlarmsKey"}]
+        (key,) = resources("AWS::KMS::Key").values()
+        users = [each for each in key["KeyPolicy"]["Statement"] if "Service" in each["Principal"]]
+        assert [each["Principal"]["Service"] for each in users] == ["cloudwatch.amazonaws.com"]
+        assert set(users[0]["Action"]) == {"kms:Decrypt", "kms:GenerateDataKey"}
+        assert users[0]["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
     @pytest.mark.parametrize("name", ALARMS)
     def test_cloudwatch_takes_its_window(self, name):
@@ -265,8 +322,13 @@ class TestAlarms:
         assert all("RetentionInDays" in group for group in groups.values())
 
 
-TEXT = resources("AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"]["Fn::Sub"]
-BODY = json.loads(TEXT.replace("${MemorySize}", "256"))
+WRITTEN, FILLED = resources("AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"]["Fn::Sub"]
+DATABASE_ALARMS = FILLED["DatabaseAlarms"]["Fn::If"][1]["Fn::Sub"]
+BODY = json.loads(
+    WRITTEN.replace("${MemorySize}", "256")
+    .replace("${Namespace}", "StockTracker")
+    .replace("${DatabaseAlarms}", DATABASE_ALARMS)
+)
 SHOWN = [metric for widget in BODY["widgets"] for metric in widget["properties"].get("metrics", [])]
 
 
@@ -277,6 +339,18 @@ class TestDashboard:
     def test_it_shows_every_alarm(self):
         (widget,) = [widget for widget in BODY["widgets"] if widget["type"] == "alarm"]
         assert {alarm.strip("${}").removesuffix(".Arn") for alarm in widget["properties"]["alarms"]} == set(ALARMS)
+
+    def test_it_is_json_without_a_database_too_and_of_its_stage(self):
+        assert FILLED["DatabaseAlarms"]["Fn::If"][::2] == ["WithDatabase", ""]
+        json.loads(WRITTEN.replace("${DatabaseAlarms}", ""))
+        assert FILLED["Namespace"] == OWN
+        assert '"StockTracker"' not in WRITTEN
+
+    def test_its_address_is_that_of_the_partitions_console(self):
+        address, filled = template()["Outputs"]["DashboardUrl"]["Value"]["Fn::Sub"]
+        assert address.startswith("https://${AWS::Region}.${Domain}/cloudwatch/")
+        assert filled == {"Domain": {"Fn::FindInMap": ["Console", {"Ref": "AWS::Partition"}, "Domain"]}}
+        assert set(template()["Mappings"]["Console"]) == {"aws", "aws-cn", "aws-us-gov"}
 
     def test_a_dimension_is_a_job(self):
         jobs = {metric[3] for metric in SHOWN if metric[0] == "StockTracker" and metric[2:3] == ["job"]}
@@ -308,6 +382,11 @@ class TestDatabase:
         for resource in transformed()["Resources"].values():
             if resource["Type"].startswith(("AWS::RDS::", "AWS::EC2::")):
                 assert resource["Condition"] in ("WithDatabase", "InVpc")
+
+    def test_ranges_in_parallel_leave_half_of_its_connections(self):
+        most = template()["Parameters"]["MapConcurrency"]["MaxValue"]
+        assert most <= 80 / 2
+        assert ALARMS["DatabaseConnectionsAlarm"]["Threshold"] < 80
 
     def test_its_password_is_rds_own_and_read_by_the_function_only(self):
         assert self.DATABASE["ManageMasterUserPassword"] is True
@@ -352,6 +431,7 @@ class TestStateMachine:
     def test_a_wrong_payload_or_setting_is_not_retried(self):
         tried = {name for retry in self.EACH["States"]["Run"]["Retry"] for name in retry["ErrorEquals"]}
         assert {"ApiError", "DataError", "Lambda.TooManyRequestsException"} <= tried
+        assert {"Runtime.ExitError", "Runtime.OutOfMemory", "Lambda.Unknown", "Sandbox.Timedout"} <= tried
         assert not {"PayloadError", "ConfigError", "States.ALL"} & tried
 
     def test_a_run_that_stays_partial_fails_after_100_runs(self):
@@ -360,6 +440,29 @@ class TestStateMachine:
             assert evaluate(bound, {"status": "partial"}, runs=runs) is expected
         assert evaluate(again, {"status": "partial"}, runs=99) is True
         assert evaluate(again, {"status": "ok"}, runs=1) is False
+
+    def test_what_a_range_returns_is_small_however_many_symbols_it_has(self):
+        run = self.EACH["States"]["Run"]
+        symbols = [f"SYM{n}" for n in range(3_000)]
+        days = {"start": "2026-01-02", "end": "2026-01-30"}
+        done = {"status": "ok", "run_id": "1", "symbols": symbols, "sessions": {"count": 1}, "warnings": symbols}
+        output = evaluate(run["Output"], None, range=days, states={"result": {"Payload": done}})
+        assert output == {**days, "status": "ok", "run_id": "1", "sessions": {"count": 1}}
+        (catch,) = run["Catch"]
+        error = {"Error": "DataError", "Cause": "x" * 5_000}
+        failed = evaluate(catch["Output"], None, range=days, states={"errorOutput": error})
+        assert failed == {**days, "status": "failed", "error": "DataError", "cause": "x" * 500}
+        assert 27 * len(json.dumps(failed)) < 256 * 1024
+        cause = evaluate(self.MACHINE["States"]["Failed"]["Cause"], [failed] * 300)
+        assert len(cause) == 30_000
+
+    def test_a_range_that_ends_without_a_result_fails_the_whole(self):
+        assert self.MACHINE["States"]["Each range"]["ToleratedFailurePercentage"] == 0
+
+    def test_failures_are_logged_and_executions_traced(self):
+        (machine,) = resources("AWS::StepFunctions::StateMachine").values()
+        assert machine["TracingConfiguration"] == {"Enabled": True}
+        assert machine["LoggingConfiguration"]["Level"] == "ERROR"
 
     def test_any_failed_range_fails_the_execution(self):
         (choice,) = self.MACHINE["States"]["Has any failed"]["Choices"]
@@ -387,7 +490,23 @@ class TestRanges:
     CUT = TestStateMachine.MACHINE["States"]["Cut into ranges"]["Output"]
 
     def cut(self, payload: dict[str, Any]) -> list[dict[str, Any]]:
-        return evaluate(self.CUT, payload)["payloads"]
+        """The payload of each range, as it begins."""
+        found = evaluate(self.CUT, payload)
+        each = TestStateMachine.MACHINE["States"]["Each range"]
+        assert (each["ItemsPath"], each["ItemSelector"]["payload.$"]) == ("$.ranges", "$.payload")
+        begin = TestStateMachine.EACH["States"]["Begin"]["Assign"]["payload"]
+        return [evaluate(begin, {"payload": found["payload"], "range": each}) for each in found["ranges"]]
+
+    def test_a_long_list_of_symbols_is_held_once(self):
+        payload = {
+            "job_type": "initialize",
+            "symbols": ["SYM00001"] * 3_000,
+            "start": "2003-09-10",
+            "end": "2026-11-27",
+        }
+        found = evaluate(self.CUT, payload)
+        assert len(found["ranges"]) > 300
+        assert len(json.dumps(found)) < 256 * 1024
 
     def test_a_payload_without_a_start_is_run_as_it_is(self):
         payload = {"job_type": "daily_update", "symbols": "*"}
@@ -413,7 +532,7 @@ class TestRanges:
             for n in range((date.fromisoformat(each["end"]) - date.fromisoformat(each["start"])).days + 1)
         ]
         assert covered == [start + timedelta(days=n) for n in range(days + 1)]
-        for each in ranges:
+        for each in ranges[:3]:
             assert set(each) == {"job_type", "symbols", "start", "end"}
         for each in (ranges[0], ranges[-1]):
             parse_payload(each, Settings(), date(2099, 1, 1))

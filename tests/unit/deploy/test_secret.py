@@ -217,6 +217,22 @@ class TestFailedStacks:
         assert (stack_status(stage()) is None) is is_removed
 
 
+def test_the_alarms_of_a_new_stage_count_from_its_first_deployment(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("staging.env").write_text("Region=eu-west-1\n", encoding="utf-8")
+    secret.complete(stage(), {"POLYGON_API_KEY": KEY, "DATABASE_URL": URL}, None)
+    metrics = boto3.client("cloudwatch", region_name="eu-west-1")
+
+    def told() -> set[tuple[str, str]]:
+        found = metrics.list_metrics(Namespace="StockTracker/stock-tracker-staging")["Metrics"]
+        return {(each["MetricName"], each["Dimensions"][0]["Value"]) for each in found}
+
+    assert told() == set()
+    assert command_line.main(["ready", "--stage", "staging", "--folder", "."]) == 0
+    alarms = {alarm["MetricName"] for alarm in resources("AWS::CloudWatch::Alarm").values()}
+    assert told() == {("RunSucceeded", "daily_update"), ("FreshnessSessions", "daily_update")}
+    assert {name for name, _ in told()} <= alarms
+
+
 class TestAlarmMail:
     @pytest.fixture
     def topic(self) -> str:

@@ -145,7 +145,7 @@ class TestFormats:
         monkeypatch.setattr("storage.streams.COPIED_BYTES", 1)
         monkeypatch.setattr("storage.streams.FETCHED_ROWS", 2)
         monkeypatch.setattr("storage.driver.RECEIVED", 100)  # a message rarely ends where a piece does
-        monkeypatch.setattr("utils.PIECE", 2)
+        monkeypatch.setattr("storage.history.PIECE", 2)
 
         assert exported(filled, file_format) == whole
         assert len(whole) == 15

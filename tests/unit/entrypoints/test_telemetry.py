@@ -40,6 +40,7 @@ class Context:
     """The context that Lambda gives."""
 
     aws_request_id = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
+    function_name = SERVICE
 
     def get_remaining_time_in_millis(self) -> int:
         return 300_000
@@ -88,15 +89,17 @@ def lines(
     package = logging.getLogger("stock_tracker")
     before = package.handlers, package.level, package.propagate
 
-    def run(*events: dict[str, Any], **variables: str) -> list[str]:
+    def run(*events: dict[str, Any], stack: str = SERVICE, **variables: str) -> list[str]:
         redirect_log(sys.stdout)
         with monkeypatch.context() as patch:
             for name, value in {**environment, **variables}.items():
                 patch.setenv(name, value)
             settings.cache_clear()
             for event in events:
+                context = Context()
+                context.function_name = stack
                 try:
-                    handler(event, Context())
+                    handler(event, context)
                 except StockTrackerError:
                     continue
         settings.cache_clear()
@@ -395,3 +398,14 @@ class TestFreshness:
 
     def test_without_tables_the_freshness_is_not_known(self, sqlite_url: str) -> None:
         assert sessions_behind(open_engine(sqlite_url), ["IBM"], date(2013, 3, 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("stack", "expected"),
+    [("stock-tracker", "StockTracker"), ("stock-tracker-staging", "StockTracker/stock-tracker-staging")],
+)
+def test_each_stage_tells_its_metrics_in_a_namespace_of_its_own(lines: Lines, stack: str, expected: str) -> None:
+    told = lines({"job_type": "daily_update", "as_of": "2013-03-02"}, {"job_type": "daily_update"}, stack=stack)
+    documents = [json.loads(line) for line in told if '"_aws"' in line]
+    assert documents
+    assert {each["_aws"]["CloudWatchMetrics"][0]["Namespace"] for each in documents} == {expected}

@@ -6,7 +6,6 @@ These stages run no job. The tests build on each other, in this order.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -75,7 +74,7 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def staging(aws: LocalAws, pandas_layer_arn: str) -> Iterator[Stage]:
+def staging(aws: LocalAws, pandas_layer_arn: str) -> Stage:
     return Stage(aws, "staging", PandasLayerArn=pandas_layer_arn, MailUnsubscribe="https://example.com/u?a=1&b=2")
 
 
@@ -101,6 +100,7 @@ def test_a_stage_without_a_secret_is_refused_with_the_cure(staging: Stage) -> No
 
 
 def test_the_first_deployment_takes_every_value_of_the_file(staging: Stage) -> None:
+    staging.aws.write_stage(staging.name, staging.values)
     assert "POLYGON_API_KEY and DATABASE_URL written" in staging.make("secret", secrets=SECRETS)
     staging.rotate()
 
@@ -147,12 +147,12 @@ def test_a_deployment_after_destroy_is_like_the_first(staging: Stage) -> None:
 @pytest.mark.slow
 def test_a_deployment_after_a_failed_first_one_is_like_the_first(staging: Stage) -> None:
     staging.destroy()
-    topics = staging.aws.client("logs")
-    topics.create_log_group(logGroupName="/aws/lambda/stock-tracker-staging")  # so that the stack cannot create it
+    topics = staging.aws.client("sns")
+    taken = topics.create_topic(Name="stock-tracker-staging-alarms")["TopicArn"]  # so that the stack cannot create it
     failed = staging.aws.run_make("deploy", "STAGE=staging")
     assert failed.returncode == 2
     assert staging.described["StackStatus"] == "ROLLBACK_COMPLETE"
-    topics.delete_log_group(logGroupName="/aws/lambda/stock-tracker-staging")
+    topics.delete_topic(TopicArn=taken)
 
     printed = staging.deploy()
 
