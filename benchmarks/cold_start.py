@@ -6,7 +6,7 @@ INIT imports the handler with a whole core; the first invocation has the share o
 an ordinary morning: one new session, and three that are read again, each in a grouped answer of 11,000 bars.
 
 The reference, *before*, is the same zips without their bytecode and without preparation: nothing is done at INIT but
-what the import of the handler needs. A second part compares that import with those of its libraries alone.
+the import of the handler and of the jobs. A second part compares that import with those of its libraries alone.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ sys.path[:0] = json.loads(sys.argv[1])
 sys.stdin.readline()  # the process is in its control group
 started, used = time.monotonic(), time.process_time()
 from lambda_main import handler
+from pipeline import jobs
 init = {"init_seconds": time.monotonic() - started, "init_cpu": time.process_time() - used}
 print(json.dumps(init), flush=True)
 

@@ -20,6 +20,7 @@ from domain.errors import StockTrackerError
 from domain.validation import validate_bars
 from network.connect import within
 from network.http import tls_context
+from report import delivery
 from report.chart_config import CHART_SESSIONS, alt_text, chart_request
 from report.email import build_message
 from report.model import Week
@@ -51,7 +52,9 @@ def prepare() -> None:
     rehearse()
     tls_context(DEFAULT_CA_BUNDLE_PATH)
     with suppress(StockTrackerError, TimeoutError):
-        open_engine(within(SETTINGS_SECONDS, settings).database_url.get_secret_value())
+        configured = within(SETTINGS_SECONDS, settings)
+        open_engine(configured.database_url.get_secret_value())
+        delivery.prepare(configured)
 
 
 def rehearse() -> None:

@@ -270,12 +270,12 @@ def _sessions_of(bars: Sequence[Any]) -> set[date]:
 
 
 def _of_symbols(bars: Sequence[Bar], symbols: tuple[str, ...]) -> Sequence[Bar]:
+    """Keep the bars of wanted symbols, and those of no symbol at all, which validation rejects."""
     if symbols == (EVERY_SYMBOL,):
         return bars
     wanted = set(symbols)
-    return [bar for bar in bars if not isinstance(bar, dict) or _may_be(bar.get("T"), wanted)]
-
-
-def _may_be(symbol: object, wanted: set[str]) -> bool:
-    """Whether it is a wanted symbol, or not a symbol at all, which validation rejects."""
-    return not isinstance(symbol, str) or symbol in wanted
+    return [
+        bar
+        for bar in bars
+        if not isinstance(bar, dict) or not isinstance(symbol := bar.get("T"), str) or symbol in wanted
+    ]

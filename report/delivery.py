@@ -134,6 +134,20 @@ def send(
     return deliver(message, sender, tuple(recipients) or everyone, settings, timeout)
 
 
+def prepare(settings: Settings) -> None:
+    """Build what the first mail would build: the client of SES, or the certificates to trust.
+
+    Raises
+    ------
+    DeliveryError
+        If SES has no region.
+    """
+    if settings.transport == "ses":
+        _ses_client(settings, 1.0)  # which loads what further ones share
+    elif settings.smtp_security != "none":
+        _tls_context()
+
+
 def log_in(settings: Settings, *, timeout: float) -> None:
     """Connect to the mail server and log in, and send nothing. Raises as :func:`send`."""
     _envelope(settings)
@@ -422,7 +436,7 @@ class _Connection(smtplib.SMTP):
         if code != _READY:
             raise smtplib.SMTPConnectError(code, text)
         if settings.smtp_security == "starttls":
-            self.starttls(context=ssl.create_default_context())
+            self.starttls(context=_tls_context())
         if settings.smtp_user:
             self.login(settings.smtp_user, settings.smtp_password.get_secret_value())
 
@@ -433,7 +447,7 @@ class _Connection(smtplib.SMTP):
         connection.settimeout(self._remaining)
         self._twin = connection.dup()
         if self._settings.smtp_security == "tls":
-            return ssl.create_default_context().wrap_socket(connection, server_hostname=host)
+            return _tls_context().wrap_socket(connection, server_hostname=host)
         return connection
 
     def getreply(self) -> tuple[int, bytes]:
@@ -492,6 +506,16 @@ def _is_final(code: int) -> bool:
 def _log_attempt(server: str, recipients: int, accepted: int, started: float) -> None:
     seconds = time.monotonic() - started
     logger.debug("mail to %s: %d of %d recipients accepted in %.0f ms", server, accepted, recipients, seconds * 1000)
+
+
+def _tls_context() -> ssl.SSLContext:
+    return _trusting(ssl.get_default_verify_paths())
+
+
+@functools.lru_cache(maxsize=1)
+def _trusting(_default: ssl.DefaultVerifyPaths) -> ssl.SSLContext:
+    """Return a TLS context that trusts the certificates at the default paths, which takes 20 ms to read."""
+    return ssl.create_default_context()
 
 
 def _server(settings: Settings) -> str:

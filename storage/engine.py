@@ -53,7 +53,7 @@ _limits: ContextVar[Limits] = ContextVar("_limits")
 """The limits of the transaction that a connection is opened for."""
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def open_engine(url: str) -> Engine:
     """Return the engine for a ``DATABASE_URL``: made once, connected at first use, kept between warm invocations.
 

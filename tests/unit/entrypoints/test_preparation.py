@@ -1,14 +1,17 @@
 """INIT on Lambda: it prepares what it can, and an error there is left to the invocation."""
 
 import threading
+from functools import partial
 from importlib.util import find_spec
 
 import pytest
 
+from config import Settings
 from domain.errors import ConfigError
 from domain.validation import validate_bars
 from entrypoints import preparation
 from entrypoints.preparation import prepare, rehearse
+from report import delivery
 from report.chart_config import CHART_SESSIONS
 
 
@@ -47,3 +50,21 @@ def test_settings_that_are_late_do_not_use_up_the_time_of_init(monkeypatch):
     monkeypatch.setattr(preparation, "SETTINGS_SECONDS", 0.1)
     prepare()
     answered.set()
+
+
+@pytest.mark.parametrize("transport", ["ses", "smtp"])
+def test_the_first_mail_finds_its_client_or_certificates_built(monkeypatch, transport):
+    """A client of SES is built twenty times sooner once another one has read the files of botocore."""
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    configured = Settings(mail_transport=transport, smtp_host="mail.example.com")
+    monkeypatch.setattr(preparation, "settings", lambda: configured)
+    built = []
+
+    def counted(name, make, *given):
+        built.append(name)
+        return make(*given)
+
+    for name in ("_ses_client", "_trusting"):
+        monkeypatch.setattr(delivery, name, partial(counted, name, getattr(delivery, name)))
+    prepare()
+    assert built == [{"ses": "_ses_client", "smtp": "_trusting"}[transport]]
