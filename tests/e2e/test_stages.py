@@ -15,7 +15,13 @@ from deploy.template import read_template
 from tests.e2e.conftest import ARCHITECTURE
 from tests.e2e.local_aws import LocalAws
 
-ROTATED = '{"POLYGON_API_KEY": "rotated", "DATABASE_URL": "postgresql://u:another-password@db.example.com/stock"}'
+ROTATED = json.dumps(
+    {
+        "POLYGON_API_KEY": "rotated",
+        "DATABASE_URL": "postgresql://u:another-password@db.example.com/stock",
+        "SMTP_PASSWORD": "for the user with every odd character",
+    }
+)
 ODD = """it's "R&D", $HOME\\me #1 & more"""
 SECRETS = {"POLYGON_API_KEY": "first", "DATABASE_URL": "postgresql://u:password@db.example.com/stock"}
 
@@ -147,12 +153,13 @@ def test_a_deployment_after_destroy_is_like_the_first(staging: Stage) -> None:
 @pytest.mark.slow
 def test_a_deployment_after_a_failed_first_one_is_like_the_first(staging: Stage) -> None:
     staging.destroy()
-    topics = staging.aws.client("sns")
-    taken = topics.create_topic(Name="stock-tracker-staging-alarms")["TopicArn"]  # so that the stack cannot create it
+    layer = staging.values["PandasLayerArn"]
+    staging.aws.write_stage(
+        "staging", {**staging.values, "PandasLayerArn": f"{layer}99"}
+    )  # a version that is not there
     failed = staging.aws.run_make("deploy", "STAGE=staging")
     assert failed.returncode == 2
     assert staging.described["StackStatus"] == "ROLLBACK_COMPLETE"
-    topics.delete_topic(TopicArn=taken)
 
     printed = staging.deploy()
 

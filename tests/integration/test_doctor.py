@@ -16,7 +16,7 @@ import pytest
 
 from domain.calendar import previous_session, today
 from sandbox.history import PriceHistory
-from sandbox.local_http import LocalServer, Reply
+from sandbox.local_http import LocalServer, Reply, Request
 from sandbox.server import MarketServer
 from storage.engine import open_engine
 from tests.support.tables import has_tables
@@ -105,30 +105,48 @@ def test_a_terminal_of_80_columns_holds_every_line(environment: dict[str, str]) 
 def test_make_doctor_shows_what_the_function_answers(
     environment: dict[str, str], tmp_path: Path, key: str, status: int
 ) -> None:
-    """Make exits with 2 if a check failed. In place of SAM stands a program that calls the handler here."""
-    program = tmp_path / "sam"
-    program.write_text(
-        f"#!{sys.executable}\n"
-        "import json, sys\n"
-        f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from lambda_main import handler\n"
-        'assert sys.argv[1:4] == ["remote", "invoke", "Function"]\n'
-        'print(json.dumps(handler(json.loads(sys.argv[sys.argv.index("--event") + 1]))))\n'
-    )
-    program.chmod(0o755)
-    binaries = f"BIN={Path(sys.executable).parent}"
+    """Make exits with 2 if a check failed. In place of AWS stands a server that runs the handler here."""
+    variables = {**environment, "POLYGON_API_KEY": key}
+    program = "import json, sys; from lambda_main import handler; print(json.dumps(handler(json.load(sys.stdin))))"
+    asked: list[str] = []
+
+    def invoke(request: Request) -> Reply:
+        asked.append(request.target)
+        answered = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=variables,
+            input=request.body,
+            capture_output=True,
+            check=True,
+        )
+        return Reply(200, answered.stdout)
+
+    (tmp_path / "production.env").write_text("Region=eu-west-1\n")
+    amazon = LocalServer(invoke)
+    amazon.start()
+    words = ["--assume-old=.venv/.deploy", "doctor", f"BIN={Path(sys.executable).parent}", "SEND=1"]
     done = subprocess.run(
-        ["make", "--assume-old=.venv/.run", f"--assume-old={program}", "doctor", f"SAM={program}", binaries, "SEND=1"],
+        ["make", *words, f"STAGES={tmp_path}"],
         cwd=ROOT,
-        env={**environment, "POLYGON_API_KEY": key},
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "AWS_ENDPOINT_URL": amazon.url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+        },
         capture_output=True,
         text=True,
         check=False,
     )
+    amazon.stop()
 
+    assert asked == ["/2015-03-31/functions/stock-tracker/invocations"]
     assert done.returncode == status, done.stderr
     assert f"{'ok' if status == 0 else 'failed':<9}key " in done.stdout
     assert "skipped  test mail  reports are not mailed; set SMTP_HOST" in done.stdout
+    assert "warning  alarms     nobody gets a mail when something fails" in done.stdout
 
 
 def test_the_handler_makes_no_tables(environment: dict[str, str], postgresql_url: str) -> None:

@@ -18,7 +18,7 @@ from layer.wheels import required
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LISTED = PROJECT["tool"]["setuptools"]
-NOT_INSTALLED = {"benchmarks", "layer", "tests"}  # what measures, builds and tests
+NOT_INSTALLED = {"benchmarks", "deploy", "layer", "tests"}  # what measures, deploys, builds and tests
 
 Installed = Callable[..., "subprocess.CompletedProcess[str]"]
 
