@@ -36,7 +36,7 @@ build/pgbouncer:
 		&& for package in *.deb; do dpkg-deb -x $$package .; done; } >/dev/null 2>&1 || true
 
 bench: $(VENV)/.bench ## Measure every claim of docs/benchmarks.md (about 4 minutes; ARGS=--json for objects)
-	@for script in load transform parse market sqlite small cold_start report; do \
+	@for script in load transform parse market sqlite small export cold_start report; do \
 		echo "== benchmarks/$$script.py"; $(BIN)/python benchmarks/$$script.py $(ARGS) || exit 1; \
 	done
 

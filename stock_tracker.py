@@ -7,7 +7,7 @@ In any folder, this line makes the module known, with the path of the project; a
 The table is read by ``main.py export`` in a process of its own, which sends it back as Arrow. So nothing but this file
 is imported into the notebook: the modules of the project have everyday names (``utils``, ``config``, ``database``), and
 would otherwise replace the notebook's own, or be replaced by them. For the same reason this module imports none of
-them. The process takes a second to start, and the project's own packages if it has them in ``.venv``.
+them. The process takes about a second to start. It runs in the project's ``.venv``, if there is one.
 """
 
 from __future__ import annotations

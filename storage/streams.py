@@ -7,6 +7,7 @@ shortest decimal that stands for it. Whoever needs doubles or decimals casts the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pandas as pd
@@ -43,6 +44,11 @@ def copy_tables(connection: Connection, queries: Iterable[str]) -> Iterator[pa.T
     DataError
         If a value is none that a run stores.
     """
+    for content in _read_ahead(_copied(connection, queries)):
+        yield _parsed(content)
+
+
+def _copied(connection: Connection, queries: Iterable[str]) -> Iterator[bytes]:
     driver: Any = connection.connection.dbapi_connection
     pieces, size = [], 0
     for query in queries:
@@ -51,10 +57,22 @@ def copy_tables(connection: Connection, queries: Iterable[str]) -> Iterator[pa.T
             pieces.append(piece)
             size += len(piece)
             if size >= COPIED_BYTES:
-                yield _parsed(b"".join(pieces))
+                yield b"".join(pieces)
                 pieces, size = [], 0
     if pieces:
-        yield _parsed(b"".join(pieces))
+        yield b"".join(pieces)
+
+
+def _read_ahead(contents: Iterator[bytes]) -> Iterator[bytes]:
+    """Receive the next content in a thread while one is parsed: the server would wait for its reader meanwhile."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        coming = pool.submit(next, contents, b"")
+        while content := coming.result():
+            coming = pool.submit(next, contents, b"")
+            yield content
+    finally:
+        pool.shutdown(wait=False)  # after an interrupt the connection is closed, which ends the thread
 
 
 def _parsed(content: bytes) -> pa.Table:

@@ -17,7 +17,8 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
+from decimal import Decimal
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -40,6 +41,7 @@ from sandbox.local_http import LocalServer, Reply
 from storage.engine import open_engine
 from storage.schema import METADATA, STOCK_DATA
 from storage.sockets import SSL_MODES
+from tests.support.notebook import CELL, run_cells
 from tests.support.terminal import Terminal
 from tests.support.terminal_pictures import PICTURES, draw
 
@@ -135,6 +137,7 @@ CHANGELOG = Document("CHANGELOG.md")  # it also names what is no more
 README, JOBS, SETTINGS = DOCUMENTS["README.md"], DOCUMENTS["docs/jobs.md"], DOCUMENTS["docs/settings.md"]
 TABLES, WORKS, TROUBLES = (DOCUMENTS[f"docs/{name}.md"] for name in ("tables", "how-it-works", "troubleshooting"))
 DEPLOYMENT = (ROOT / ".github" / "workflows" / "deploy.yml").read_text(encoding="utf-8")
+ANALYSIS = DOCUMENTS["docs/analysis.md"]
 STORY = DOCUMENTS["docs/tutorial.md"]  # its blocks follow one another in one folder
 
 COMMANDS = list(dict.fromkeys(command for document in DOCUMENTS.values() for command in document.commands))
@@ -315,6 +318,44 @@ class TestCommands:
         columns = [column for column, *_ in database.execute(query).description]
         database.close()
         assert len(columns) > 1
+
+
+class TestAnalysis:
+    """The recipes of the page on analysis, in its order, on the recorded prices."""
+
+    def test_each_block_of_python_prints_what_the_page_shows(self, terminal, project):
+        terminal.run(project, ["export", "--output", "prices.parquet"])
+        cells = CELL.findall(ANALYSIS.text)
+        assert len(cells) == sum(kind == "python" for kind, _ in ANALYSIS.blocks) > 15
+
+        printed = run_cells([cell for cell, _ in cells], project, DATABASE_URL=f"sqlite:///{project}/stock_tracker.db")
+
+        for (cell, shown), output in zip(cells, printed):
+            assert output == shown.rstrip("\n"), cell
+
+    @pytest.mark.parametrize(
+        "query",
+        [block for kind, block in ANALYSIS.blocks if kind == "sql"],
+        ids=lambda query: " ".join(query.split())[:50],
+    )
+    def test_a_query_answers_alike_on_both_databases(self, demo, postgresql_url, query):
+        stored = sqlite3.connect(demo / "stock_tracker.db")
+        columns = [column for column, *_ in stored.execute("SELECT * FROM stock_data LIMIT 1").description]
+        rows = stored.execute("SELECT * FROM stock_data").fetchall()
+        expected = stored.execute(query).fetchall()
+        stored.close()
+        engine = open_engine(postgresql_url)
+        with engine.begin() as connection:
+            STOCK_DATA.create(connection)
+            values = [dict(zip(columns, row)) | {"date": datetime.fromisoformat(row[0])} for row in rows]
+            connection.execute(STOCK_DATA.insert(), values)
+            found = connection.exec_driver_sql(query).all()
+
+        assert len(found) == len(expected)
+        for row, other in zip(found, expected):
+            for value, same in zip(row, other):
+                is_number = isinstance(value, (Decimal, int))
+                assert float(value) == pytest.approx(float(same)) if is_number else str(value) == str(same)
 
 
 class TestReference:

@@ -82,6 +82,25 @@ def test_settings_and_symbols_come_from_the_working_directory(installed: Install
     assert {symbol["symbol"] for symbol in state["symbols"]} == {"IBM", "GOOG"}
 
 
+def test_a_notebook_loads_from_the_database_of_its_folder(
+    installed: Installed, installation: Path, tmp_path: Path
+) -> None:
+    installed("initialize", "--sandbox", "--as-of", "2013-03-01", "--symbols", "IBM", "--sessions", "6")
+
+    program = "import stock_tracker; print(stock_tracker.__file__, len(stock_tracker.load('IBM')))"
+    environment = {"PATH": str(tmp_path), "HOME": str(tmp_path), "PYTHONPATH": str(installation)}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path / "anywhere",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    assert (done.stdout, done.stderr) == (f"{installation / 'stock_tracker.py'} 6\n", "")
+
+
 def test_it_names_itself_and_completes_in_shells(installed: Installed) -> None:
     assert installed("--version").stdout.startswith("stock-tracker ")
     assert "Usage: stock-tracker [OPTIONS] COMMAND [ARGS]..." in installed("--help").stdout
