@@ -124,7 +124,7 @@ deploy: $(VENV)/.deploy $(SAM) ## Deploy to AWS what deploy/production.env says,
 	@$(STAGED) ready $(AT)
 	@$(MAKE) --no-print-directory package ARCH="$$($(STAGED) show architecture $(AT))"
 	@$(THERE) $(SAM) deploy --template-file template.yaml $$place --resolve-s3 --capabilities CAPABILITY_IAM \
-		--no-fail-on-empty-changeset --no-confirm-changeset --tags "$$($(STAGED) show tags $(AT))" \
+		--no-fail-on-empty-changeset --no-confirm-changeset --no-progressbar --tags "$$($(STAGED) show tags $(AT))" \
 		--parameter-overrides "file://build/deploy/$(STAGE).yaml" $(ARGS)
 	@$(MAKE) --no-print-directory doctor || echo "Deployed; the doctor's cures are above"
 

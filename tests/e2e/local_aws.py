@@ -51,6 +51,7 @@ class LocalAws:
             "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
+            "SAM_CLI_POLL_DELAY": "0.5",  # seconds; this AWS is near
         }
 
     def __enter__(self) -> LocalAws:

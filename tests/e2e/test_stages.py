@@ -6,24 +6,26 @@ These stages run no job. The tests build on each other, in this order.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from deploy.template import read_template
+from sandbox.local_http import LocalServer, Reply
 from tests.e2e.conftest import ARCHITECTURE
 from tests.e2e.local_aws import LocalAws
 
 ROTATED = json.dumps(
     {
         "POLYGON_API_KEY": "rotated",
-        "DATABASE_URL": "postgresql://u:another-password@db.example.com/stock",
+        "DATABASE_URL": "postgresql://u:another-password@127.0.0.1:9/stock",
         "SMTP_PASSWORD": "for the user with every odd character",
     }
 )
 ODD = """it's "R&D", $HOME\\me #1 & more"""
-SECRETS = {"POLYGON_API_KEY": "first", "DATABASE_URL": "postgresql://u:password@db.example.com/stock"}
+SECRETS = {"POLYGON_API_KEY": "first", "DATABASE_URL": "postgresql://u:password@127.0.0.1:9/stock"}
 
 
 class Stage:
@@ -80,8 +82,13 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def staging(aws: LocalAws, pandas_layer_arn: str) -> Stage:
-    return Stage(aws, "staging", PandasLayerArn=pandas_layer_arn, MailUnsubscribe="https://example.com/u?a=1&b=2")
+def staging(aws: LocalAws, pandas_layer_arn: str) -> Iterator[Stage]:
+    refuse = LocalServer(lambda _: Reply(401, b"{}"))  # which the doctor finds out at once
+    refuse.start()
+    places = {"PolygonBaseUrl": refuse.url, "QuickchartUrl": f"{refuse.url}/chart"}
+    unsubscribe = "https://example.com/u?a=1&b=2"
+    yield Stage(aws, "staging", PandasLayerArn=pandas_layer_arn, MailUnsubscribe=unsubscribe, **places)
+    refuse.stop()
 
 
 def refusal(stage: Stage) -> str:
@@ -105,28 +112,31 @@ def test_a_stage_without_a_secret_is_refused_with_the_cure(staging: Stage) -> No
     )
 
 
-def test_the_first_deployment_takes_every_value_of_the_file(staging: Stage) -> None:
+def test_the_first_deployment_takes_every_value_and_every_odd_character(staging: Stage) -> None:
     staging.aws.write_stage(staging.name, staging.values)
     assert "POLYGON_API_KEY and DATABASE_URL written" in staging.make("secret", secrets=SECRETS)
     staging.rotate()
 
-    printed = staging.deploy()
-
-    assert staging.parameters == staging.expected()
-    assert staging.variables["SECRET_ID"] == "ssm:/stock-tracker-staging/secret"
-    assert staging.secret == ROTATED
-    tags = {tag["Key"]: tag["Value"] for tag in staging.described["Tags"]}
-    assert tags.items() >= {"project": "stock-tracker", "stage": "staging"}.items()
-    assert "checks failed" in printed, "there is no such database"
-    assert printed.rstrip().endswith("Deployed; the doctor's cures are above")
-
-
-def test_a_second_deployment_takes_a_value_with_every_odd_character(staging: Stage) -> None:
-    staging.deploy(SmtpUser=ODD, AuditCalls="7")
+    printed = staging.deploy(SmtpUser=ODD)
 
     assert staging.parameters == staging.expected()
     assert staging.variables["SMTP_USER"] == ODD
     assert staging.variables["MAIL_UNSUBSCRIBE"] == "https://example.com/u?a=1&b=2"
+    assert staging.variables["SECRET_ID"] == "ssm:/stock-tracker-staging/secret"
+    assert staging.secret == ROTATED
+    tags = {tag["Key"]: tag["Value"] for tag in staging.described["Tags"]}
+    assert tags.items() >= {"project": "stock-tracker", "stage": "staging"}.items()
+    assert "checks failed" in printed, "the provider refuses the key"
+    assert printed.rstrip().endswith("Deployed; the doctor's cures are above")
+
+
+@pytest.mark.slow
+def test_a_second_deployment_changes_what_the_file_changes(staging: Stage) -> None:
+    staging.deploy(AuditCalls="7")
+
+    assert staging.parameters == staging.expected()
+    assert staging.variables["AUDIT_CALLS"] == "7"
+    assert staging.variables["SMTP_USER"] == ODD
     assert staging.secret == ROTATED
 
 
