@@ -46,6 +46,7 @@ HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatili
 TABLE = ["date", "symbol", *BAR_COLUMNS[2:], *METRIC_COLUMNS]
 KEY = ["symbol", "date"]
 PIECE = 500  # symbols per statement of a stream
+KNOWN_PIECE = 100  # the same for an earlier moment, where all of their rows are in memory
 FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
 
 
@@ -326,7 +327,8 @@ def stream_table(
     """
     from storage.streams import copy_tables, fetch_tables, frame_table  # no job needs what they import
 
-    pieces = [symbols[start : start + PIECE] for start in range(0, len(symbols), PIECE)]
+    size = PIECE if known_at is None else KNOWN_PIECE
+    pieces = [symbols[start : start + size] for start in range(0, len(symbols), size)]
     if known_at is not None:
         for piece in pieces:
             yield frame_table(read_table(connection, piece, first, last, known_at=known_at).sort_values(KEY))
