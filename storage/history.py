@@ -27,6 +27,7 @@ CLOSES = ["symbol", "date", "close"]
 HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
 KEY = ["symbol", "date"]
 PIECE = 500  # symbols per statement of a stream
+KNOWN_PIECE = 100  # the same for an earlier moment, where all of their rows are in memory
 
 
 def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
@@ -204,7 +205,8 @@ def stream_table(
     """
     from storage.streams import copy_tables, fetch_tables, frame_table  # no job needs what they import
 
-    pieces = [symbols[start : start + PIECE] for start in range(0, len(symbols), PIECE)]
+    size = PIECE if known_at is None else KNOWN_PIECE
+    pieces = [symbols[start : start + size] for start in range(0, len(symbols), size)]
     if known_at is not None:
         for piece in pieces:
             yield frame_table(read_table(connection, piece, first, last, known_at=known_at).sort_values(KEY))
