@@ -33,6 +33,14 @@ ADDRESSES = {
     "symbol": "#/symbol/AAPL?with=GOOG",
     "data": "#/data?symbol=FB",
 }
+SCREENS = [
+    (PHONE, "dark"),
+    (WIDE, "light"),
+    *(
+        pytest.param(width, scheme, marks=pytest.mark.deep)
+        for width, scheme in ((PHONE, "light"), (DESKTOP, "light"), (DESKTOP, "dark"), (WIDE, "dark"))
+    ),
+]
 SYMBOLS = ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
 MANY = 1_500
 REQUESTED: dict[Page, list[str]] = {}  # the URLs that each page has asked for
@@ -168,8 +176,7 @@ def saved(download: Download) -> list[dict[str, str]]:
 # -- Every page
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [PHONE, DESKTOP, WIDE])
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
 @pytest.mark.parametrize("name", ADDRESSES)
 def test_a_page_fits_the_screen_and_is_accessible(
     open_page: Any, url: str, axe: str, name: str, width: int, scheme: str
@@ -571,7 +578,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", ["missing", "cut short", pytest.param("other bytes", marks=pytest.mark.deep)])
 @pytest.mark.parametrize(
     ("name", "address", "still"),
     [

@@ -112,7 +112,7 @@ def handlers(shared_market: MarketServer, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-@pytest.mark.parametrize("times", [10, pytest.param(50, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("times", [5, pytest.param(50, marks=pytest.mark.deep)])
 def test_two_handlers_at_once_end_as_one_every_time(
     kind: str, times: int, market: MarketServer, handlers: Handlers, tmp_path: Path, postgresql_database: str
 ) -> None:

@@ -353,7 +353,7 @@ def test_a_life_that_once_found_a_fault_converges(live: Live, fault: str, batche
 
 
 @pytest.mark.parametrize("shard", range(4))
-@pytest.mark.parametrize(("live", "lives"), [("sqlite", 25), ("postgresql", 6)], indirect=["live"])
+@pytest.mark.parametrize(("live", "lives"), [("sqlite", 8), ("postgresql", 3)], indirect=["live"])
 def test_any_life_converges(live: Live, lives: int, shard: int) -> None:
     """The same lives each time, so that a failure comes from a change of the code."""
 

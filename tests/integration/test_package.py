@@ -178,6 +178,7 @@ class TestLock:
 
 
 class TestLayer:
+    @pytest.mark.deep
     def test_two_builds_are_the_same_bytes(self, layer_zip):
         assert digest(layer_zip("arm64")) == digest(layer_zip("arm64 again"))
 

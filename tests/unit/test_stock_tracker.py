@@ -24,6 +24,9 @@ from tests.support.tables import stock_data
 ROOT = Path(__file__).parents[2]
 COLUMNS = ["date", "symbol", "open", "high", "low", "close", "volume", "volatility", "rolling_avg", "daily_pct_change"]
 
+# What does not depend on the database: each call starts a process.
+ON_ONE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
 def filled(job: Job, engine: Engine) -> Engine:
@@ -47,6 +50,7 @@ def test_a_frame_has_the_rows_of_the_table_with_real_timestamps(filled: Engine) 
 
 
 @pytest.mark.parametrize("start", ["2013-02-27", date(2013, 2, 27), pd.Timestamp("2013-02-27")])
+@ON_ONE
 def test_symbols_and_sessions_are_chosen(filled: Engine, start: Any) -> None:
     frame = load("IBM", start=start, end="2013-02-28")
 
@@ -96,6 +100,7 @@ def test_an_earlier_moment_is_what_was_known_then(job: Job, engine: Engine) -> N
         ({"url": "mysql://x"}, "DATABASE_URL names 'mysql'; valid is"),
     ],
 )
+@ON_ONE
 def test_what_is_wrong_is_one_line(filled: Engine, tmp_path: Path, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(LoadError) as raised:
         load(**arguments)
@@ -103,11 +108,13 @@ def test_what_is_wrong_is_one_line(filled: Engine, tmp_path: Path, arguments: di
     assert str(raised.value).isprintable()
 
 
+@ON_ONE
 def test_an_unknown_symbol_is_named(filled: Engine) -> None:
     with pytest.raises(LoadError, match=r"^symbols has 'NOPE', of which nothing was ever stored$"):
         load("IBM", "NOPE")
 
 
+@ON_ONE
 def test_polars_is_asked_for_in_one_line(filled: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(LoadError, match=r"^as_polars is True, and polars is not installed: pip install polars$"):
@@ -132,6 +139,7 @@ class TestBesideOtherModules:
         return sqlite_url
 
     @pytest.mark.parametrize("order", ["own modules first", "own modules last"])
+    @ON_ONE
     def test_neither_replaces_the_other(self, notebook: Path, job: Job, engine: Engine, order: str) -> None:
         job("initialize", as_of="2013-03-02", symbols="IBM", sessions=6)
         engine.dispose()
@@ -155,6 +163,7 @@ class TestBesideOtherModules:
         assert (done.stdout, done.stderr) == ("6 the notebook the notebook False\n", "")
 
 
+@ON_ONE
 def test_in_the_projects_folder_it_needs_no_line(filled: Engine) -> None:
     program = "import stock_tracker; print(len(stock_tracker.load('IBM')))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
