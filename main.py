@@ -15,8 +15,8 @@ import signal
 import sys
 
 SIGNALED = 128  # plus the signal's number is the exit status
-# New objects before a search for garbage. Imports make 100,000, none of them garbage: to search them again and again,
-# and once more at the end, takes a fifth of the time of a short command.
+# New objects before a search for garbage. Imports make 100,000, none of them garbage: to search them again and again
+# takes a part of the time of a short command.
 COLLECT_AFTER = 200_000
 
 
@@ -26,7 +26,6 @@ def program() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports ends the program without a traceback
     gc.set_threshold(COLLECT_AFTER)
     status = main()
-    gc.freeze()
     if status > SIGNALED:
         os._exit(status)  # without waiting for a thread whose answer is late
     sys.exit(status)
