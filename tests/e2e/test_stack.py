@@ -111,6 +111,7 @@ def test_the_state_machine_repeats_a_partial_run_until_it_is_done(stack: Stack) 
     assert stored == [{"count": 9 * 5}]
 
 
+@pytest.mark.slow
 def test_the_map_loads_disjoint_ranges_in_parallel(stack: Stack) -> None:
     first, last = last_sessions(118, TODAY)[0], last_sessions(97, TODAY)[0]
     payload = {"job_type": "initialize", "symbols": "*", "start": str(first), "end": str(last), "range_days": 12}

@@ -112,6 +112,7 @@ def test_a_stage_without_a_secret_is_refused_with_the_cure(staging: Stage) -> No
     )
 
 
+@pytest.mark.slow
 def test_the_first_deployment_takes_every_value_and_every_odd_character(staging: Stage) -> None:
     staging.aws.write_stage(staging.name, staging.values)
     assert "POLYGON_API_KEY and DATABASE_URL written" in staging.make("secret", secrets=SECRETS)
