@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
-from functools import cache, lru_cache, reduce
+from functools import cache, lru_cache, partial, reduce
 from operator import or_
 from typing import NamedTuple
 
@@ -143,7 +143,7 @@ def unread_pairs(symbols: Sequence[str], sessions: Sequence[date], coverage: Cov
     """
 
     def unread(readings: Readings) -> int:
-        return without((1 << len(sessions)) - 1, *(_inside(sessions, reading) for reading in readings))
+        return without(_up_to(len(sessions)), *(_inside(sessions, reading) for reading in readings))
 
     return _by_symbol(symbols, coverage, unread)
 
@@ -153,12 +153,7 @@ def provisional_pairs(symbols: Sequence[str], sessions: Sequence[date], coverage
 
     Parameters and result are those of :func:`unread_pairs`; `settle` as for :func:`add_reading`.
     """
-
-    def provisional(readings: Readings) -> int:
-        done = (_inside(sessions, reading) & _done(sessions, reading.seen_to, settle) for reading in readings)
-        return without(reduce(or_, (_inside(sessions, reading) for reading in readings), 0), *done)
-
-    return _by_symbol(symbols, coverage, provisional)
+    return _by_symbol(symbols, coverage, partial(_read_without, sessions, settle, _done))
 
 
 def unsettled_pairs(symbols: Sequence[str], sessions: Sequence[date], coverage: Coverage, settle: int) -> Grid:
@@ -166,12 +161,15 @@ def unsettled_pairs(symbols: Sequence[str], sessions: Sequence[date], coverage: 
 
     Parameters and result are those of :func:`provisional_pairs`, which leaves out those that were read just now.
     """
+    return _by_symbol(symbols, coverage, partial(_read_without, sessions, settle, _settled))
 
-    def unsettled(readings: Readings) -> int:
-        settled = (_inside(sessions, reading) & _settled(sessions, reading.seen_to, settle) for reading in readings)
-        return without(reduce(or_, (_inside(sessions, reading) for reading in readings), 0), *settled)
 
-    return _by_symbol(symbols, coverage, unsettled)
+def _read_without(
+    sessions: Sequence[date], settle: int, find: Callable[[Sequence[date], date, int], int], readings: Readings
+) -> int:
+    """The sessions that were read, but for those of which `find` says so of any reading that holds them."""
+    found = (_inside(sessions, reading) & find(sessions, reading.seen_to, settle) for reading in readings)
+    return without(reduce(or_, (_inside(sessions, reading) for reading in readings), 0), *found)
 
 
 def _by_symbol(symbols: Sequence[str], coverage: Coverage, find: Callable[[Readings], int]) -> Grid:

@@ -97,7 +97,7 @@ def publish_site(
             sessions = sessions_between(ends[0], max(ends[1], previous_session(as_of)))
             end = history_end(sessions_between(*ends), context.settings.settle_sessions)
             market = MarketReader(connection, names, sessions, end, before, target, staging).read()
-            state = _state(connection, plan, symbols, names)
+            state = _state(connection, plan, symbols, names, (rows, first, last))
             calendar = _calendar(connection, context, plan, symbols, names, market.stored, sessions)
             facts = {
                 "as_of": str(as_of),
@@ -151,9 +151,15 @@ def _write_overview(figures: pd.DataFrame, staging: Path) -> Published:
     return publish_file(draft, "overview", footer=footer_size(draft))
 
 
-def _state(connection: Connection, plan: LoadPlan, symbols: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+def _state(
+    connection: Connection,
+    plan: LoadPlan,
+    symbols: Sequence[str],
+    names: Sequence[str],
+    stored_totals: tuple[int, str, str],
+) -> dict[str, Any]:
     """Collect what is known of the data: what is missing, what changed, what was rejected, and the last runs."""
-    rows, first, last = utils.read_totals(connection)
+    rows, first, last = stored_totals
     totals = {"symbols": len(names), "rows": rows, "missing": count_pairs(plan.missing)}
     document: dict[str, Any] = {
         "totals": {**totals, "read_again": count_pairs(plan.provisional)},
@@ -197,7 +203,7 @@ def _state(connection: Connection, plan: LoadPlan, symbols: Sequence[str], names
         {"symbol": symbol, "date": _text(day), "reason": reason, "bar": bar[:LONGEST_BAR]}
         for symbol, day, reason, bar in utils.read_last_rejected(connection, SHOWN_REJECTED)
     ]
-    splits = utils.read_splits(connection, [EVERY_SYMBOL], date.fromisoformat(first or str(date.min)), date.max)
+    splits = utils.read_splits(connection, [EVERY_SYMBOL], date.fromisoformat(first), date.max)
     document["splits"] = [
         {
             "symbol": split.symbol,

@@ -58,8 +58,7 @@ class Connection(pg8000.Connection):  # type: ignore[misc]
         code = None
         while code != READY_FOR_QUERY:
             code, length = ci_unpack(_read(self._sock, 5))
-            if code not in self.message_types or not 4 <= length <= LARGEST_MESSAGE:
-                raise _foreign(f"{code!r}, {length} bytes")
+            self._check_head(code, length)
             message = _read(self._sock, length - 4)
             try:
                 self.message_types[code](message, context)
@@ -84,8 +83,7 @@ class Connection(pg8000.Connection):  # type: ignore[misc]
             rows, start = [], 0
             while len(received) - start >= HEADER.size:
                 kind, length = HEADER.unpack_from(received, start)
-                if kind not in self.message_types or not 4 <= length <= LARGEST_MESSAGE:
-                    raise _foreign(f"{kind!r}, {length} bytes")
+                self._check_head(kind, length)
                 end = start + 1 + length
                 if end > len(received):
                     break
@@ -101,6 +99,11 @@ class Connection(pg8000.Connection):  # type: ignore[misc]
                 yield b"".join(rows)
         if context.error is not None:
             raise context.error
+
+    def _check_head(self, kind: bytes, length: int) -> None:
+        """Refuse a message of no known kind, or of a length that none has."""
+        if kind not in self.message_types or not 4 <= length <= LARGEST_MESSAGE:
+            raise _foreign(f"{kind!r}, {length} bytes")
 
     def _receive(self) -> bytes:
         """Wait for some bytes; failures are told as the driver tells them."""
