@@ -2,6 +2,10 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start many processes, of which each would compile the project anew.
+unexport PYTHONDONTWRITEBYTECODE
+# Tests wait for processes and servers a third of their time.
+WORKERS := $(shell echo $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)))
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,13 +23,13 @@ run: $(VENV)/.run site-assets ## Load real prices, update them by a day, and wri
 	@$(BIN)/python main.py run
 
 check: lint ## Check format, style, imports and types, and run the unit tests: the fast loop
-	@$(BIN)/python -m pytest -n auto --dist worksteal --quiet tests/unit $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --quiet tests/unit $(ARGS)
 
 test: $(VENV)/.test build/pgbouncer ## Run the whole suite, on a real PostgreSQL
-	@$(BIN)/python -m pytest -n auto --dist worksteal --ignore=tests/e2e $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore=tests/e2e $(ARGS)
 
 test-deep: $(VENV)/.test build/pgbouncer ## Run 1,200 more random lives, recorded years and 50 races (DEEPER=20, DEEP_SECONDS=120)
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m deep $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m deep $(ARGS)
 
 # Tests through a pooler take pgbouncer from PATH, or from Debian's package, unpacked here without root. Where neither
 # is to be had they skip.

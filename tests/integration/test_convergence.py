@@ -314,10 +314,10 @@ def check(world: InspectedWorld) -> None:
 
 def check_life(market: MarketServer, engine: Engine, prices: int, steps: list[Step]) -> None:
     """Live a life on an empty database, and check how it ends; its prices decide how large its batches are."""
+    world = InspectedWorld(market, engine, prices)
     with patch.object(fetcher, "BATCH_ROWS", BATCHES[prices % len(BATCHES)]):
-        world = InspectedWorld(market, engine, prices)
         play(world, steps)
-        check(world)
+    check(world)
 
 
 @pytest.fixture(scope="module")
