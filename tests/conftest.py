@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import hypothesis
 import pytest
@@ -32,6 +33,8 @@ SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 
 LONGEST = ["test_replay.py", "test_concurrency.py", "test_package.py", "test_convergence.py"]
 
+KINDS = ("sqlite", "postgresql")
+
 Job = Callable[..., Any]
 
 # A busy machine fails no test, and the same examples are tried each time; `make test-deep` tries new ones.
@@ -39,9 +42,25 @@ hypothesis.settings.register_profile("untimed", deadline=None, derandomize="DEEP
 hypothesis.settings.load_profile("untimed")
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest tests first, so that all workers finish at about the same time."""
+    """Leave the half of what is `in_turn` to ``make test-deep``, and run the longest tests first.
+
+    So all workers finish at about the same time.
+    """
+    for item in items:
+        if item.get_closest_marker("in_turn") and (kind := _kind(item)):
+            turn = crc32(item.nodeid.replace(kind, "").encode()) % len(KINDS)
+            if kind != KINDS[turn]:
+                item.add_marker("deep")
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def _kind(item: pytest.Item) -> str | None:
+    """The kind of database of a test of both; None for one of no database, or of one that it names."""
+    is_chosen = any("database_url" in mark.args[0] for mark in item.iter_markers("parametrize"))
+    kind = item.callspec.params.get("database_url") if hasattr(item, "callspec") else None
+    return None if is_chosen else kind
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -143,7 +162,7 @@ def sqlite_url(tmp_path: Path) -> Iterator[str]:
     open_engine(url).dispose()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=KINDS)
 def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty database, of each kind in turn."""
     return str(request.getfixturevalue(f"{request.param}_url"))

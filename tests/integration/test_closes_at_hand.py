@@ -25,6 +25,8 @@ from tests.support.tables import rows, scalar, stock_data
 from tests.support.world import SESSIONS, SYMBOLS, World, empty_history
 from transformations import add_metrics
 
+pytestmark = pytest.mark.in_turn
+
 MARKET = ("*",)
 BEFORE, LOADED = SESSIONS[6:10], SESSIONS[10:20]  # what is stored, and what is loaded then
 

@@ -59,6 +59,8 @@ from datetime import UTC, datetime
 from pipeline import jobs
 from entrypoints.payload import parse_payload
 from lambda_main import run_context
+
+pytestmark = pytest.mark.in_turn
 readings_left = int(sys.argv[1])
 def now():
     global readings_left

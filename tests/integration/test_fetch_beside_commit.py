@@ -64,6 +64,7 @@ def in_commit(engine: Engine, number: int, action: Any) -> Iterator[None]:
 
 def interrupt() -> None:
     """Send this process the signal of Ctrl-C, and wait for it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background ignores it
     os.kill(os.getpid(), signal.SIGINT)
     threading.Event().wait(10)
 

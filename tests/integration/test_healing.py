@@ -24,6 +24,8 @@ from tests.support import oracle
 from tests.support.clocks import TickingClock
 from tests.support.tables import rows, scalar, stock_data
 
+pytestmark = pytest.mark.in_turn
+
 TODAY = date(2013, 3, 2)
 
 

@@ -23,6 +23,8 @@ from tests.conftest import Job
 from tests.support.rough_server import rough_server
 from tests.support.tables import rows, scalar
 
+pytestmark = pytest.mark.in_turn
+
 KEY = "k/3y+hunter2-do-not-tell"
 PASSWORD = "pass word/hunter3+tell"
 

@@ -25,6 +25,8 @@ from storage.engine import open_engine
 from tests.support.postgresql import hot_standby
 from tests.support.tables import rows, stock_data
 
+pytestmark = pytest.mark.in_turn
+
 ROOT = Path(__file__).parents[2]
 NOBODY = 65_534
 AS_OF = ("--as-of", "2013-03-02")

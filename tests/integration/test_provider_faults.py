@@ -249,7 +249,7 @@ def endless(head, piece):
 
 
 def bomb():
-    """One gigabyte of spaces, in one megabyte of gzip; nobody reads as far as its checksum, which is not that of all."""
+    """One gigabyte of spaces in one megabyte of gzip; nobody reads as far as its checksum, which is wrong."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     first, again = (packer.compress(b" " * 1_000_000) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
     return first + again * 999 + packer.flush()

@@ -17,12 +17,13 @@ SYMBOLS = ["AAPL", "MSFT"]
 
 
 @pytest.mark.parametrize(
-    ("first", "last"),
+    ("database_url", "first", "last"),
     [
-        pytest.param(date(2000, 5, 22), date(2000, 7, 14), id="AAPL split on 2000-06-21"),
-        pytest.param(date(2003, 1, 21), date(2003, 3, 14), id="MSFT split on 2003-02-18"),
-        pytest.param(date(2005, 2, 1), date(2005, 4, 8), id="AAPL split on 2005-02-28"),
+        pytest.param("sqlite", date(2000, 5, 22), date(2000, 7, 14), id="AAPL split on 2000-06-21"),
+        pytest.param("postgresql", date(2003, 1, 21), date(2003, 3, 14), id="MSFT split on 2003-02-18"),
+        pytest.param("postgresql", date(2005, 2, 1), date(2005, 4, 8), id="AAPL split on 2005-02-28"),
     ],
+    indirect=["database_url"],
 )
 def test_a_daily_update_each_morning_for_weeks_equals_one_load_at_the_end(
     job: Job, market: MarketServer, engine: Engine, first: date, last: date

@@ -55,6 +55,29 @@ WEEKS = {
 }
 
 
+USUAL = {
+    "Presidents' Day",
+    "Martin Luther King",
+    "Christmas",
+    "Labor Day",
+    "Independence Day",
+    "the last before FB is listed",
+    "Good Friday",
+    "the debt ceiling",
+    "flash crash",
+    "two days closed",
+    "the last before GOOG is listed",
+    "a day of mourning",
+    "reopening",
+}
+"""Weeks like others of the list, which `make test` leaves to `make test-deep`."""
+
+CASES = [
+    pytest.param(monday, id=f"{monday}-{name}".replace(" ", "-"), marks=[pytest.mark.deep] if name in USUAL else [])
+    for monday, name in WEEKS.items()
+]
+
+
 @pytest.fixture(scope="module")
 def market() -> Iterator[MarketServer]:
     """The recorded market, with six copies of each symbol."""
@@ -80,7 +103,7 @@ def words_for_closes(rows: list[oracle.Bar]) -> str:
     return f"{len(rows)} closes, from {ends[0]} to {ends[1]}" if len(rows) > 1 else "1 close"
 
 
-@pytest.mark.parametrize("monday", WEEKS, ids=lambda monday: f"{monday}-{WEEKS[monday]}".replace(" ", "-"))
+@pytest.mark.parametrize("monday", CASES)
 def test_html_text_and_csv_show_the_figures_of_the_oracle(monday: date, market: MarketServer, job: Job) -> None:
     sessions = sessions_between(monday, monday + timedelta(days=6))
     saturday = monday + timedelta(days=5)

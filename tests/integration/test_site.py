@@ -38,6 +38,8 @@ from web.files import digest
 from web.prices import Sizes
 from web.target import FolderTarget, open_target
 
+pytestmark = pytest.mark.in_turn
+
 TODAY = date(2013, 3, 2)
 Publish = Callable[..., Publication]
 Command = Callable[..., tuple[int, str, str]]

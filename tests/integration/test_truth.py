@@ -46,11 +46,18 @@ from tests.support import oracle
 from tests.support.clocks import FrozenClock
 from tests.support.tables import rows, scalar, stock_data
 
+pytestmark = pytest.mark.in_turn
+
 START = date(2013, 2, 20)  # the day of the first load, a Wednesday
 FIRST = last_sessions(70, START)[0]
 DAY = timedelta(days=1)
 SPLIT = Split("IBM", date(2013, 2, 21), split_from=1, split_to=2)
 OLD = date(2013, 1, 15)  # a session that was settled by the first load
+LATE = [  # days after which a split is listed
+    pytest.param(3, id="3 days", marks=pytest.mark.deep),
+    pytest.param(20, id="20 days"),
+    pytest.param(62, id="two months", marks=pytest.mark.deep),
+]
 LATEST = date(2013, 2, 19)  # the last session of the first load
 
 Pair = tuple[str, date]
@@ -349,7 +356,7 @@ class TestRestatement:
         life.morning(date(2013, 2, 23))
         life.assert_true(first=date(2013, 2, 11), splits=(SPLIT,))
 
-    @pytest.mark.parametrize("late", [3, 20, 62], ids=["3 days", "20 days", "two months"])
+    @pytest.mark.parametrize("late", LATE)
     def test_a_split_that_is_listed_late_rescales_nothing_twice(self, life: Life, late: int) -> None:
         split = Split("IBM", date(2012, 12, 12), 1, 2)
         life.begin(as_of="2012-12-11")
@@ -363,7 +370,7 @@ class TestRestatement:
             life.assert_true(first=first, splits=(split,))
         assert len(life.revisions("restated")) == len(set(life.revisions("restated")))
 
-    @pytest.mark.parametrize("late", [3, 20, 62], ids=["3 days", "20 days", "two months"])
+    @pytest.mark.parametrize("late", LATE)
     def test_kept_history_out_of_reach_is_rescaled_once(self, life: Life, late: int) -> None:
         split = Split("IBM", date(2012, 12, 12), 1, 2)
         first = date(2010, 6, 1)
@@ -538,7 +545,7 @@ class TestFreePlan:
             assert sum(life.market.calls.values()) == 5
         assert clock.slept == []
 
-    @pytest.mark.parametrize("stalled", [1, 2, 3, 5])
+    @pytest.mark.parametrize("stalled", [1, *(pytest.param(days, marks=pytest.mark.deep) for days in (2, 3)), 5])
     def test_after_a_stall_it_waits_at_most_once(self, life: Life, clock: FrozenClock, stalled: int) -> None:
         sessions = sessions_between(START, date(2013, 3, 1))
         life.misbehave(Stall(LATEST, until=sessions[stalled] + DAY))
@@ -576,7 +583,13 @@ def test_each_of_the_demos_jobs_makes_at_most_five_calls(sqlite_url: str, market
 
 
 @pytest.mark.parametrize("months", [2, pytest.param(12, marks=pytest.mark.deep)])
-@pytest.mark.parametrize("symbols", [["SYN00000", "SYN00001"], ["*"]], ids=["two symbols", "the whole market"])
+@pytest.mark.parametrize(
+    "symbols",
+    [
+        pytest.param(["SYN00000", "SYN00001"], id="two symbols"),
+        pytest.param(["*"], id="the whole market", marks=pytest.mark.deep),
+    ],
+)
 def test_coverage_stays_small_through_a_year(sqlite_url: str, symbols: list[str], months: int) -> None:
     history = PriceHistory.synthetic(2, 300, end=date(2013, 3, 1))
     sessions = sessions_between(date(2013, 3, 1) - timedelta(days=months * 30), date(2013, 3, 1))

@@ -21,6 +21,8 @@ from sandbox.server import Fault, MarketServer
 from tests.conftest import SYMBOLS, Job
 from tests.support.tables import rows
 
+pytestmark = pytest.mark.in_turn
+
 SUBJECT = "Weekly Market Report - Best: FB: 2.3% | Worst: AAPL: -5.2%"
 
 
