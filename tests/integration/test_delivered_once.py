@@ -43,6 +43,8 @@ from tests.support.mail_server import (
 )
 from tests.support.tables import rows
 
+pytestmark = pytest.mark.in_turn
+
 ROOT = Path(__file__).parents[2]
 WEEKS = 16 if os.environ.get("DEEPER", "1") == "1" else 50  # make test-deep repeats the race more often
 SATURDAYS = [date(2013, 3, 2) - timedelta(weeks=n) for n in range(WEEKS)]
@@ -59,8 +61,6 @@ from datetime import UTC, datetime
 from pipeline import jobs
 from entrypoints.payload import parse_payload
 from lambda_main import run_context
-
-pytestmark = pytest.mark.in_turn
 readings_left = int(sys.argv[1])
 def now():
     global readings_left

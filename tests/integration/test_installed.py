@@ -104,10 +104,9 @@ def test_a_notebook_loads_from_the_database_of_its_folder(
 def test_it_names_itself_and_completes_in_shells(installed: Installed) -> None:
     assert installed("--version").stdout.startswith("stock-tracker ")
     assert "Usage: stock-tracker [OPTIONS] COMMAND [ARGS]..." in installed("--help").stdout
-    assert (
-        "complete -o default -F _stock_tracker_completion stock-tracker"
-        in installed("--show-completion", "bash").stdout
-    )
+    shell = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # which shell runs the tests is no matter
+    shown = installed("--show-completion", "bash", **shell).stdout
+    assert "complete -o default -F _stock_tracker_completion stock-tracker" in shown
     typed = {"COMP_WORDS": "stock-tracker st", "COMP_CWORD": "1", "_STOCK_TRACKER_COMPLETE": "complete_bash"}
     assert installed(**typed).stdout.split() == ["status"]
 

@@ -169,9 +169,10 @@ def test_run_without_a_key_or_node_loads_recorded_prices_and_leaves_a_report(tmp
     assert "5 inserted" in first.stdout
     assert "Weekly Market Report - Best: FB: 2.3% | Worst: AAPL: -5.2%" in first.stdout
     assert "open outbox/weekly-report-2013-03-01.html" in first.stdout
-    charts, page = first.stderr.splitlines()
+    charts, *page = first.stderr.splitlines()
     assert charts.startswith("note: charts need Node.js")
-    assert page.startswith("note: the market page is left out")
+    # It is there once `make site-assets` has run, or another test has built it.
+    assert not page or page[0].startswith("note: the market page is left out")
     assert Path("outbox/weekly-report-2013-03-01.html").exists()
     assert "already_sent" in second.stdout
     assert "inserted" not in second.stdout
