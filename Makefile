@@ -14,7 +14,7 @@ LOCK := requirements-dev.lock
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 # $(call venv,python,folder) and $(call install,folder,arguments of pip install)
 venv = $(if $(UV),$(UV) venv --quiet --seed --clear --python $(1) $(2),$(1) -m venv --clear $(2))
-install = $(if $(UV),$(UV) pip install --quiet --python $(1)/bin/python $(2),$(1)/bin/python -m pip install --quiet $(2))
+install = $(if $(UV),$(UV) pip install --quiet --python $(1)/bin/python $(2),$(1)/bin/python -m pip install --quiet --no-compile $(2))
 
 .PHONY: run check test test-deep bench lint imports workflows templates pictures site-assets docs docs-commands clean reset help
 .PHONY: package lock calendar deploy deploy-role secret aws-invoke aws-start aws-logs doctor destroy e2e

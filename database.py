@@ -13,6 +13,7 @@ from dataclasses import asdict
 from datetime import date, datetime, time
 from typing import Any, TypedDict
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import ColumnElement, Connection, DateTime, Update, bindparam, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -250,8 +251,10 @@ def replace_coverage(connection: Connection, coverage: Mapping[str, Readings]) -
     rows = [(symbol, *reading) for symbol, readings in coverage.items() for reading in readings]
     if not rows:
         return
-    frame = pd.DataFrame(rows, columns=list(COVERAGE.c.keys()))
-    frame = frame.astype(dict.fromkeys(frame.columns[1:], "datetime64[s]"))
+    columns = dict(zip(COVERAGE.c.keys(), zip(*rows, strict=True), strict=True))
+    symbols = pd.Series(columns.pop("symbol"), dtype="str")
+    dates = {name: np.array(values, dtype="datetime64[s]") for name, values in columns.items()}
+    frame = pd.DataFrame({"symbol": symbols, **dates})
     with temp_table(connection, "covered", dict(COVERAGE.c.items()), frame):
         names = ", ".join(COVERAGE.c.keys())
         connection.exec_driver_sql("DELETE FROM coverage WHERE symbol IN (SELECT symbol FROM covered)")

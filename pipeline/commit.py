@@ -152,27 +152,19 @@ def _spans(run: Run, batch: Sequence[Response], bars: pd.DataFrame, state: LoadS
     answered = [response for response in batch if response.sessions]
     grouped = [response.sessions for response in answered if isinstance(response.call, GroupedCall)]
     ranges = [(response.call, response.sessions) for response in answered if isinstance(response.call, RangeCall)]
-    parts = [_span([call.symbol], days[0], days[-1]) for call, days in ranges]
+    ends: dict[str, tuple[date, date]] = {}
     if grouped:
         symbols = list(run.request.symbols)
         if state.market:
             symbols = sorted({*state.market.result(), *bars["symbol"].unique().tolist()})
-        parts.append(_span(symbols, min(days[0] for days in grouped), max(days[-1] for days in grouped)))
-    if len(parts) == 1:
-        return parts[0]
-    spans = pd.concat([_span([], date.min, date.min), *parts], ignore_index=True)
-    return spans.groupby("symbol", as_index=False).agg(earliest=("earliest", "min"), latest=("latest", "max"))
-
-
-def _span(symbols: Sequence[str], first: date, last: date) -> pd.DataFrame:
-    earliest, latest = np.array([first, last], dtype="datetime64[s]")
-    return pd.DataFrame(
-        {
-            "symbol": pd.Series(symbols, dtype="str"),
-            "earliest": np.full(len(symbols), earliest),
-            "latest": np.full(len(symbols), latest),
-        }
-    )
+        ends = dict.fromkeys(symbols, (min(days[0] for days in grouped), max(days[-1] for days in grouped)))
+    for call, days in ranges:
+        first, last = ends.get(call.symbol, (days[0], days[-1]))
+        ends[call.symbol] = min(first, days[0]), max(last, days[-1])
+    pairs = list(ends.values()) if ranges else list(ends.values())[:1]  # without a range, all are the same
+    dates = np.array(pairs, dtype="datetime64[s]").reshape(-1, 2)
+    earliest, latest = np.broadcast_to(dates, (len(ends), 2)).T.copy()
+    return pd.DataFrame({"symbol": pd.Series(list(ends), dtype="str"), "earliest": earliest, "latest": latest})
 
 
 def _stored_pairs(run: Run, batch: Sequence[Response], neighbors: pd.DataFrame) -> list[Mask]:

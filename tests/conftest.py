@@ -38,7 +38,10 @@ KINDS = ("sqlite", "postgresql")
 Job = Callable[..., Any]
 
 # A busy machine fails no test, and the same examples are tried each time; `make test-deep` tries new ones.
-hypothesis.settings.register_profile("untimed", deadline=None, derandomize="DEEPER" not in os.environ)
+IS_DEEP = "DEEPER" in os.environ
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, derandomize=not IS_DEEP, max_examples=100 if IS_DEEP else 50
+)
 hypothesis.settings.load_profile("untimed")
 
 

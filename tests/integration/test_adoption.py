@@ -29,6 +29,8 @@ from tests.conftest import SYMBOLS, Job
 from tests.support import tables
 from tests.support.tables import rows, scalar, stock_data
 
+pytestmark = pytest.mark.in_turn
+
 DATA = Path(__file__).parents[1] / "data"
 COLUMNS = {
     "date": "TIMESTAMP NOT NULL",

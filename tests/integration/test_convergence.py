@@ -346,7 +346,7 @@ def live(request: pytest.FixtureRequest, server: MarketServer) -> Live:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("batches", range(len(BATCHES)))
+@pytest.mark.parametrize(("live", "batches"), [("sqlite", 0), ("postgresql", 1), ("sqlite", 2)], indirect=["live"])
 def test_a_life_that_once_found_a_fault_converges(live: Live, fault: str, batches: int) -> None:
     prices, steps = FAULTS[fault]
     live(prices + batches, steps)

@@ -220,7 +220,7 @@ def test_the_table_is_known_at_any_moment_whatever_the_cause_of_a_revision(
 @pytest.mark.parametrize("shard", SHARDS)
 def test_the_table_known_at_any_moment_is_the_one_of_that_moment_on_sqlite(server: MarketServer, shard: int) -> None:
     @seed(shard)
-    @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), max_examples=10)
+    @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), max_examples=5)
     @given(prices, st.lists(step, min_size=4, max_size=14))
     def holds(prices: int, steps: list[Step]) -> None:
         with sqlite_engine() as engine:
@@ -236,7 +236,7 @@ def test_the_table_known_at_any_moment_is_the_one_of_that_moment_on_postgresql(
     engine = open_engine(postgresql_url)
 
     @seed(shard)
-    @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), max_examples=6)
+    @settings(deadline=None, database=None, suppress_health_check=list(HealthCheck), max_examples=3)
     @given(prices, st.lists(step, min_size=4, max_size=14))
     def holds(prices: int, steps: list[Step]) -> None:
         tables.clear(engine)

@@ -45,7 +45,7 @@ ENVELOPES = st.one_of(
     ),
     records(*KEYS),
 )
-FUZZ = settings(max_examples=150, suppress_health_check=list(HealthCheck))
+FUZZ = settings(max_examples=75, suppress_health_check=list(HealthCheck))
 
 
 def check_kept(rejected):
@@ -104,7 +104,7 @@ def test_any_body_is_an_answer_or_one_of_our_errors(wire, body, encoding):
     ask(url)
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(st.one_of(st.binary(max_size=200), st.binary(max_size=200).map(lambda rest: b"HTTP/1.1 200 OK\r\n" + rest)))
 def test_any_bytes_on_the_wire_are_one_of_our_errors(answer):
     def respond(connection):

@@ -35,7 +35,7 @@ OPTIONS = (
     *("AAPL,IBM", "2013-03-02", "@x"),
 )
 
-same_folder = effort(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+same_folder = effort(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def one_line(error: BaseException) -> str:

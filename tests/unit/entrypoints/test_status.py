@@ -261,7 +261,7 @@ def read_coverage(path: Path) -> list[tuple[str, date, date, date]]:
     return [(symbol, *map(date.fromisoformat, days)) for symbol, *days in rows]
 
 
-@settings_of_property(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+@settings_of_property(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=8)
 @given(loads=loads(), as_of=st.dates(date(2013, 2, 10), AS_OF))
 def test_missing_and_read_again_are_what_the_next_update_reads(
     loads: list[dict[str, str]], as_of: date, database_file: Path
