@@ -302,6 +302,10 @@ class TestCommands:
             else:
                 parse_payload(payload, Settings(), LATER)
 
+    def test_a_deployment_takes_its_parameters_from_the_stages_file(self):
+        shown = [text for text in (*COMMANDS, *INLINE) if text.startswith("make ")]
+        assert not [text for text in shown if re.search(r"\b(PARAMETERS|ARCH)=", text)]
+
     def test_a_payload_of_a_make_command_is_valid(self):
         payloads = [word.removeprefix("PAYLOAD=") for c in COMMANDS for word in shlex.split(c) if "PAYLOAD=" in word]
         assert len(payloads) > 1
