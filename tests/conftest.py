@@ -6,6 +6,7 @@ worker creates its own database there, and each test starts with an empty one.
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import os
@@ -19,6 +20,7 @@ from zlib import crc32
 
 import hypothesis
 import pytest
+import typer
 from sqlalchemy import Engine, make_url, text
 
 from config import Settings, settings
@@ -38,6 +40,8 @@ KINDS = ("sqlite", "postgresql")
 Job = Callable[..., Any]
 
 # A busy machine fails no test, and the same examples are tried each time; `make test-deep` tries new ones.
+typer.main.get_command = functools.cache(typer.main.get_command)  # else each command of a test builds all of them
+
 IS_DEEP = "DEEPER" in os.environ
 hypothesis.settings.register_profile(
     "untimed", deadline=None, derandomize=not IS_DEEP, max_examples=100 if IS_DEEP else 50
@@ -47,16 +51,19 @@ hypothesis.settings.load_profile("untimed")
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave the half of what is `in_turn` to ``make test-deep``, and run the longest tests first.
-
-    So all workers finish at about the same time.
-    """
+    """Call half of what is `in_turn` slow, and run the longest tests first: so all workers finish at the same time."""
     for item in items:
         if item.get_closest_marker("in_turn") and (kind := _kind(item)):
             turn = crc32(item.nodeid.replace(kind, "").encode()) % len(KINDS)
             if kind != KINDS[turn]:
-                item.add_marker("deep")
+                item.add_marker("slow")
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what all tests share out of garbage collections, which would look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _kind(item: pytest.Item) -> str | None:

@@ -37,7 +37,7 @@ SCREENS = [
     (PHONE, "dark"),
     (WIDE, "light"),
     *(
-        pytest.param(width, scheme, marks=pytest.mark.deep)
+        pytest.param(width, scheme, marks=pytest.mark.slow)
         for width, scheme in ((PHONE, "light"), (DESKTOP, "light"), (DESKTOP, "dark"), (WIDE, "dark"))
     ),
 ]
@@ -578,7 +578,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut short", pytest.param("other bytes", marks=pytest.mark.deep)])
+@pytest.mark.parametrize("damage", ["missing", "cut short", pytest.param("other bytes", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("name", "address", "still"),
     [

@@ -34,6 +34,8 @@ from tests.support.oracle import Row
 from tests.support.tables import scalar, stock_data
 from tests.support.world import BEGIN, SESSIONS, SYMBOLS, Step, World, empty_history, sqlite_engine
 
+pytestmark = pytest.mark.in_turn
+
 DAY = timedelta(days=1)
 COLUMNS = "symbol, date, open, high, low, close, volume, volatility, rolling_avg, daily_pct_change"
 
@@ -249,7 +251,10 @@ def price(chance: random.Random) -> Decimal:
     return Decimal(chance.choice([1, 2, 4, 8, chance.randint(1, 10**6)]) * chance.choice([1, 5, 10**6])) / 10**7
 
 
-@pytest.mark.parametrize("chance", [random.Random(n) for n in range(8)], ids=range(8))
+@pytest.mark.parametrize(
+    "chance",
+    [pytest.param(random.Random(n), id=str(n), marks=[pytest.mark.slow] if n > 1 else []) for n in range(8)],
+)
 def test_the_functions_metrics_are_the_products_to_the_last_digit(postgresql_url: str, chance: random.Random) -> None:
     """Prices of seven decimals make ties at the sixth; an adopted table may hold NULL and 0 as well."""
     engine = open_engine(postgresql_url)

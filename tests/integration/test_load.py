@@ -95,6 +95,7 @@ def test_a_forced_repeat_neither_rewrites_nor_locks_a_row(job: Job, engine: Engi
     assert scalar(engine, "SELECT count(*) FROM stock_data WHERE xmax <> 0") == 0
 
 
+@pytest.mark.slow
 def test_500_sessions_of_the_whole_market_take_500_calls_and_under_100_minutes_on_the_free_plan(
     sqlite_url: str,
 ) -> None:

@@ -182,14 +182,14 @@ class TestLayer:
     def test_two_builds_are_the_same_bytes(self, layer_zip):
         assert digest(layer_zip("arm64")) == digest(layer_zip("arm64 again"))
 
-    @pytest.mark.parametrize("architecture", ["x86_64", pytest.param("arm64", marks=pytest.mark.deep)])
+    @pytest.mark.parametrize("architecture", ["x86_64", pytest.param("arm64", marks=pytest.mark.slow)])
     def test_it_is_small(self, layer_zip, architecture):
         zipped, unpacked = sizes(layer_zip(architecture))
         assert zipped < 20 * MEGABYTE == LAYER_ZIPPED
         assert unpacked + PANDAS_LAYER + MEGABYTE < UNPACKED == 250 * MEGABYTE
 
     @pytest.mark.parametrize(
-        ("architecture", "machine"), [("x86_64", 0x3E), pytest.param("arm64", 0xB7, marks=pytest.mark.deep)]
+        ("architecture", "machine"), [("x86_64", 0x3E), pytest.param("arm64", 0xB7, marks=pytest.mark.slow)]
     )
     def test_its_libraries_are_for_the_architecture(self, layer_zip, architecture, machine):
         with zipfile.ZipFile(layer_zip(architecture)) as archive:

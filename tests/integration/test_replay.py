@@ -14,13 +14,14 @@ from tests.support import oracle
 from tests.support.tables import rows, stock_data
 
 SYMBOLS = ["AAPL", "MSFT"]
+SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
     ("database_url", "first", "last"),
     [
         pytest.param("sqlite", date(2000, 5, 22), date(2000, 7, 14), id="AAPL split on 2000-06-21"),
-        pytest.param("postgresql", date(2003, 1, 21), date(2003, 3, 14), id="MSFT split on 2003-02-18"),
+        pytest.param("postgresql", date(2003, 1, 21), date(2003, 3, 14), id="MSFT split on 2003-02-18", marks=SLOW),
         pytest.param("postgresql", date(2005, 2, 1), date(2005, 4, 8), id="AAPL split on 2005-02-28"),
     ],
     indirect=["database_url"],

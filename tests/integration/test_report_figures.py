@@ -70,10 +70,10 @@ USUAL = {
     "a day of mourning",
     "reopening",
 }
-"""Weeks like others of the list, which `make test` leaves to `make test-deep`."""
+"""Weeks like others of the list, which CI leaves out."""
 
 CASES = [
-    pytest.param(monday, id=f"{monday}-{name}".replace(" ", "-"), marks=[pytest.mark.deep] if name in USUAL else [])
+    pytest.param(monday, id=f"{monday}-{name}".replace(" ", "-"), marks=[pytest.mark.slow] if name in USUAL else [])
     for monday, name in WEEKS.items()
 ]
 

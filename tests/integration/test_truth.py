@@ -54,9 +54,9 @@ DAY = timedelta(days=1)
 SPLIT = Split("IBM", date(2013, 2, 21), split_from=1, split_to=2)
 OLD = date(2013, 1, 15)  # a session that was settled by the first load
 LATE = [  # days after which a split is listed
-    pytest.param(3, id="3 days", marks=pytest.mark.deep),
+    pytest.param(3, id="3 days", marks=pytest.mark.slow),
     pytest.param(20, id="20 days"),
-    pytest.param(62, id="two months", marks=pytest.mark.deep),
+    pytest.param(62, id="two months", marks=pytest.mark.slow),
 ]
 LATEST = date(2013, 2, 19)  # the last session of the first load
 
@@ -486,8 +486,12 @@ def test_bad_split_records_are_kept_as_rejected_and_stop_nothing(life: Life) -> 
 
 @pytest.mark.parametrize(
     ("symbols", "ordinary", "week_away", "audit"),
-    [(1, 1, 1, 1), (5, 4, 5, 5), (50, 4, 8, 5), (11_000, 4, 8, 5)],
-    ids=["1 symbol", "5 symbols", "50 symbols", "the whole market"],
+    [
+        pytest.param(1, 1, 1, 1, id="1 symbol"),
+        pytest.param(5, 4, 5, 5, id="5 symbols"),
+        pytest.param(50, 4, 8, 5, id="50 symbols"),
+        pytest.param(11_000, 4, 8, 5, id="the whole market", marks=pytest.mark.slow),
+    ],
 )
 def test_the_exact_calls_of_an_ordinary_day_of_a_week_away_and_of_an_audit(
     sqlite_url: str, symbols: int, ordinary: int, week_away: int, audit: int
@@ -545,7 +549,7 @@ class TestFreePlan:
             assert sum(life.market.calls.values()) == 5
         assert clock.slept == []
 
-    @pytest.mark.parametrize("stalled", [1, *(pytest.param(days, marks=pytest.mark.deep) for days in (2, 3)), 5])
+    @pytest.mark.parametrize("stalled", [1, *(pytest.param(days, marks=pytest.mark.slow) for days in (2, 3)), 5])
     def test_after_a_stall_it_waits_at_most_once(self, life: Life, clock: FrozenClock, stalled: int) -> None:
         sessions = sessions_between(START, date(2013, 3, 1))
         life.misbehave(Stall(LATEST, until=sessions[stalled] + DAY))
@@ -587,7 +591,7 @@ def test_each_of_the_demos_jobs_makes_at_most_five_calls(sqlite_url: str, market
     "symbols",
     [
         pytest.param(["SYN00000", "SYN00001"], id="two symbols"),
-        pytest.param(["*"], id="the whole market", marks=pytest.mark.deep),
+        pytest.param(["*"], id="the whole market", marks=pytest.mark.slow),
     ],
 )
 def test_coverage_stays_small_through_a_year(sqlite_url: str, symbols: list[str], months: int) -> None:

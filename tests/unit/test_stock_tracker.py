@@ -95,16 +95,16 @@ def test_an_earlier_moment_is_what_was_known_then(job: Job, engine: Engine) -> N
         pytest.param(
             {"start": "2013-03-01", "end": "2013-02-01"},
             "start is 2013-03-01, which is after --end, 2013-02-01",
-            marks=pytest.mark.deep,
+            marks=pytest.mark.slow,
         ),
         ({"known_at": datetime(2013, 3, 1)}, "known_at is '2013-03-01T00:00:00'; valid is a moment with its zone"),
         pytest.param(
             {"known_at": datetime(2013, 3, 1, tzinfo=UTC)},
             "known_at is 2013-03-01T00:00:00+00:00, before the first load",
-            marks=pytest.mark.deep,
+            marks=pytest.mark.slow,
         ),
         ({"url": "sqlite:///none.db"}, "SQLite file {here}/none.db has no tables yet: run initialize first"),
-        pytest.param({"url": "mysql://x"}, "DATABASE_URL names 'mysql'; valid is", marks=pytest.mark.deep),
+        pytest.param({"url": "mysql://x"}, "DATABASE_URL names 'mysql'; valid is", marks=pytest.mark.slow),
     ],
 )
 @ON_ONE
