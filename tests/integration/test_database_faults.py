@@ -50,6 +50,14 @@ LOCKS = {
 
 
 @pytest.fixture
+def plain_url(tcp_url: str) -> Iterator[str]:
+    """The URL of a database through the proxy, without TLS."""
+    url = f"{tcp_url}?sslmode=disable"
+    yield url
+    open_engine(url).dispose()
+
+
+@pytest.fixture
 def settings(market: MarketServer) -> Settings:
     return Settings(polygon_base_url=market.url, polygon_api_key=market.key, polygon_calls_per_minute=0)
 
@@ -165,9 +173,9 @@ class TestSlowness:
         "answers", [tcp_proxy.byte_by_byte, tcp_proxy.a_notice_now_and_then, tcp_proxy.notices_at_full_speed]
     )
     def test_answers_that_never_end_end_the_run_in_time_and_the_next_one_goes_on(
-        self, settings: Settings, tcp_url: str, proxy: TcpProxy, answers: Forward
+        self, settings: Settings, plain_url: str, proxy: TcpProxy, answers: Forward
     ) -> None:
-        engine = open_engine(f"{tcp_url}?sslmode=disable")  # the first byte of a notice would say that it has no TLS
+        engine = open_engine(plain_url)  # the first byte of a notice would say that it has no TLS
         run_job(settings, engine)
         with engine.begin() as connection:
             connection.execute(text("DELETE FROM stock_data; DELETE FROM coverage"))
@@ -245,9 +253,9 @@ class TestSlowness:
     ids=["another protocol", "a message of 2 GB", "no length", "a row of no columns"],
 )
 def test_an_answer_that_is_not_postgresqls_is_one_line_and_the_next_transaction_goes_on(
-    tcp_url: str, proxy: TcpProxy, garbage: bytes
+    plain_url: str, proxy: TcpProxy, garbage: bytes
 ) -> None:
-    engine = open_engine(f"{tcp_url}?sslmode=disable")
+    engine = open_engine(plain_url)
 
     def spoil(target: socket.socket, _data: bytes) -> None:
         target.sendall(garbage)
