@@ -21,6 +21,7 @@ from storage.streams import NUMBERS, TEXT_SCHEMA
 Format = Literal["csv", "jsonl", "parquet", "arrow"]
 
 KEY = ["symbol", "date"]
+JOINED_ROWS = 5_000  # of JSON
 
 # 20 places hold every double from 0.0001 on, the smallest tick of US markets, digit for digit. The 18 digits that are
 # left before the point hold more than the highest price that validation accepts, 1e15.
@@ -67,7 +68,11 @@ class JsonEncoder:
     """A JSON object per line."""
 
     def encode(self, table: pa.Table) -> bytes:
-        """Return a line per row."""
+        """Return a line per row; a few thousand at a time, because a join copies the names of all its lines."""
+        starts = range(0, len(table), JOINED_ROWS)
+        return b"".join(self._encode_few(table.slice(start, JOINED_ROWS)) for start in starts)
+
+    def _encode_few(self, table: pa.Table) -> bytes:
         parts: list[Any] = []
         for name, column in zip(TEXT_SCHEMA.names, _text_columns(table, json.dumps), strict=True):
             parts += [f'{"," if parts else "{"}"{name}":', *(['"', column, '"'] if name == "date" else [column])]
