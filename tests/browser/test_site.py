@@ -501,9 +501,7 @@ def test_two_symbols_are_compared_in_percent(open_page: Any, url: str) -> None:
 
 def test_splits_and_corrections_are_listed_with_the_symbol(open_page: Any, url: str) -> None:
     page = open_page(url + "#/symbol/IBM")
-    expect(page.locator(".events li")).to_have_text(
-        ["2013-02-01corrected: close 204.00 → 205.18"]
-    )
+    expect(page.locator(".events li")).to_have_text(["2013-02-01corrected: close 204.00 → 205.18"])
     go(page, "#/symbol/AAPL")
     expect(page.locator(".events li")).to_have_text(["2013-01-17Split 2 for 1; earlier prices are adjusted."])
 
@@ -544,11 +542,20 @@ def test_the_calendar_shows_the_state_of_each_session(open_page: Any, url: str) 
 
 def test_corrections_rejected_bars_and_runs_are_listed(open_page: Any, url: str) -> None:
     page = open_page(url + "#/data")
-    assert rows_of(page.get_by_role("table", name="The last rejected bars")) == [
-        ["FB", "2013-02-14", "high 27.1 is below low 27.6", "o 27.4, h 27.1, l 27.6, c 27.5, v 35000000"]
+    (rejected,) = rows_of(page.get_by_role("table", name="The last rejected bars"))
+    assert rejected[:3] == ["FB", "2013-02-14", "its high 27.1 is below its low 27.6"]
+    bar = json.loads(rejected[3])
+    assert [bar[name] for name in "ohlcv"] == [27.4, 27.1, 27.6, 27.5, 35_000_000]
+    runs = rows_of(page.get_by_role("table", name="The last runs"))
+    assert [run[1:6] for run in runs[:3]] == [
+        ["daily_update", "2013-03-02", "ok", "5", "20"],
+        ["daily_update", "2013-03-02", "failed", "1", "0"],
+        ["initialize", "2013-03-02", "ok", "6", "40"],
     ]
-    assert rows_of(page.get_by_role("table", name="The last runs"))[1][3:] == ["failed", "5", "0", "no answer"]
-    assert rows_of(page.get_by_role("table", name="The last corrections"))[0][:2] == ["IBM", "2013-02-01"]
+    assert "the provider refused the key" in runs[1][6]
+    assert rows_of(page.get_by_role("table", name="The last corrections")) == [
+        ["IBM", "2013-02-01", "2013-02-06", "corrected: close 204.00 → 205.18"]
+    ]
     strips = page.get_by_role("table", name="The data by symbol").get_by_role("link", name=re.compile("IBM: "))
     assert "2013-02-01 corrected" in strips.get_attribute("aria-label")
 
