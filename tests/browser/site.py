@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -38,7 +39,8 @@ def recorded_site(folder: Path) -> Path:
     history = PriceHistory.recorded()
     _split_apple(history)
     with sqlite_engine() as engine, MarketServer(history, today=SATURDAY) as market:
-        context = _context(engine, market)
+        provider = {"polygon_base_url": market.url, "polygon_api_key": market.key, "polygon_calls_per_minute": 0}
+        context = _context(engine, **provider)
 
         def run(job_type: JobType, today: date, *, symbols: Sequence[str] = SYMBOLS, start: date | None = None) -> None:
             market.today = today
@@ -80,7 +82,6 @@ def synthetic_site(folder: Path, symbols: int, sessions: int) -> Path:
     return folder
 
 
-def _context(engine: Engine, market: MarketServer | None = None) -> RunContext:
-    provider = {"polygon_base_url": market.url, "polygon_api_key": market.key} if market else {}
-    settings = Settings(_env_file=None, site="", polygon_calls_per_minute=0, **provider)
+def _context(engine: Engine, **provider: Any) -> RunContext:
+    settings = Settings(_env_file=None, site="", **provider)
     return RunContext(settings, engine, Deadline(None, SystemClock()))
