@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import Connection, Engine, case, func, or_, select, text
 
 from domain.coverage import Reading, Readings
-from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, Revision, SentReport, Split
+from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, Cause, Revision, SentReport, Split
 from storage.commits import read_commits
 from storage.engine import database_exists, database_time, transaction
 from storage.migration import is_current, is_earlier, shown_as_current, stored_columns
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 OVERLAP = timedelta(hours=1)  # longer than any transaction
 FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
+SINGLE_BARS: tuple[Cause, ...] = ("corrected", "withdrawn", "appeared")
+WHOLE_HISTORIES: tuple[Cause, ...] = ("restated", "rescaled")
 
 
 @contextmanager
@@ -240,7 +242,7 @@ def read_last_rejected(connection: Connection, count: int) -> list[tuple[str, da
 def read_corrected(connection: Connection, first: date, last: date) -> list[tuple[str, date]]:
     """Return symbol and session of the bars from one session to another that were corrected, withdrawn or late."""
     bars = BAR_REVISIONS.c
-    query = select(bars.symbol, bars.date).distinct().where(bars.cause.in_(("corrected", "withdrawn", "appeared")))
+    query = select(bars.symbol, bars.date).distinct().where(bars.cause.in_(SINGLE_BARS))
     rows = connection.execute(query.where(bars.date.between(midnight(first), midnight(last))))
     return [(symbol, moment.date()) for symbol, moment in rows]
 
@@ -252,7 +254,13 @@ def count_rejected(connection: Connection, symbols: Sequence[str]) -> dict[str, 
 
 
 def read_revisions(
-    connection: Connection, symbols: Sequence[str], first: date, last: date, *, newest: int | None = None
+    connection: Connection,
+    symbols: Sequence[str],
+    first: date,
+    last: date,
+    *,
+    newest: int | None = None,
+    causes: Sequence[Cause] = (*SINGLE_BARS, *WHOLE_HISTORIES),
 ) -> list[Revision]:
     """Return how the prices of stored bars changed after they were first stored, in the order of the sessions.
 
@@ -267,6 +275,8 @@ def read_revisions(
         The sessions of the bars; both included.
     newest : int, optional
         Return only so many changes, the last one first.
+    causes : sequence of str
+        Return only changes of these causes.
     """
     columns = BAR_REVISIONS.c
     bar, order = (columns.symbol, columns.date), (columns.replaced_at, columns.id)
@@ -284,7 +294,7 @@ def read_revisions(
         select(revised.c.symbol, revised.c.date, revised.c.cause, JOB_RUNS.c.as_of, *old, *new)
         .join(JOB_RUNS, JOB_RUNS.c.run_id == revised.c.run_id)
         .outerjoin(STOCK_DATA, (stored.symbol == revised.c.symbol) & (stored.date == revised.c.date))
-        .where(revised.c.cause != "loaded")
+        .where(revised.c.cause.in_(causes))
         .where(or_(*(before.is_distinct_from(after) for before, after in zip(old, new, strict=True))))
     )
     if newest is None:

@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import closing
 from datetime import date
 from pathlib import Path
@@ -32,54 +31,20 @@ from tests.support.postgresql import postgresql_server  # noqa: E402
 
 END = date(2025, 12, 31)  # a Wednesday, with which the week before is settled
 SEED = 7
-SETTLE_SESSIONS = 3
 LATER = 2  # sessions that are loaded after the first publication
 NEEDED = "symbol, date, high, low, close, volume"
 
 
 def fill(database: str, symbols: int, sessions: int) -> None:
     """Load a synthetic market, but for its last sessions; then these, one for each line of standard input."""
-    import numpy as np
-    import pandas as pd
+    from sandbox.bars import synthetic_bars
+    from storage.engine import open_engine
+    from tests.support.filled_market import FilledMarket
 
-    from database import insert_bars, record_first_load, replace_coverage
-    from domain.coverage import add_reading
-    from sandbox.bars import TICKS_PER_DOLLAR, synthetic_bars
-    from storage.commits import count_commit
-    from storage.engine import database_time, open_engine, transaction
-    from storage.migration import ensure_schema
-    from transformations import compute_metrics
-
-    bars = synthetic_bars(symbols, sessions, seed=SEED, end=END)
-    prices = bars.prices / TICKS_PER_DOLLAR
-    code = np.repeat(np.arange(symbols), sessions)
-    metrics = compute_metrics(code, *(prices[n].T.ravel() for n in (1, 2, 3)))
-    volatility, average, change = (values.reshape(symbols, sessions) for values in metrics)
-    names = pd.Series(bars.symbols, dtype="str")
-    readings: Any = ()
-    engine = open_engine(database)
-    with transaction(engine) as connection:
-        ensure_schema(connection)
-
-    def load(places: Sequence[int]) -> None:
-        nonlocal readings
-        first, last = bars.sessions[places[0]], bars.sessions[places[-1]]
-        readings = add_reading(readings, first, last, last, SETTLE_SESSIONS)
-        with transaction(engine) as connection:
-            for n in places:
-                frame = {"date": np.datetime64(bars.sessions[n], "s"), "symbol": names}
-                frame |= {name: prices[k, n] for k, name in enumerate(("open", "high", "low", "close"))}
-                frame |= {"volume": bars.volumes[n], "volatility": volatility[:, n], "rolling_avg": average[:, n]}
-                insert_bars(connection, pd.DataFrame({**frame, "daily_pct_change": change[:, n]}))
-            replace_coverage(connection, {"*": readings})
-            pairs: Any = [{"symbols": ["*"], "first": str(first), "last": str(last)}]
-            record_first_load(connection, pairs, run_id="benchmark", at=database_time(connection))
-            count_commit(connection)
-        print(last, flush=True)
-
-    load(range(sessions - LATER))
+    market = FilledMarket(open_engine(database), synthetic_bars(symbols, sessions, seed=SEED, end=END))
+    print(market.load(range(sessions - LATER)), flush=True)
     for n, _ in zip(range(sessions - LATER, sessions), sys.stdin, strict=False):
-        load([n])
+        print(market.load([n]), flush=True)
 
 
 def publish(folder: str, as_of: date) -> None:

@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.common import machine, show
 from tests.browser.chromium import browser
-from tests.browser.site import serving, synthetic_site
+from tests.browser.site import synthetic_site
 from web.build import build_assets
+from web.server import SiteServer
 
 LIMITS = {
     "first_seconds": 1.0,
@@ -167,8 +168,9 @@ def main() -> None:
     options = parser.parse_args()
     build_assets()
     with tempfile.TemporaryDirectory() as folder, browser() as chromium:
-        site = synthetic_site(Path(folder) / "site", options.symbols, options.sessions)
-        with serving(site) as url:
+        site = synthetic_site(Path(folder), options.symbols, options.sessions)
+        with SiteServer(site) as server:
+            url = server.url
             first_page(chromium, url)  # the browser's own start is not measured
             first = _medians([first_page(chromium, url) for _ in range(options.repeats)])
             step = options.symbols // options.repeats

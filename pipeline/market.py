@@ -28,7 +28,7 @@ from web.files import Published, is_intact
 from web.prices import HISTORY, RECENT, PriceFiles, read_table
 from web.target import Target
 
-BLOCK_ROWS = 20_000  # of one read of a price file: a function has 256 MB, of which the libraries take two thirds
+BLOCK_ROWS = 15_000  # of one read of a price file: a function has 256 MB, of which the libraries take two thirds
 BLOCK_SYMBOLS = 40  # of one query of the database
 COLUMNS = [*BAR_COLUMNS, "rolling_avg", "daily_pct_change", "volatility"]
 FOR_FIGURES = ["symbol", "date", "high", "low", "close", "volume"]

@@ -187,7 +187,9 @@ def _state(
                     "read_again": again,
                 }
             )
-    changes = utils.read_revisions(connection, [EVERY_SYMBOL], date.min, date.max, newest=SHOWN_CHANGES)
+    # A split changes all bars before it, which would crowd out the others.
+    everything = [EVERY_SYMBOL], date.min, date.max
+    changes = utils.read_revisions(connection, *everything, newest=SHOWN_CHANGES, causes=utils.SINGLE_BARS)
     document["corrections"] = [
         {
             "symbol": change.symbol,

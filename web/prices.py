@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
     group: int
 
 
-HISTORY = Sizes(file=275_000, group=4_500)  # a footer under 0.05 MB, and a row group under 0.2 MB
+HISTORY = Sizes(file=110_000, group=2_000)  # a footer under 0.05 MB, and a row group under 0.1 MB
 RECENT = Sizes(file=1_200, group=1_200)  # under 60 KB, which is read whole
 
 

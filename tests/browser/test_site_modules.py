@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from report import formatting
-from tests.browser.site import serving
 from web.build import APP
+from web.server import SiteServer
 
 SEED = 7
 
@@ -20,9 +20,9 @@ SEED = 7
 @pytest.fixture(scope="module")
 def modules(chromium: Browser) -> Iterator[Page]:
     """A page that may import the sources."""
-    with serving(APP) as url:
+    with SiteServer(APP) as server:
         page = chromium.new_page()
-        page.goto(url + "src/format.js")
+        page.goto(server.url + "src/format.js")
         yield page
         page.close()
 

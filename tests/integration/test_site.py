@@ -24,6 +24,7 @@ import web.assets
 from config import settings
 from domain.calendar import sessions_between
 from domain.errors import DataError, DeliveryError
+from domain.models import Split
 from lambda_main import run_context
 from pipeline.forget import forget_symbol
 from pipeline.site import Publication, publish_site
@@ -352,7 +353,7 @@ def test_a_damaged_history_file_is_made_anew(
     same_as_fresh(site, publish, tmp_path / "other")
 
 
-def test_rejected_bars_and_splits_are_shown(job: Job, market: MarketServer, publish: Publish, site: Path) -> None:
+def test_rejected_bars_are_shown(job: Job, market: MarketServer, publish: Publish, site: Path) -> None:
     market.history.put_bar("FB", date(2013, 2, 27), open=27, high=20, low=26, close=27, volume=1)
     job("initialize", as_of="2013-03-02", sessions=30)
     publish()
@@ -361,6 +362,21 @@ def test_rejected_bars_and_splits_are_shown(job: Job, market: MarketServer, publ
     assert bar["reason"]
     assert json.loads(bar["bar"])["h"] == 20
     assert ["r", 1] in document(site, "calendar")["symbols"]["FB"]
+
+
+def test_a_split_is_shown_once_and_not_as_a_correction_of_every_bar(
+    job: Job, market: MarketServer, engine: Engine, publish: Publish, site: Path
+) -> None:
+    market.today = date(2013, 2, 20)
+    job("initialize", as_of="2013-02-20")
+    market.history.add_split(Split("IBM", date(2013, 2, 21), split_from=1, split_to=2))
+    market.today = TODAY
+    job("daily_update", as_of="2013-03-02")
+    publish()
+    assert rows(engine, "SELECT cause, count(*) FROM bar_revisions GROUP BY cause") == [("restated", 70)]
+    state = document(site, "state")
+    assert state["splits"] == [{"symbol": "IBM", "date": "2013-02-21", "split_from": 1, "split_to": 2}]
+    assert state["corrections"] == []
 
 
 def test_what_is_missing_is_told(demo: Job, engine: Engine, publish: Publish, site: Path) -> None:

@@ -108,3 +108,16 @@ def test_a_connection_serves_several_requests(server: SiteServer) -> None:
         connection.request("GET", path)
         connection.getresponse().read()
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "is_printed"), [(BrokenPipeError, False), (ConnectionResetError, False), (ValueError, True)]
+)
+def test_a_browser_that_closes_its_connection_prints_nothing(
+    server: SiteServer, capsys: pytest.CaptureFixture[str], error: type[Exception], is_printed: bool
+) -> None:
+    try:
+        raise error
+    except error:
+        server.handle_error(None, ("127.0.0.1", 1))
+    assert (error.__name__ in capsys.readouterr().err) is is_printed

@@ -170,12 +170,11 @@ function corrections({ corrections: rows = [] }) {
 }
 
 function rejected({ rejected: rows = [] }) {
-  const bar = (value) => (value && typeof value === 'object' ? Object.entries(value).map(([key, each]) => `${key} ${each}`).join(', ') : String(value ?? ''))
   return [h('h2', {}, 'Rejected bars'), rows.length ? table('The last rejected bars', [
     { label: 'Symbol', cell: ticker },
     { label: 'Session', cell: (row) => row.date ?? format.UNKNOWN },
     { label: 'Reason', cell: (row) => row.reason },
-    { label: 'Bar', cell: (row) => h('code', {}, bar(row.bar)) },
+    { label: 'Bar', cell: (row) => h('code', {}, row.bar) },
   ], rows, { className: 'wrapped' }) : h('p', { class: 'note' }, 'Every bar that came could be stored.')]
 }
 

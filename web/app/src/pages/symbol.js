@@ -257,11 +257,9 @@ function historyList(symbol, splits, corrected, details, rejected) {
 export function correctionText(correction) {
   if (!correction) return 'Corrected by the provider.'
   const { from, to, cause } = correction
-  const fields = ['open', 'high', 'low', 'close', 'volume']
-  const show = (key, value) => (key === 'volume' ? format.count(value) : format.price(value))
   if (!from || !to) return `${cause ?? 'corrected'}`
-  const different = fields.filter((key) => from[key] !== to[key])
-  return `${cause ?? 'corrected'}: ${different.map((key) => `${key} ${show(key, from[key])} → ${show(key, to[key])}`).join(', ')}`
+  const different = ['open', 'high', 'low', 'close'].filter((key) => from[key] !== to[key])
+  return `${cause ?? 'corrected'}: ${different.map((key) => `${key} ${format.price(from[key])} → ${format.price(to[key])}`).join(', ')}`
 }
 
 const ROW_COLUMNS = [
