@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 import requests
+import typer
 
 import main
 from commands.app import VERSION, app
@@ -252,6 +254,9 @@ def test_debug_shows_the_traceback_above_the_error(run: Run, arguments: list[str
 
 def test_an_integer_that_a_command_returns_is_the_exit_status(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "registered_commands", [*app.registered_commands])
+    monkeypatch.setattr(
+        typer.main, "get_command", inspect.unwrap(typer.main.get_command)
+    )  # it knows the commands so far
     added = add_command("check", "check")
     added(lambda: 3)
 
