@@ -254,9 +254,7 @@ def test_debug_shows_the_traceback_above_the_error(run: Run, arguments: list[str
 
 def test_an_integer_that_a_command_returns_is_the_exit_status(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "registered_commands", [*app.registered_commands])
-    monkeypatch.setattr(
-        typer.main, "get_command", inspect.unwrap(typer.main.get_command)
-    )  # it knows the commands so far
+    monkeypatch.setattr(typer.main, "get_command", inspect.unwrap(typer.main.get_command))
     added = add_command("check", "check")
     added(lambda: 3)
 
