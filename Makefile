@@ -4,8 +4,8 @@ SHELL := /bin/bash
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests start many processes, of which each would compile the project anew.
 unexport PYTHONDONTWRITEBYTECODE
-# Tests wait for processes and servers a third of their time.
-WORKERS := $(shell echo $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)))
+# Tests wait for processes and servers a good part of their time.
+WORKERS := $(shell echo $$(($$(nproc 2>/dev/null || echo 2) * 2)))
 
 VENV := .venv
 BIN := $(VENV)/bin

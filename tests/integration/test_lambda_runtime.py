@@ -95,6 +95,7 @@ def test_the_three_jobs_run_warm_from_a_read_only_task_root(
     assert container.files == set()
 
 
+@pytest.mark.slow
 def test_a_market_of_11000_symbols_fits_into_the_memory(
     contain: Contain, market: MarketServer, tcp_url: str, record_property: Callable[[str, object], None]
 ) -> None:
