@@ -6,8 +6,8 @@ a split. Meanwhile symbols come and go, sessions are skipped, repeated and backf
 any statement or refused, and two runs overlap. Then follows a week of ordinary mornings and an audit, after which the
 table must equal, value for value, an independent bulk load of the market's bars.
 
-``make test`` lives the same 104 lives on SQLite and 39 on PostgreSQL every time, of which CI lives a few, and every life
-that found a fault.
+``make test`` lives the same 104 lives on SQLite and 39 on PostgreSQL every time, of which CI lives a few, and all that
+once found a fault.
 ``make test-deep`` lives new ones: 1,000 on SQLite and 200 on PostgreSQL, times ``DEEPER``.
 """
 
