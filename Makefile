@@ -10,6 +10,7 @@ WORKERS := $(shell echo $$(($$(nproc 2>/dev/null || echo 2) * 2)))
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := requirements-dev.lock
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # uv installs faster than pip; it is used when it is on PATH and works (`make UV= run` uses pip all the same).
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
 # $(call venv,python,folder) and $(call install,folder,arguments of pip install)
@@ -23,13 +24,13 @@ run: $(VENV)/.run site-assets ## Load real prices, update them by a day, and wri
 	@$(BIN)/python main.py run
 
 check: lint ## Check format, style, imports and types, and run the unit tests: the fast loop
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --quiet tests/unit $(ARGS)
+	@$(PYTEST) --quiet tests/unit $(ARGS)
 
 test: $(VENV)/.test build/pgbouncer ## Run the whole suite, on a real PostgreSQL
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --ignore=tests/e2e $(ARGS)
+	@$(PYTEST) --ignore=tests/e2e $(ARGS)
 
 test-deep: $(VENV)/.test build/pgbouncer ## Run 1,200 more random lives, recorded years and 50 races (DEEPER=20, DEEP_SECONDS=120)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m deep $(ARGS)
+	@$(PYTEST) -m deep $(ARGS)
 
 # Tests through a pooler take pgbouncer from PATH, or from Debian's package, unpacked here without root. Where neither
 # is to be had they skip.
