@@ -114,7 +114,7 @@ def adoption_in_time(connection: Connection, seconds: float) -> Iterator[None]:
             " run the job once from a terminal, which has no time limit"
         ) from None
     finally:
-        if on_sqlite:
+        if on_sqlite and not connection.invalidated:  # an interrupt closes it
             driver.set_progress_handler(None, 0)
 
 

@@ -148,6 +148,10 @@ FAULTS: dict[str, tuple[int, list[Step]]] = {
             ("early", ("AAA",)),
         ],
     ),
+    "a run is killed while it makes its tables": (
+        0,
+        [("kill", ("daily_update", ("AAA",), 0, 0, False), 4)],
+    ),
 }
 """Lives that failed before the fault they found was mended: the number of their prices, and their steps."""
 
