@@ -178,13 +178,8 @@ class Split:
     split_to: float
 
     def __post_init__(self) -> None:
-        if not (self.split_from > 0 and self.split_to > 0 and 0 < self.ratio < math.inf):
+        if not (self.split_from > 0 and self.split_to > 0 and 0 < self.split_to / self.split_from < math.inf):
             raise ValueError(f"a split of {self.split_from} into {self.split_to}: both must be positive")
-
-    @property
-    def ratio(self) -> float:
-        """New shares per old share."""
-        return self.split_to / self.split_from
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.split_to:g}:{self.split_from:g} on {self.execution_date}"

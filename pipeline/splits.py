@@ -179,7 +179,7 @@ def mark_restated(run: Run, connection: Connection, symbol: str, stored: pd.Data
     before = restated[restated["date"] < pd.Timestamp(pending[0].execution_date)] if pending else restated
     both = stored.merge(before, on="date", suffixes=("_stored", "_new"))
     late = pending and run.request.as_of <= pending[-1].execution_date
-    if late and not _closes_match_splits(both["close_stored"] / both["close_new"], pending):
+    if late and _are_same(both["close_new"] / both["close_stored"]):
         run.warnings.append(f"{named}: the provider has not restated its history yet; the next run asks again")
         return
     if pending:
@@ -189,11 +189,7 @@ def mark_restated(run: Run, connection: Connection, symbol: str, stored: pd.Data
         run.splits.append(f"{symbol}: history restated, by no listed split")
 
 
-def _closes_match_splits(ratios: pd.Series[float], pending: Sequence[Split]) -> bool:
-    """Whether old closes are to new ones as the splits say, rather than the same."""
-    ratios = ratios[ratios > 0]  # an adopted row may have no close, or one of 0
-    if ratios.empty:
-        return False
-    seen = float(np.median(np.log(ratios)))
-    expected = sum(math.log(split.ratio) for split in pending)
-    return abs(seen - expected) < abs(seen)
+def _are_same(factors: pd.Series[float]) -> bool:
+    """Whether at most half of the new closes are off from the stored ones."""
+    known = factors[np.isfinite(factors) & (factors > 0)]  # an adopted row may have no close, or one of 0
+    return known.empty or bool(is_off(np.asarray(known, np.float64)).mean() <= 0.5)

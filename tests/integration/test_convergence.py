@@ -148,6 +148,10 @@ FAULTS: dict[str, tuple[int, list[Step]]] = {
             ("early", ("AAA",)),
         ],
     ),
+    "a symbol splits twice, once before and once after its first load": (
+        0,
+        [("split", "AAA", 1, (1, 2)), ("advance", 1), ("split", "AAA", 1, (1, 2))],
+    ),
     "a run is killed while it makes its tables": (
         0,
         [("kill", ("daily_update", ("AAA",), 0, 0, False), 4)],
