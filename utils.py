@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import Connection, Engine, case, func, or_, select, text
 
 from domain.coverage import Reading, Readings
-from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, Cause, Revision, SentReport, Split
+from domain.models import EVERY_SYMBOL, PRICE_COLUMNS, SINGLE_BARS, WHOLE_HISTORIES, Revision, SentReport, Split
 from storage.commits import read_commits
 from storage.engine import database_exists, database_time, transaction
 from storage.migration import is_current, is_earlier, shown_as_current, stored_columns
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 OVERLAP = timedelta(hours=1)  # longer than any transaction
 FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
-SINGLE_BARS: tuple[Cause, ...] = ("corrected", "withdrawn", "appeared")
-WHOLE_HISTORIES: tuple[Cause, ...] = ("restated", "rescaled")
 
 
 @contextmanager
@@ -260,11 +258,11 @@ def read_revisions(
     last: date,
     *,
     newest: int | None = None,
-    causes: Sequence[Cause] = (*SINGLE_BARS, *WHOLE_HISTORIES),
 ) -> list[Revision]:
     """Return how the prices of stored bars changed after they were first stored, in the order of the sessions.
 
-    Bars of which only the volume changed, and those that came to be beside adopted ones, are left out.
+    A history that a run replaced is one change: that of its last bar. Bars of which only the volume changed, and those
+    that came to be beside adopted ones, are left out.
 
     Parameters
     ----------
@@ -275,8 +273,6 @@ def read_revisions(
         The sessions of the bars; both included.
     newest : int, optional
         Return only so many changes, the last one first.
-    causes : sequence of str
-        Return only changes of these causes.
     """
     columns = BAR_REVISIONS.c
     bar, order = (columns.symbol, columns.date), (columns.replaced_at, columns.id)
@@ -290,20 +286,38 @@ def read_revisions(
     revised, stored = query.subquery(), STOCK_DATA.c
     new = [case((revised.c.next_id.is_(None), stored[name]), else_=revised.c[f"next_{name}"]) for name in PRICE_COLUMNS]
     old = [revised.c[name] for name in PRICE_COLUMNS]
+    together = (revised.c.run_id, revised.c.symbol, revised.c.cause)
     changes = (
-        select(revised.c.symbol, revised.c.date, revised.c.cause, JOB_RUNS.c.as_of, *old, *new)
+        select(
+            *(revised.c[name] for name in ("symbol", "date", "cause", "replaced_at", "id")),
+            JOB_RUNS.c.as_of,
+            func.row_number().over(partition_by=together, order_by=revised.c.date.desc()).label("place"),
+            func.count().over(partition_by=together).label("bars"),
+            *(price.label(f"old_{name}") for name, price in zip(PRICE_COLUMNS, old, strict=True)),
+            *(price.label(f"new_{name}") for name, price in zip(PRICE_COLUMNS, new, strict=True)),
+        )
         .join(JOB_RUNS, JOB_RUNS.c.run_id == revised.c.run_id)
         .outerjoin(STOCK_DATA, (stored.symbol == revised.c.symbol) & (stored.date == revised.c.date))
-        .where(revised.c.cause.in_(causes))
+        .where(revised.c.cause.in_([*SINGLE_BARS, *WHOLE_HISTORIES]))
         .where(or_(*(before.is_distinct_from(after) for before, after in zip(old, new, strict=True))))
+        .subquery()
     )
+    told = select(changes).where(changes.c.cause.in_(SINGLE_BARS) | (changes.c.place == 1))
     if newest is None:
-        changes = changes.order_by(revised.c.date, revised.c.symbol, revised.c.replaced_at, revised.c.id)
+        told = told.order_by(changes.c.date, changes.c.symbol, changes.c.replaced_at, changes.c.id)
     else:
-        changes = changes.order_by(revised.c.replaced_at.desc(), revised.c.id.desc()).limit(newest)
+        told = told.order_by(changes.c.replaced_at.desc(), changes.c.id.desc()).limit(newest)
     return [
-        Revision(symbol, moment.date(), cause, as_of, _numbers(prices[:4]), _numbers(prices[4:]))
-        for symbol, moment, cause, as_of, *prices in connection.execute(changes)
+        Revision(
+            row["symbol"],
+            row["date"].date(),
+            row["cause"],
+            row["as_of"],
+            _numbers([row[f"old_{name}"] for name in PRICE_COLUMNS]),
+            _numbers([row[f"new_{name}"] for name in PRICE_COLUMNS]),
+            bars=row["bars"] if row["cause"] in WHOLE_HISTORIES else 1,
+        )
+        for row in connection.execute(told).mappings()
     ]
 
 

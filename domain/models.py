@@ -30,6 +30,9 @@ ReportStatus = Literal["claimed", "sent", "resent", "no_prices", "failed"]
 Cause = Literal["corrected", "withdrawn", "appeared", "restated", "rescaled", "loaded"]
 """Why a stored bar changed; ``loaded`` is a bar first loaded among rows that were there before any run."""
 
+SINGLE_BARS: tuple[Cause, ...] = ("corrected", "withdrawn", "appeared")
+WHOLE_HISTORIES: tuple[Cause, ...] = ("restated", "rescaled")
+
 ProgressFunction = Callable[[int, int, str], None]
 """Called with the number of calls done, their total, and what is being fetched."""
 
@@ -197,17 +200,20 @@ class RejectedBar:
 
 @dataclass(frozen=True)
 class Revision:
-    """A change of a stored bar, by a run.
+    """A change of a stored bar, or of a symbol's whole history, by a run.
 
     Attributes
     ----------
     symbol : str
     session : datetime.date
+        The bar's; of a history, the last one's.
     cause : str
     as_of : datetime.date
         The day that stood for today in the run.
     old, new : tuple of float or None
-        Open, high, low and close before and after the change; None where there was none.
+        Open, high, low and close of this bar before and after the change; None where there was none.
+    bars : int
+        How many bars changed.
     """
 
     symbol: str
@@ -216,3 +222,4 @@ class Revision:
     as_of: date
     old: tuple[float | None, ...]
     new: tuple[float | None, ...]
+    bars: int = 1

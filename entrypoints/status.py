@@ -56,12 +56,16 @@ class Totals(TypedDict):
 
 
 class BarChange(TypedDict):
-    """How the prices of a stored bar changed; dates are ISO dates, an empty mapping is no bar."""
+    """How the prices of a stored bar, or of a history up to it, changed.
+
+    Dates are ISO dates; an empty mapping is no bar.
+    """
 
     symbol: str
     session: str
     cause: str
     as_of: str
+    bars: int
     old: dict[str, float | None]
     new: dict[str, float | None]
 
@@ -254,7 +258,7 @@ def read_strips(context: RunContext, state: TableState, symbols: Sequence[str], 
 
 
 def bar_change(change: Revision) -> BarChange:
-    """Return a change of a stored bar as JSON holds it."""
+    """Return a change of stored bars as JSON holds it."""
 
     def prices(values: tuple[float | None, ...]) -> dict[str, float | None]:
         return {} if all(value is None for value in values) else dict(zip(PRICE_COLUMNS, values, strict=True))
@@ -264,6 +268,7 @@ def bar_change(change: Revision) -> BarChange:
         "session": str(change.session),
         "cause": change.cause,
         "as_of": str(change.as_of),
+        "bars": change.bars,
         "old": prices(change.old),
         "new": prices(change.new),
     }

@@ -125,10 +125,14 @@ def _show_details(console: Console, state: TableState) -> None:
 
 def change_line(change: BarChange) -> str:
     """One change: ``IBM 2013-02-26 corrected as of 2013-02-28: close 199.14 → 199.5``."""
-    old, new = change["old"], change["new"]
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)] if old and new else ["close"]
+    old, new, earlier = change["old"], change["new"], change["bars"] - 1
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    if earlier or not (old and new):
+        names = ["close"]
     values = (f"{name} {_number(old.get(name))} → {_number(new.get(name))}" for name in names)
-    return f"{change['symbol']} {change['session']} {change['cause']} as of {change['as_of']}: {', '.join(values)}"
+    others = f" with {plural(earlier, 'earlier bar')}" if earlier else ""
+    day = f"as of {change['as_of']}"
+    return f"{change['symbol']} {change['session']} {change['cause']}{others} {day}: {', '.join(values)}"
 
 
 def _number(value: float | None) -> str:

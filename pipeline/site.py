@@ -187,15 +187,14 @@ def _state(
                     "read_again": again,
                 }
             )
-    # A split changes all bars before it, which would crowd out the others.
-    everything = [EVERY_SYMBOL], date.min, date.max
-    changes = utils.read_revisions(connection, *everything, newest=SHOWN_CHANGES, causes=utils.SINGLE_BARS)
+    changes = utils.read_revisions(connection, [EVERY_SYMBOL], date.min, date.max, newest=SHOWN_CHANGES)
     document["corrections"] = [
         {
             "symbol": change.symbol,
             "date": str(change.session),
             "cause": change.cause,
             "at": str(change.as_of),
+            "bars": change.bars,
             "from": dict(zip(PRICE_COLUMNS, change.old, strict=True)),
             "to": dict(zip(PRICE_COLUMNS, change.new, strict=True)),
         }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from domain.calendar import week_start
-from domain.models import PRICE_COLUMNS
+from domain.models import PRICE_COLUMNS, WHOLE_HISTORIES
 from report.formatting import price
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 NAMED = 8  # symbols named in one sentence; further ones are counted
 LISTED = 10  # sentences on rejected bars, on splits and on changed bars; further ones are counted
 REASON_LENGTH = 200  # characters
-RESTATED = ("restated", "rescaled")  # causes that change a symbol's whole history
 
 
 def closures(sessions: Sequence[date]) -> list[str]:
@@ -129,9 +128,9 @@ def revisions(changes: Sequence[Revision], sessions: Sequence[date], split: Coll
         sentence
         for change in changes
         if (sentence := _revision(change, named(change.session), named(change.as_of)))
-        and not (change.cause in RESTATED and change.symbol in split)
+        and not (change.cause in WHOLE_HISTORIES and change.symbol in split)
     ]
-    told = list(dict.fromkeys(told))  # a restatement changes many bars, and is reported once
+    told = list(dict.fromkeys(told))  # a history that was restated twice in a day is reported once
     if (more := len(told) - LISTED) > 0:
         told[LISTED:] = [f"{more:,} more {'change' if more == 1 else 'changes'} of stored prices."]
     return told
@@ -139,7 +138,7 @@ def revisions(changes: Sequence[Revision], sessions: Sequence[date], split: Coll
 
 def _revision(change: Revision, session: str, made: str) -> str | None:
     """Report one change; None if the report's figures do not show it."""
-    if change.cause in RESTATED:
+    if change.cause in WHOLE_HISTORIES:
         return f"All prices of {change.symbol} were restated on {made}."
     *_, before = old = [_price(value) for value in change.old]
     *_, after = new = [_price(value) for value in change.new]

@@ -503,7 +503,12 @@ def test_splits_and_corrections_are_listed_with_the_symbol(open_page: Any, url: 
     page = open_page(url + "#/symbol/IBM")
     expect(page.locator(".events li")).to_have_text(["2013-02-01corrected: close 204.00 → 205.18"])
     go(page, "#/symbol/AAPL")
-    expect(page.locator(".events li")).to_have_text(["2013-01-17Split 2 for 1; earlier prices are adjusted."])
+    expect(page.locator(".events li")).to_have_text(
+        [
+            "2013-01-17Split 2 for 1; earlier prices are adjusted.",
+            "2013-01-15restated with 39 earlier bars: close 971.84 → 485.92",
+        ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -554,7 +559,8 @@ def test_corrections_rejected_bars_and_runs_are_listed(open_page: Any, url: str)
     ]
     assert "the provider refused the key" in runs[1][6]
     assert rows_of(page.get_by_role("table", name="The last corrections")) == [
-        ["IBM", "2013-02-01", "2013-02-06", "corrected: close 204.00 → 205.18"]
+        ["IBM", "2013-02-01", "2013-02-06", "corrected: close 204.00 → 205.18"],
+        ["AAPL", "2013-01-15", "2013-02-05", "restated with 39 earlier bars: close 971.84 → 485.92"],
     ]
     strips = page.get_by_role("table", name="The data by symbol").get_by_role("link", name=re.compile("IBM: "))
     assert "2013-02-01 corrected" in strips.get_attribute("aria-label")

@@ -364,7 +364,7 @@ def test_rejected_bars_are_shown(job: Job, market: MarketServer, publish: Publis
     assert ["r", 1] in document(site, "calendar")["symbols"]["FB"]
 
 
-def test_a_split_is_shown_once_and_not_as_a_correction_of_every_bar(
+def test_a_split_is_shown_once_and_its_restated_history_as_one_correction(
     job: Job, market: MarketServer, engine: Engine, publish: Publish, site: Path
 ) -> None:
     market.today = date(2013, 2, 20)
@@ -376,7 +376,9 @@ def test_a_split_is_shown_once_and_not_as_a_correction_of_every_bar(
     assert rows(engine, "SELECT cause, count(*) FROM bar_revisions GROUP BY cause") == [("restated", 70)]
     state = document(site, "state")
     assert state["splits"] == [{"symbol": "IBM", "date": "2013-02-21", "split_from": 1, "split_to": 2}]
-    assert state["corrections"] == []
+    (change,) = state["corrections"]
+    assert (change["symbol"], change["date"], change["cause"], change["bars"]) == ("IBM", "2013-02-19", "restated", 70)
+    assert change["to"]["close"] == pytest.approx(change["from"]["close"] / 2)
 
 
 def test_what_is_missing_is_told(demo: Job, engine: Engine, publish: Publish, site: Path) -> None:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from config import settings
 from domain.calendar import count_sessions, last_sessions, previous_session, sessions_between
-from domain.models import SessionSpan
+from domain.models import SessionSpan, Split
 from entrypoints.status import TableState, read_demo_event, read_status, read_strips
 from entrypoints.status_view import SHOWN_SYMBOLS, show_status, strip_width
 from lambda_main import handler, run_context
@@ -177,11 +177,28 @@ def test_it_counts_what_is_read_again_and_shows_the_last_changes(
     }
     corrected = next(change for change in after["changes"] if change["cause"] == "corrected")
     assert corrected["as_of"] == "2013-03-02"
-    assert (corrected["old"]["close"], corrected["new"]["close"]) == (801.2, 805)
+    assert (corrected["bars"], corrected["old"]["close"], corrected["new"]["close"]) == (1, 801.2, 805)
     assert json.loads(json.dumps(after)) == after
     assert "GOOG 2013-02-27 withdrawn as of 2013-03-02: close 799.78 → –" in printed(after, context, 80)
     assert [(bar["symbol"], bar["session"]) for bar in after["rejected"]] == [("GOOG", "2013-03-01")]
     assert "GOOG 2013-03-01: " in printed(after, context, 80)
+
+
+def test_a_restated_history_is_one_change_beside_the_others(
+    context: RunContext, job: Job, market: MarketServer
+) -> None:
+    market.history.put_bar("GOOG", date(2013, 2, 28), open=800, high=810, low=790, close=805, volume=1)
+    job("daily_update", symbols="GOOG", as_of="2013-03-01", force=True)
+    market.history.add_split(Split("GOOG", date(2013, 3, 1), split_from=1, split_to=2))
+    job("daily_update", symbols="GOOG", as_of="2013-03-02")
+
+    state = read_status(context, ["GOOG"], AS_OF)
+
+    changes = [(each["session"], each["cause"], each["bars"], each["new"]["close"]) for each in state["changes"]]
+    assert changes == [("2013-02-28", "restated", 5, 402.5), ("2013-02-28", "corrected", 1, 805)]
+    assert "GOOG 2013-02-28 restated with 4 earlier bars as of 2013-03-02: close 805 → 402.5" in printed(
+        state, context, 120
+    )
 
 
 def test_a_database_of_recorded_prices_is_shown_as_of_its_own_date(

@@ -222,7 +222,7 @@ function chartRest(rest, symbol, chart) {
     const stored = new Set(prices.date)
     const splits = of(state.splits).map((split) => ({ date: split.date, kind: 'split', text: `Split ${split.split_to}:${split.split_from}` }))
     const corrected = statesOf(calendar, symbol).filter(({ letter }) => letter === 'c').flatMap(({ sessions }) => sessions)
-    const dates = new Set([...corrected, ...of(state.corrections).map((each) => each.date)])
+    const dates = new Set([...corrected, ...of(state.corrections).filter(({ bars }) => bars === 1).map((each) => each.date)])
     const marks = [...splits, ...[...dates].map((date) => ({ date, kind: 'corrected', text: dates.size > 6 ? '' : 'Corrected' }))]
       .filter(({ date }) => stored.has(date)).sort((one, other) => (one.date < other.date ? -1 : 1))
     chart().mark(marks)
@@ -246,7 +246,8 @@ function figureList(row) {
 function historyList(symbol, splits, corrected, details, rejected) {
   const lines = [
     ...splits.map((split) => [split.date, `Split ${split.split_to} for ${split.split_from}; earlier prices are adjusted.`]),
-    ...corrected.map((date) => [date, correctionText(details.find((each) => each.date === date))]),
+    ...details.map((each) => [each.date, correctionText(each)]),
+    ...corrected.filter((date) => !details.some((each) => each.date === date)).map((date) => [date, 'Corrected by the provider.']),
     ...rejected.map((bar) => [bar.date, `Bar rejected: ${bar.reason}`]),
   ].sort(([one], [other]) => (one < other ? 1 : -1))
   const link = h('p', {}, h('a', { href: address('data', '', { symbol }) }, 'Calendar of what is stored'))
@@ -254,12 +255,10 @@ function historyList(symbol, splits, corrected, details, rejected) {
   return [h('ol', { class: 'events' }, lines.slice(0, 50).map(([date, text]) => h('li', {}, h('time', { datetime: date }, date), h('span', {}, text)))), link]
 }
 
-export function correctionText(correction) {
-  if (!correction) return 'Corrected by the provider.'
-  const { from, to, cause } = correction
-  if (!from || !to) return `${cause ?? 'corrected'}`
+export function correctionText({ from, to, cause, bars }) {
+  if (bars > 1) return `${cause} with ${format.count(bars - 1)} earlier bars: close ${format.price(from.close)} → ${format.price(to.close)}`
   const different = ['open', 'high', 'low', 'close'].filter((key) => from[key] !== to[key])
-  return `${cause ?? 'corrected'}: ${different.map((key) => `${key} ${format.price(from[key])} → ${format.price(to[key])}`).join(', ')}`
+  return `${cause}: ${different.map((key) => `${key} ${format.price(from[key])} → ${format.price(to[key])}`).join(', ')}`
 }
 
 const ROW_COLUMNS = [
