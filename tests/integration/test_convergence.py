@@ -69,10 +69,9 @@ class InspectedWorld(World):
 
     def read_again(self) -> set[str]:
         """The symbols of which a stored bar will be read again by the next update."""
-        last = SESSIONS[
-            SESSIONS.index(session_from(self.market.today)) - 3 : SESSIONS.index(session_from(self.market.today))
-        ]
-        return {row.symbol for row in stock_data(self.engine) if row.session in last and row[:2] in self.bars}
+        today = SESSIONS.index(session_from(self.market.today))
+        stored = stock_data(self.engine) if has_tables(self.engine) else []
+        return {row.symbol for row in stored if row.session in SESSIONS[today - 3 : today] and row[:2] in self.bars}
 
     def is_mixed(self, symbols: Iterable[str] = SYMBOLS) -> bool:
         """Whether stored closes of any of the symbols are on more than one adjustment basis."""
@@ -130,6 +129,15 @@ FAULTS: dict[str, tuple[int, list[Step]]] = {
     "a history that ends early is restated": (
         0,
         [("half", ("daily_update", ("AAA", "BBB", "CCC"), 0, 0, False)), ("restate", "CCC", (1, 2))],
+    ),
+    "a history that ends early is restated before its end is loaded": (
+        0,
+        [
+            ("halt", "AAA"),
+            ("half", ("daily_update", ("AAA", "BBB", "CCC"), 0, 0, False)),
+            ("advance", 1),
+            ("restate", "BBB", (1, 2)),
+        ],
     ),
     "a symbol splits before its first session is loaded": (
         0,
@@ -302,8 +310,8 @@ def check(world: InspectedWorld) -> None:
     for key in list(world.broken):
         world.set(world.bars[key])
     world.warnings.clear()
-    world.run("initialize", symbols=SYMBOLS, start=world.earliest)
     restated_in_time = world.read_again()  # of others, the audit finds a restatement that no split lists
+    world.run("initialize", symbols=SYMBOLS, start=world.earliest)
     for morning in range(QUIET):
         today = SESSIONS.index(session_from(world.market.today)) + 1
         world.market.today = SESSIONS[today]
