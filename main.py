@@ -26,9 +26,8 @@ def program() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports ends the program without a traceback
     gc.set_threshold(COLLECT_AFTER)
     status = main()
-    if status > SIGNALED:
+    if status:
         os._exit(status)  # without waiting for a thread whose answer is late
-    sys.exit(status)
 
 
 def main() -> int:

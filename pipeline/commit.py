@@ -129,18 +129,19 @@ def commit_batch(run: Run, batch: Sequence[Response], state: LoadState) -> None:
             for response, seen, doubt in zip(batch, seen_to, doubted, strict=True)
         ]
         fresh = metrics.rows.loc[~metrics.is_stored, ["symbol", "date"]]
-        record_coverage(run, connection, readings, fresh, state, at)
+        settled = record_coverage(run, connection, readings, fresh, state, at)
         rejected = [bar for response in batch for bar in response.rejected]
         counts.rejected = run.record_rejected(connection, rejected)
         run.save(connection, counts, seen_to=state.seen_to)
         commits = read_commits(connection)
-    state.closes.keep(spans, neighbors[~withdrawn], bars, commits)
     run.counts.add(counts)
+    state.newly_settled |= settled
+    state.closes.keep(spans, neighbors[~withdrawn], bars, commits)
 
 
 def see(state: LoadState, response: Response) -> date | None:
     """Take note of what a response shows, and return how far the provider was published then."""
-    if response.error:
+    if response.error and response.error not in state.errors:
         state.errors.append(response.error)
     state.shown |= response.shown
     state.seen_to = max([*response.shown, *([state.seen_to] if state.seen_to else [])], default=None)
@@ -241,7 +242,7 @@ def record_coverage(
     fresh: pd.DataFrame,
     state: LoadState,
     at: datetime,
-) -> None:
+) -> set[date]:
     """Record what was read, what of it was read for the first time, and bars that appear in sessions read before.
 
     A session is read if the provider shows a bar of it or of a later one, of any symbol.
@@ -255,11 +256,17 @@ def record_coverage(
         ``symbol, date`` of the bars that were not stored before.
     state : LoadState
     at : datetime.datetime
+
+    Returns
+    -------
+    set of datetime.date
+        The sessions that are settled by it.
     """
     before = utils.read_coverage(connection, sorted({symbol for answer in answers for symbol in answer.symbols}))
     market = before.get(EVERY_SYMBOL, ())
     after: dict[str, Readings] = {}
     first_reads: dict[tuple[date, date], list[str]] = {}
+    settled: set[date] = set()
     for answer in answers:
         published = [day for day in answer.sessions if answer.seen_to and day <= answer.seen_to]
         if not answer.doubted and answer.sessions:
@@ -274,8 +281,7 @@ def record_coverage(
                 for gap in unread_ranges(known, *ends):
                     first_reads.setdefault(gap, []).append(symbol)
         if not answer.doubted:
-            settled = {day for day in published if is_settled(day, answer.seen_to, state.settle)}
-            state.newly_settled |= settled - state.settled
+            settled |= {day for day in published if is_settled(day, answer.seen_to, state.settle)}
     changed = {symbol: readings for symbol, readings in after.items() if readings != before.get(symbol)}
     database.replace_coverage(connection, changed)
     pairs: list[database.FirstRead] = [
@@ -288,6 +294,7 @@ def record_coverage(
     unlisted = ~read_before & (adopted | ~read_now)
     database.record_appeared(connection, fresh[read_before], run_id=run.run_id, at=at, cause="appeared")
     database.record_appeared(connection, fresh[unlisted], run_id=run.run_id, at=at, cause="loaded")
+    return settled - state.settled
 
 
 def _are_covered(coverage: Coverage, market: Readings, bars: pd.DataFrame) -> Mask:
@@ -324,7 +331,7 @@ def commit_restatement(run: Run, response: Response, state: LoadState) -> None:
         ends = np.array([sessions[0], sessions[-1]], dtype="datetime64[s]")
         inside = ((stored["date"] >= ends[0]) & (stored["date"] <= ends[1])).to_numpy()
         withdrawn = inside & ~stored["date"].isin(bars["date"]).to_numpy()
-        counts = Counts()
+        counts, settled = Counts(), set[date]()
         rejected: list[RejectedBar] = list(response.rejected)
         if not _doubt(run, state, response, inside, withdrawn):
             rescaled, moved = rescale_unreachable(run, symbol, stored, bars, sessions[0])
@@ -337,9 +344,10 @@ def commit_restatement(run: Run, response: Response, state: LoadState) -> None:
             counts.withdrawn = database.remove_bars(connection, keys, run_id=run.run_id, at=at, cause="withdrawn")
             fresh = metrics.rows.loc[~metrics.is_stored, ["symbol", "date"]]
             answer = Answer((symbol,), sessions, seen_to, doubted=False)
-            record_coverage(run, connection, [answer], fresh, state, at)
+            settled = record_coverage(run, connection, [answer], fresh, state, at)
             mark_restated(run, connection, symbol, stored, bars)
             rejected += moved
         counts.rejected = run.record_rejected(connection, rejected)
         run.save(connection, counts, seen_to=state.seen_to)
     run.counts.add(counts)
+    state.newly_settled |= settled

@@ -140,8 +140,8 @@ def fetch_batches(
 
     Raises
     ------
-    ApiError, TimeUpError
-        After all earlier responses have been yielded.
+    ApiError, CredentialsError, TimeUpError
+        After the responses before the failed call have been yielded.
     """
     fetcher, done = _Fetcher(client, tuple(calls), symbols, reach, deadline), 0
     batch: list[Response] = []
@@ -214,7 +214,7 @@ class _Fetcher:
     def is_in_time(self, since: float) -> bool:
         """Whether the next call need not wait, and time is left for two batches like the slowest or that begun then.
 
-        Only the first call of a batch waits for the plan's limit, and never in a thread, which no interrupt reaches.
+        Only the first call of a batch waits for its turn in the plan's limit, and never in a thread.
         """
         taken = self.deadline.clock.monotonic() - since
         return self.client.is_ready and self.deadline.remaining > 2 * max(self.slowest, taken)

@@ -79,7 +79,7 @@ def load(
         question, after all other calls, or as a warning if some are left.
     """
     state = _begin(run, sessions, force=force)
-    remaining_calls = list(calls)
+    remaining_calls, is_done = list(calls), False
     try:
         _fetch_and_commit(run, client, remaining_calls, state, deadline)
         remaining_calls = _latest_session(state, calls, sessions)
@@ -88,13 +88,16 @@ def load(
         _fetch_and_commit(run, client, remaining_calls, state, deadline)
         remaining_calls = _suspects(run, state, sessions)
         _fetch_and_commit(run, client, remaining_calls, state, deadline)
-        remaining_calls = []
+        is_done = True
     except TimeUpError as error:
-        run.warnings.append(f"{len(remaining_calls)} of {len(calls)} calls are left for the next run: {error}")
-    finally:
+        left = f"{len(remaining_calls):,} planned calls" if remaining_calls else "what the answers have shown"
+        run.warnings.append(f"left for the next run: {left} ({error})")
+    except (ApiError, CredentialsError):
         _note_reach(run, state)
+        raise
+    _note_reach(run, state)
     _warn(run, state)
-    if remaining_calls:
+    if not is_done:
         run.warnings += map(str, state.errors)
         return False
     run.context.progress(len(calls), len(calls), "")
@@ -213,8 +216,8 @@ def _catch_up(run: Run, state: LoadState) -> list[Call]:
     answers = [answer for answer in state.early if seen_to and (not answer.seen_to or answer.seen_to < seen_to)]
     if not answers or seen_to is None:
         return []
+    counted, settled_now = list[Answer](), set[date]()
     with transaction(run.context.engine) as connection:
-        counted: list[Answer] = []
         coverage = utils.read_coverage(connection, sorted({symbol for answer in answers for symbol in answer.symbols}))
         for answer in answers:
             published = [day for day in answer.sessions if day <= seen_to]
@@ -228,7 +231,9 @@ def _catch_up(run: Run, state: LoadState) -> list[Call]:
                 counted += [Answer((symbol,), part, seen_to) for part in _unbroken(published, settled)]
         if counted:
             at = database_time(connection)
-            record_coverage(run, connection, counted, _NO_BARS, state, at)
+            settled_now = record_coverage(run, connection, counted, _NO_BARS, state, at)
+            run.save(connection)
+    state.newly_settled |= settled_now
     symbols = [symbol for symbol in again if again[symbol]]
     days = sorted({day for some in again.values() for day in some})
     wanted = [sum(1 << place for place, day in enumerate(days) if day in again[symbol]) for symbol in symbols]

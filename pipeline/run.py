@@ -110,7 +110,7 @@ class Run:
         self._renewed = time.monotonic()
 
     def keep_lease(self, *_: object) -> None:
-        """Renew the lease if a third of it is over: before each call of the provider, and while the run waits.
+        """Renew the lease if a third of it is over: before a call of the provider, and while the run waits.
 
         Another thread leaves that to the run's own, which has the one connection.
         """
@@ -119,7 +119,7 @@ class Run:
                 self.save(connection)
 
     def progress(self, done: int, total: int, doing: str) -> None:
-        """Show the progress; called before each call of the provider."""
+        """Show the progress; called before a call of the provider, or while one of another thread is waited for."""
         self.keep_lease()
         self.context.progress(done, total, doing)
 

@@ -7,21 +7,24 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, event
 
-from domain.errors import ApiError, DataError
+from domain.errors import ApiError, DataError, TimeUpError
 from domain.models import Request
-from pipeline import fetcher
+from pipeline import fetcher, loader
 from pipeline import run as run_module
+from pipeline.closes import ClosesAtHand
 from pipeline.run import Run, journaled
+from sandbox.misbehavior import Reach
 from sandbox.server import Fault, MarketServer
 from storage.engine import transaction
 from tests.support import oracle
 from tests.support.tables import rows, scalar, stock_data
-from tests.support.world import SESSIONS, World, empty_history
+from tests.support.world import SESSIONS, SYMBOLS, World, empty_history
 
 LOADED = SESSIONS[8:20]
 LOAD = {"symbols": ("*",), "start": LOADED[0], "end": LOADED[-1]}
@@ -99,6 +102,64 @@ def test_a_refused_call_ends_the_load_after_the_batches_before_it(world: World) 
 
     assert {row.session for row in stock_data(world.engine)} == {*LOADED[:4], LOADED[-1]}
     assert_goes_on(world, len(LOADED) - 5)
+
+
+def test_an_interrupt_is_recorded_with_what_was_committed_before_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClosesAtHand, "keep", lambda *_: interrupt())  # right after the first commit
+
+    with pytest.raises(KeyboardInterrupt):
+        world.run("initialize", **LOAD)
+
+    ((status, inserted),) = rows(world.engine, "SELECT status, inserted FROM job_runs")
+    assert (status, inserted) == ("interrupted", len(stock_data(world.engine)))
+    assert inserted
+
+
+def test_an_interrupt_writes_nothing_but_the_end_of_the_run(world: World) -> None:
+    """What a refusal shows of the plan's reach is kept by a run that goes on, and not by one that is told to stop."""
+    first = world.market.today.replace(year=world.market.today.year - 2)
+    world.market.misbehaviors = (Reach(first),)
+    after = list[str]()
+    listening = list[bool]()
+
+    def interrupt_and_listen() -> None:
+        listening.append(True)
+        interrupt()
+
+    def listen(_connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if listening:
+            after.append(statement)
+
+    event.listen(world.engine, "before_cursor_execute", listen)
+    try:
+        with pytest.raises(KeyboardInterrupt), in_commit(world.engine, 2, interrupt_and_listen):
+            world.run("initialize", symbols=SYMBOLS, start=first - timedelta(days=30))
+    finally:
+        event.remove(world.engine, "before_cursor_execute", listen)
+        world.market.misbehaviors = ()
+
+    assert [statement.split()[:2] for statement in after if not statement.startswith(("PRAGMA", "BEGIN"))] == [
+        ["UPDATE", "job_runs"]
+    ]
+    assert scalar(world.engine, "SELECT status FROM job_runs") == "interrupted"
+
+
+@pytest.mark.parametrize("follow_up", ["_catch_up", "_suspects"])
+def test_a_run_without_time_for_a_follow_up_is_partial(
+    world: World, monkeypatch: pytest.MonkeyPatch, follow_up: str
+) -> None:
+    def refuse_late(*_: Any) -> None:
+        raise TimeUpError("another session holds a lock")
+
+    with monkeypatch.context() as patches:
+        patches.setattr(loader, follow_up, refuse_late)
+        result = world.run("initialize", **LOAD)
+
+    assert result["status"] == "partial"
+    assert result["warnings"] == ["left for the next run: what the answers have shown (another session holds a lock)"]
+    assert world.run("initialize", **LOAD)["status"] == "nothing_to_do"
 
 
 def assert_goes_on(world: World, missing: int) -> None:

@@ -252,6 +252,14 @@ def test_debug_shows_the_traceback_above_the_error(run: Run, arguments: list[str
     assert result.stderr.splitlines()[-1].startswith("error: POLYGON_API_KEY is not set")
 
 
+def test_a_failure_does_not_wait_for_a_thread_whose_answer_is_late() -> None:
+    program = (
+        "import main, threading, time; main.main = lambda: 1;"
+        " threading.Thread(target=time.sleep, args=(60,)).start(); main.program()"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=30).returncode == 1
+
+
 def test_an_integer_that_a_command_returns_is_the_exit_status(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "registered_commands", [*app.registered_commands])
     monkeypatch.setattr(typer.main, "get_command", inspect.unwrap(typer.main.get_command))
