@@ -19,14 +19,13 @@ VALUES = ", ".join(BAR_COLUMNS[2:])
 _LEDGER = {
     "postgresql": """
 ledger AS (
-    SELECT DISTINCT named.symbol, CAST(day AS TIMESTAMP) AS date
-    FROM loads
+    SELECT DISTINCT symbol, date FROM loads
     CROSS JOIN LATERAL jsonb_array_elements(CAST(pairs AS JSONB)) AS entry
     CROSS JOIN LATERAL jsonb_array_elements_text(entry -> 'symbols') AS named(symbol)
     CROSS JOIN LATERAL generate_series(
         CAST(entry ->> 'first' AS TIMESTAMP), CAST(entry ->> 'last' AS TIMESTAMP), '1 day'
-    ) AS day
-    WHERE loaded_at <= {moment}
+    ) AS day(date)
+    WHERE loaded_at <= {moment} AND (symbol = '*' OR {where})
 )""",
     "sqlite": """
 days(symbols, day, last) AS (
@@ -37,7 +36,9 @@ days(symbols, day, last) AS (
     SELECT symbols, date(day, '+1 day'), last FROM days WHERE day < last
 ),
 ledger AS (
-    SELECT DISTINCT named.value AS symbol, day || ' 00:00:00' AS date FROM days, json_each(symbols) AS named
+    SELECT DISTINCT symbol, date FROM (
+        SELECT named.value AS symbol, day || ' 00:00:00' AS date FROM days, json_each(symbols) AS named
+    ) WHERE symbol = '*' OR {where}
 )""",
 }
 
@@ -54,9 +55,9 @@ def known_bars(dialect: str, moment: str, *, where: str = "true") -> str:
         A condition on ``symbol`` and ``date``, to read no more than is asked for.
     """
     return f"""
-WITH RECURSIVE {_LEDGER[dialect].format(moment=moment)},
+WITH RECURSIVE {_LEDGER[dialect].format(moment=moment, where=where)},
 known AS (
-    SELECT symbol, date FROM bar_revisions WHERE replaced_at <= {moment}
+    SELECT symbol, date FROM bar_revisions WHERE {where} AND replaced_at <= {moment}
     UNION
     SELECT symbol, date FROM ledger
 ),
