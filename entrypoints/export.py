@@ -160,7 +160,14 @@ def export_table(
     rows = 0
     with _snapshot(engine) as connection:
         names = _exported_symbols(engine, connection, selection)
-        tables = utils.stream_table(connection, names, selection.start, selection.end, known_at=selection.known_at)
+        tables = utils.stream_table(
+            connection,
+            names,
+            selection.start,
+            selection.end,
+            known_at=selection.known_at,
+            complete=EVERY_SYMBOL in selection.symbols,
+        )
         with _replacing(output) as file:
             encoder = make_encoder(file_format, decimal=decimal)
             for table, encoded in _encoded(encoder, tables):

@@ -33,6 +33,7 @@ from pg8000.core import (
 
 LARGEST_MESSAGE = 16_000_000  # bytes; the driver would make room for any length that a message declares
 HEADER = struct.Struct("!cI")  # of a message: its kind, and its length without the kind
+LENGTH_SIZE = 4  # which the length counts
 RECEIVED = 128 * 1024  # bytes at a time, about 1,200 rows
 
 
@@ -80,18 +81,17 @@ class Connection(pg8000.Connection):  # type: ignore[misc]
         received, is_over = b"", False
         while not is_over:
             received += self._receive()
-            rows, start = [], 0
-            while len(received) - start >= HEADER.size:
+            rows, start, size = [], 0, len(received)
+            while size - start >= HEADER.size:
                 kind, length = HEADER.unpack_from(received, start)
-                self._check_head(kind, length)
                 end = start + 1 + length
-                if end > len(received):
-                    break
-                content = received[start + HEADER.size : end]
-                if kind == COPY_DATA:
-                    rows.append(content)
+                if kind == COPY_DATA and length >= LENGTH_SIZE and end <= size:  # a message for each row
+                    rows.append(received[start + HEADER.size : end])
                 else:
-                    self.message_types[kind](content, context)
+                    self._check_head(kind, length)
+                    if end > size:
+                        break
+                    self.message_types[kind](received[start + HEADER.size : end], context)
                     is_over = kind == READY_FOR_QUERY
                 start = end
             received = received[start:]
@@ -102,7 +102,7 @@ class Connection(pg8000.Connection):  # type: ignore[misc]
 
     def _check_head(self, kind: bytes, length: int) -> None:
         """Refuse a message of no known kind, or of a length that none has."""
-        if kind not in self.message_types or not 4 <= length <= LARGEST_MESSAGE:
+        if kind not in self.message_types or not LENGTH_SIZE <= length <= LARGEST_MESSAGE:
             raise _foreign(f"{kind!r}, {length} bytes")
 
     def _receive(self) -> bytes:

@@ -26,7 +26,7 @@ NEAR_DAYS = 9  # days before a session, among which 4 others lie unless somethin
 CLOSES = ["symbol", "date", "close"]
 HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
 KEY = ["symbol", "date"]
-PIECE = 500  # symbols per statement of a stream
+PIECE = 500  # symbols per statement of a stream from SQLite
 KNOWN_PIECE = 100  # the same for an earlier moment, where all of their rows are in memory
 
 
@@ -186,6 +186,7 @@ def stream_table(
     last: date | None = None,
     *,
     known_at: datetime | None = None,
+    complete: bool = False,
 ) -> Iterator[pa.Table]:
     """Read the rows that :func:`read_table` reads as a stream, exactly as they are stored.
 
@@ -197,6 +198,8 @@ def stream_table(
         Sorted, as :func:`read_known_symbols` returns them; so are their rows.
     first, last, known_at
         As :func:`read_table` takes them.
+    complete : bool
+        Whether no other symbol is stored, which spares the server the comparison.
 
     Yields
     ------
@@ -205,34 +208,37 @@ def stream_table(
     """
     from storage.streams import copy_tables, fetch_tables, frame_table  # no job needs what they import
 
-    size = PIECE if known_at is None else KNOWN_PIECE
-    pieces = [symbols[start : start + size] for start in range(0, len(symbols), size)]
     if known_at is not None:
-        for piece in pieces:
+        for piece in _pieces(symbols, KNOWN_PIECE):
             yield frame_table(read_table(connection, piece, first, last, known_at=known_at).sort_values(KEY))
         return
     days = [("date >=", first), ("date <=", last)]
     inside = "".join(f" AND {compared} '{_bound(connection, day)}'" for compared, day in days if day)
     if connection.dialect.name == "postgresql":
-        yield from copy_tables(connection, (_copied_rows(piece, inside) for piece in pieces))
+        yield from copy_tables(connection, _copied_rows(connection, symbols, inside, complete=complete))
         return
-    for piece in pieces:
+    for piece in _pieces(symbols, PIECE):
         query = f"SELECT {', '.join(TABLE)} FROM stock_data WHERE symbol IN ({EACH_ASKED['sqlite']}){inside}"
         yield from fetch_tables(connection, f"{query} ORDER BY symbol, date", asked_parameters(connection, piece))
 
 
-def _copied_rows(symbols: Sequence[str], inside: str) -> str:
-    """Build the query of some symbols' rows, one range of the index after another.
+def _pieces(symbols: Sequence[str], size: int) -> list[Sequence[str]]:
+    return [symbols[start : start + size] for start in range(0, len(symbols), size)]
 
-    The rows come in the order of the symbols: a LATERAL with ORDER BY is always a nested loop, whose outer side is the
-    list. To sort them as well takes the server half as long again.
+
+def _copied_rows(connection: Connection, symbols: Sequence[str], inside: str, *, complete: bool) -> str:
+    """Build the query of some symbols' rows, in the order of the symbols.
+
+    The least work is the order of the index, which is Python's unless the database sorts by the rules of a language.
     """
     from pg8000.native import literal
 
-    names = ", ".join(f"stored.{name}" for name in TABLE)
-    asked = f"unnest(CAST(ARRAY[{', '.join(map(literal, symbols))}] AS text[])) AS asked"
-    stored = f"SELECT * FROM stock_data WHERE symbol = asked{inside} ORDER BY date"
-    return f"SELECT {names} FROM {asked} CROSS JOIN LATERAL ({stored}) AS stored"
+    asked = f"CAST(ARRAY[{', '.join(map(literal, symbols))}] AS text[])"
+    names = f"SELECT symbol FROM stock_data WHERE false UNION ALL SELECT unnest({asked})"  # sorted as the column is
+    query = f"SELECT array_agg(symbol::text ORDER BY symbol) = {asked} FROM ({names}) AS names"
+    order = "symbol" if connection.exec_driver_sql(query).scalar() else 'symbol COLLATE "C"'
+    is_asked = "true" if complete else f"symbol = ANY({asked})"
+    return f"SELECT {', '.join(TABLE)} FROM stock_data WHERE {is_asked}{inside} ORDER BY {order}, date"
 
 
 def _read_rows(

@@ -6,7 +6,7 @@ shortest decimal that stands for it. Whoever needs doubles or decimals casts the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,39 +26,39 @@ NO_NUMBERS = ["", "NaN", "Infinity", "-Infinity"]  # which only an adopted table
 
 # A table of a stream: larger ones gain little time, and a process that holds three of them has to stay under 256 MB.
 FETCHED_ROWS = 25_000
-COPIED_BYTES = 2 * 1024 * 1024  # of CSV, about 22,000 rows
+COPIED_BYTES = 1536 * 1024  # of CSV, about 16,000 rows
 
 
-def copy_tables(connection: Connection, queries: Iterable[str]) -> Iterator[pa.Table]:
-    """Read queries of all columns of ``stock_data`` from PostgreSQL by COPY, in tables of about the same size.
+def copy_tables(connection: Connection, query: str) -> Iterator[pa.Table]:
+    """Read a query of all columns of ``stock_data`` from PostgreSQL by COPY, in tables of about the same size.
 
     Parameters
     ----------
     connection : sqlalchemy.Connection
-    queries : iterable of str
-        Executed one after another, each with the time limit of a statement. Values stand in them as literals: COPY
-        takes no parameters.
+        Its transaction has no time limit for a statement any more: whoever takes the tables may be slow.
+    query : str
+        Values stand in it as literals: COPY takes no parameters.
 
     Raises
     ------
     DataError
         If a value is none that a run stores.
     """
-    for content in _read_ahead(_copied(connection, queries)):
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+    for content in _read_ahead(_copied(connection, query)):
         yield _parsed(content)
 
 
-def _copied(connection: Connection, queries: Iterable[str]) -> Iterator[bytes]:
+def _copied(connection: Connection, query: str) -> Iterator[bytes]:
     driver: Any = connection.connection.dbapi_connection
     pieces, size = [], 0
-    for query in queries:
-        # A symbol may be called NaN: in quotes it is no missing value.
-        for piece in driver.copy_out(f"COPY ({query}) TO STDOUT WITH (FORMAT csv, FORCE_QUOTE (symbol))"):
-            pieces.append(piece)
-            size += len(piece)
-            if size >= COPIED_BYTES:
-                yield b"".join(pieces)
-                pieces, size = [], 0
+    # A symbol may be called NaN: in quotes it is no missing value.
+    for piece in driver.copy_out(f"COPY ({query}) TO STDOUT WITH (FORMAT csv, FORCE_QUOTE (symbol))"):
+        pieces.append(piece)
+        size += len(piece)
+        if size >= COPIED_BYTES:
+            yield b"".join(pieces)
+            pieces, size = [], 0
     if pieces:
         yield b"".join(pieces)
 
