@@ -40,8 +40,8 @@ build/pgbouncer:
 		$$(apt-cache depends pgbouncer | sed -n 's/^ *Depends: \(libevent\|libc-ares\)/\1/p') \
 		&& for package in *.deb; do dpkg-deb -x $$package .; done; } >/dev/null 2>&1 || true
 
-bench: $(VENV)/.bench ## Measure every claim of docs/benchmarks.md (about 4 minutes; ARGS=--json for objects)
-	@for script in load transform parse market sqlite small export cold_start report; do \
+bench: $(VENV)/.bench ## Measure every claim of docs/benchmarks.md (about 10 minutes; ARGS=--json for objects)
+	@for script in load transform parse market sqlite small export cold_start report site site_page; do \
 		echo "== benchmarks/$$script.py"; $(BIN)/python benchmarks/$$script.py $(ARGS) || exit 1; \
 	done
 

@@ -38,7 +38,7 @@ ALIKE = 0.84  # ratio by difflib from which a name is taken for a misspelled set
 OUR_WORDS = ("POLYGON_", "QUICKCHART_")  # in the environment; other words of ours are everybody's there, like SMTP_
 logger = logging.getLogger(f"stock_tracker.{__name__}")
 _SYMBOL = re.compile(r"[A-Za-z0-9][A-Za-z0-9./\-]{0,9}")
-_SYMBOL_RULE = "1 to 10 letters, digits, '.', '/' or '-', starting with a letter or digit"
+_SYMBOL_RULE = "1 to 10 letters, digits, '.', '/' or '-', starting with a letter or digit, between commas"
 
 
 def parse_symbols(value: object, *, files: bool = False) -> tuple[str, ...]:
@@ -399,7 +399,8 @@ def _check_dotenv() -> None:
     """
     bindings = _read_dotenv()
     for binding in bindings:
-        if binding.error:
+        is_ours = (binding.key or "").lower() in Settings.model_fields
+        if binding.error or (is_ours and binding.value is None):
             text = binding.original.string
             line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
             raise ConfigError(f".env cannot be read from line {line} on: valid is NAME=value, or # and a comment")
@@ -491,7 +492,9 @@ def explain(error: ErrorDetails, key: str, shown: str, valid: str | None = None)
     valid : str, optional
         What is valid, in place of pydantic's own words. A validator of ours says it itself.
     """
-    reason = error["msg"].removeprefix("Value error, ")
+    reason = error["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
+    reason = reason.replace("Input should be a valid ", "valid is a ").replace("Input should be ", "valid is ")
+    reason = reason.replace("valid is a integer", "valid is an integer")
     if valid and error["type"] != "value_error":
         reason = valid
     return f"{key} is {shown}: {reason[:1].lower()}{reason[1:]}"

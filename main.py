@@ -25,7 +25,11 @@ def program() -> None:
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports ends the program without a traceback
     gc.set_threshold(COLLECT_AFTER)
-    status = main()
+    try:
+        status = main()
+    except ModuleNotFoundError as error:
+        advice = "type .venv/bin/python in place of python, or first: source .venv/bin/activate"
+        sys.exit(f"error: the package {error.name!r} is not installed for {sys.executable}: {advice}")
     if status:
         os._exit(status)  # without waiting for a thread whose answer is late
 

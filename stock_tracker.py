@@ -13,8 +13,10 @@ them. The process takes about a second to start. It runs in the project's ``.ven
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ class LoadError(Exception):
 
 
 def load(
-    *symbols: str,
+    *symbols: str | Iterable[str],
     start: str | date | None = None,
     end: str | date | None = None,
     known_at: str | datetime | None = None,
@@ -43,7 +45,7 @@ def load(
 
     Parameters
     ----------
-    *symbols : str
+    *symbols : str, or one list of str
         Default all.
     start, end : str or datetime.date, optional
         The first and the last session, both included; an ISO date such as ``2026-01-02``.
@@ -73,8 +75,9 @@ def load(
     --------
     >>> closes = load("AAPL", "MSFT", start="2026-01-02", wide=True)["close"]
     """
+    names = [name for each in symbols for name in ([each] if isinstance(each, str) else each)]
     moment = known_at.isoformat() if isinstance(known_at, datetime) else known_at
-    options = {"symbols": ",".join(symbols), "start": _day(start), "end": _day(end), "known-at": moment}
+    options = {"symbols": ",".join(names), "start": _day(start), "end": _day(end), "known-at": moment}
     table = _read([f"--{name}={value}" for name, value in options.items() if value], url)
     if as_polars:
         return _polars_frame(table, wide=wide)
@@ -103,8 +106,12 @@ def _read(options: list[str], url: str | None) -> pa.Table:
     said = done.stderr.decode(errors="replace").strip()
     if done.returncode:
         last_line = said.rpartition("\n")[2] or f"the process ended with status {done.returncode}"
-        raise LoadError(last_line.removeprefix("error: ").removeprefix("--").replace("known-at", "known_at"))
+        raise LoadError(re.sub(r"--(symbols|start|end|known-at)\b", _argument, last_line.removeprefix("error: ")))
     return pa.ipc.open_stream(done.stdout).read_all()
+
+
+def _argument(option: re.Match[str]) -> str:
+    return option[1].replace("-", "_")
 
 
 def _polars_frame(table: pa.Table, *, wide: bool) -> Any:

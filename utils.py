@@ -414,6 +414,12 @@ def read_providers(connection: Connection) -> list[str]:
     return list(connection.execute(loads).scalars())
 
 
+def read_loaded_as_of(connection: Connection) -> date | None:
+    """Return the day that stood for today in the last run that asked the provider."""
+    query = select(JOB_RUNS.c.as_of).where(JOB_RUNS.c.api_calls > 0).order_by(JOB_RUNS.c.started_at.desc()).limit(1)
+    return connection.execute(query).scalar()
+
+
 def read_last_runs(connection: Connection, count: int) -> list[dict[str, Any]]:
     """Return the last runs, newest first, as rows of ``job_runs``."""
     query = select(JOB_RUNS).order_by(JOB_RUNS.c.started_at.desc(), JOB_RUNS.c.run_id).limit(count)

@@ -40,6 +40,8 @@ def run_event(
     with ExitStack() as stack:
         if sandbox and isinstance(event, dict):
             if event.get("job_type") != "doctor":  # which has no such keys
+                if "symbols" not in event:
+                    note_own_symbols()
                 event = {"symbols": SANDBOX_SYMBOLS, "as_of": str(SANDBOX_TODAY), **event}
             charts = event.get("job_type") in ("weekly_report", "doctor")
             stack.enter_context(serving_sandbox(charts=charts, misbehave=misbehave))
@@ -51,6 +53,14 @@ def run_event(
         print(json.dumps(result))
     else:
         show_result(console, result)
+
+
+def note_own_symbols() -> None:
+    """Say that recorded prices have symbols of their own, if others were configured."""
+    from config import Settings, settings
+
+    if settings().symbols != Settings.model_fields["symbols"].default:
+        print_note(f"recorded prices are of {SANDBOX_SYMBOLS.replace(',', ', ')}: SYMBOLS of the settings is not used")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from commands.app import Invalid, command
-from commands.events import SANDBOX_SYMBOLS, SANDBOX_TODAY, run_event, serving_sandbox
+from commands.events import SANDBOX_SYMBOLS, SANDBOX_TODAY, note_own_symbols, run_event, serving_sandbox
 from commands.options import AsJson, AsOf, DryRun, Force, Misbehave, Sandbox, Symbols, build_event
 from commands.output import console
 from commands.site import show_demo_page
@@ -96,9 +96,10 @@ def run(as_json: AsJson = False) -> None:
         if not settings().polygon_api_key.get_secret_value():
             before = {"symbols": SANDBOX_SYMBOLS, "as_of": "2013-03-01"}  # leaves a session for the update
             now = {"symbols": SANDBOX_SYMBOLS, "as_of": str(SANDBOX_TODAY)}
-            stack.enter_context(serving_sandbox(charts=True))
             if not as_json:
                 console.print("No POLYGON_API_KEY is set: using recorded real prices, as of Saturday 2013-03-02.")
+                note_own_symbols()
+            stack.enter_context(serving_sandbox(charts=True))
         run_event({"job_type": "initialize", **before}, as_json=as_json)
         run_event({"job_type": "daily_update", **now}, as_json=as_json)
         run_event({"job_type": "weekly_report", **now}, as_json=as_json)

@@ -11,7 +11,7 @@ from commands.app import command
 from commands.events import run_event
 from commands.output import console, print_error
 from commands.signals import until_interrupted
-from domain.errors import StockTrackerError
+from domain.errors import ConfigError, StockTrackerError
 
 if TYPE_CHECKING:
     from domain.models import JobType
@@ -26,6 +26,10 @@ def schedule_jobs(
     """Run the jobs at their cron times on this machine, until interrupted."""
     import schedule
 
+    from config import settings
+
+    if not (once or settings().polygon_api_key.get_secret_value()):
+        raise ConfigError("POLYGON_API_KEY is not set, without which no job loads prices: put it into .env")
     for day in ("tuesday", "wednesday", "thursday", "friday", "saturday"):
         getattr(schedule.every(), day).at("13:00", "UTC").do(_run_scheduled, "daily_update")
     schedule.every().saturday.at("16:00", "UTC").do(_run_scheduled, "weekly_report")

@@ -11,6 +11,7 @@ from commands.app import command
 from commands.options import AsJson, AsOf, Symbols, build_event
 from commands.output import apply_log_level, console
 
+OF_DEMO = {"symbols": "symbols", "as_of": "date"}  # what a database of recorded prices decides
 Check = Annotated[
     bool, typer.Option("--check", help="Exit with 1 unless nothing is missing, the last session included.")
 ]
@@ -31,8 +32,8 @@ def status(symbols: Symbols = None, as_of: AsOf = None, check: Check = False, as
     demo = read_demo_event(context)
     request = parse_payload({**demo, **asked}, context.settings, today(context.now()))
     state = read_status(context, request.symbols, request.as_of)
-    if demo.keys() - asked.keys():
-        state["notes"].append("the database holds recorded prices: their symbols and date are used")
+    if used := [OF_DEMO[key] for key in demo if key not in asked]:
+        state["notes"].append(f"the database holds recorded prices: taken are their {' and their '.join(used)}")
     if as_json:
         print(json.dumps(state))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ import typer
 
 from commands.app import Invalid, command
 from commands.options import AsJson
-from commands.output import apply_log_level, console
+from commands.output import apply_log_level, console, print_note
 from domain.errors import PayloadError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ Action = Annotated[Literal["list", "add", "remove"], typer.Argument(help="What t
 Names = Annotated[list[str] | None, typer.Argument(metavar="[SYMBOL]...", help="The symbols to add or remove.")]
 
 
-@command("symbols", "symbols", "symbols add NVDA", "symbols remove QUBT")
+@command("symbols", "symbols", "symbols add AMD", "symbols remove QUBT")
 def symbols(action: Action = "list", names: Names = None, as_json: AsJson = False) -> None:
     """List the configured symbols, add some, or remove some; their stored rows stay."""
     from entrypoints.status_view import show_next_update
@@ -43,18 +44,36 @@ def symbols(action: Action = "list", names: Names = None, as_json: AsJson = Fals
         console.print(symbol, markup=False)
     unchanged = before.symbols == after.symbols
     console.print(f"{'from' if unchanged else 'written to'} {after.place}", markup=False)
-    if gone := [symbol for symbol in before.symbols if symbol not in after.symbols]:
+    if known := [symbol for symbol in names or () if action == "add" and symbol in before.symbols]:
+        console.print(f"{', '.join(known)} {'was' if len(known) == 1 else 'were'} among them before.", markup=False)
+    if gone := _stored(symbol for symbol in before.symbols if symbol not in after.symbols):
         console.print(f"The stored rows of {', '.join(gone)} stay, until you forget them.", markup=False)
-    show_next_update(console, plan["calls"], plan["plan"])
+    if plan:
+        show_next_update(console, plan["calls"], plan["plan"])
+    else:
+        print_note("the database holds recorded prices: live prices of these symbols need another one")
 
 
-def _next_update(now: SymbolList) -> dict[str, Any]:
+def _stored(symbols: Iterable[str]) -> list[str]:
+    """Those of the symbols that have rows."""
+    import utils
+    from lambda_main import run_context
+
+    with utils.reading(run_context(None).engine) as connection:
+        return list(utils.read_stored(connection, list(symbols))) if connection else []
+
+
+def _next_update(now: SymbolList) -> dict[str, Any] | None:
+    """What the next daily update would ask for; None if the database is of the demo."""
     from domain.calendar import today
     from domain.models import Request
+    from entrypoints.status import read_demo_event
     from lambda_main import run_context
     from pipeline.plan import plan_update, shown_calls
 
     context = run_context(None)
+    if read_demo_event(context):
+        return None
     plan = plan_update(Request("daily_update", now.symbols, today(context.now()), dry_run=True), context)
     lines, calls = shown_calls(plan.calls)
     return {"calls": calls, "plan": lines}

@@ -114,8 +114,8 @@ def read_demo_event(context: RunContext) -> dict[str, str]:
         providers = [] if connection is None else utils.read_providers(connection)
         if connection is None or not providers or not all(map(is_sandbox, providers)):
             return {}
-        (run,), symbols = utils.read_last_runs(connection, 1), utils.read_stored_symbols(connection)
-    return {"as_of": str(run["as_of"]), "symbols": ",".join(symbols) or EVERY_SYMBOL}
+        as_of, symbols = utils.read_loaded_as_of(connection), utils.read_stored_symbols(connection)
+    return {"as_of": str(as_of), "symbols": ",".join(symbols) or EVERY_SYMBOL}
 
 
 def read_status(context: RunContext, symbols: Sequence[str], as_of: date) -> TableState:

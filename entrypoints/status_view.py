@@ -16,13 +16,13 @@ SHOWN_NAMES = 8  # of other symbols, and of spans
 LONGEST_STRIP = 70
 COLUMNS = ("symbol", "rows", "first", "last", "missing", "again")
 NUMBERS = ("rows", "missing", "again")
+DROPPED = ("first", "rows", "last")  # columns in the order in which they give way
 GAP = 2  # between columns
 
 
 def strip_width(console: Console, symbols: Sequence[SymbolState]) -> int:
     """Return how many sessions of each symbol there is room for beside the columns."""
-    cells = [COLUMNS, *(_cells(symbol) for symbol in symbols[:SHOWN_SYMBOLS])]
-    used = sum(max(map(len, column)) + GAP for column in zip(*cells, strict=True))
+    used = _width(_columns(symbols[:SHOWN_SYMBOLS], console.width))
     return min(console.width - used, LONGEST_STRIP)
 
 
@@ -37,7 +37,7 @@ def show_status(console: Console, state: TableState, strips: Strips) -> None:
     else:
         console.print("Nothing is stored yet.")
     _show_completeness(console, state)
-    console.print(_symbols_table(state["symbols"][:SHOWN_SYMBOLS], strips))
+    console.print(_symbols_table(state["symbols"][:SHOWN_SYMBOLS], strips, console.width))
     if (more := len(state["symbols"]) - SHOWN_SYMBOLS) > 0:
         console.print(f"and {more:,} more symbols with no more missing than these")
     if others := state["other_symbols"]:
@@ -56,8 +56,8 @@ def _show_completeness(console: Console, state: TableState) -> None:
         console.print(f"[green]Complete[/green]: read from {tracked['first']} to {tracked['last']}.")
     else:
         console.print(
-            f"[red]Missing[/red]: {plural(state['missing'], 'session')}, counted per symbol, from {tracked['first']} to"
-            f" {tracked['last']}."
+            f"[red]Missing[/red]: {plural(state['missing'], 'session')}, counted per symbol, of those from"
+            f" {tracked['first']} to {tracked['last']}."
         )
     if state["read_again"]:
         console.print(f"To be read again: {plural(state['read_again'], 'session')}, counted per symbol.")
@@ -76,16 +76,34 @@ def _cells(symbol: SymbolState) -> tuple[str, ...]:
     )
 
 
-def _symbols_table(symbols: Sequence[SymbolState], strips: Strips) -> Table:
+def _columns(symbols: Sequence[SymbolState], width: int) -> dict[str, list[str]]:
+    """The cells of the columns that there is room for."""
+    rows = [_cells(symbol) for symbol in symbols]
+    columns = {name: [row[n] for row in rows] for n, name in enumerate(COLUMNS)}
+    for name in DROPPED:
+        if _width(columns) - GAP > width:
+            del columns[name]
+    return columns
+
+
+def _width(columns: Mapping[str, Sequence[str]]) -> int:
+    return sum(max(map(len, [name, *cells])) + GAP for name, cells in columns.items())
+
+
+def _symbols_table(symbols: Sequence[SymbolState], strips: Strips, width: int) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, GAP, 0, 0))
-    for name in COLUMNS:
+    columns = _columns(symbols, width)
+    for name in columns:
         table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=True)
     if strips.sessions:
         table.add_column(f"last {len(strips.sessions)} to {strips.sessions[-1]}", no_wrap=True)
-    for symbol in symbols:
-        name, rows, first, last, missing, again = _cells(symbol)
-        missing = f"[red]{missing}[/red]" if symbol["missing"] else missing
-        table.add_row(name, rows, first, last, missing, again, _colored(strips.by_symbol.get(name, "")))
+    for n, symbol in enumerate(symbols):
+        cells = {name: columns[name][n] for name in columns}
+        if symbol["missing"]:
+            cells["missing"] = f"[red]{cells['missing']}[/red]"
+        if strips.sessions:
+            cells["strip"] = _colored(strips.by_symbol.get(symbol["symbol"], ""))
+        table.add_row(*cells.values())
     if strips.sessions:
         table.caption = "█ stored  · read, no bar  x missing"
         table.caption_justify = "left"

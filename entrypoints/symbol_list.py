@@ -51,7 +51,7 @@ def change_list(*, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Symbo
     ------
     ConfigError
         If the list cannot be changed: the environment overrides it, it is ``"*"``, a symbol is malformed or not in the
-        list, or none would be left. Nothing was written.
+        list, none would be left, or the file cannot be written. Nothing was written.
     """
     symbols = read_list().symbols
     if _is_in_environment():
@@ -76,7 +76,10 @@ def change_list(*, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Symbo
     if not new:
         raise ConfigError(f"no symbol would be left of {', '.join(symbols)}: add another one first")
     if new != symbols:
-        _write(new, added, remove)
+        try:
+            _write(new, added, remove)
+        except OSError as error:
+            raise ConfigError(f"the list cannot be written to {read_list().place}: {error.strerror}") from None
         settings.cache_clear()
     return read_list()
 

@@ -59,9 +59,10 @@ def ensure_same_provider(context: RunContext, providers: Sequence[str]) -> None:
     host = provider_host(context.settings)
     for other in providers:
         if is_sandbox(other) != is_sandbox(host):
+            recorded = ", or add --sandbox to use its recorded prices" if is_sandbox(other) else ", or remove that one"
             raise DataError(
                 f"{redacted_url(context.engine)} holds prices from {other}, not from {host}:"
-                " set DATABASE_URL to another database, or remove that one"
+                f" set DATABASE_URL to another database{recorded}"
             )
 
 

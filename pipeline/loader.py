@@ -281,18 +281,26 @@ def _warn(run: Run, state: LoadState) -> None:
     unpublished = sorted(
         {day for answer in state.early for day in answer.sessions if state.seen_to is None or day > state.seen_to}
     )
-    for session in unpublished:
+    many = unpublished[:-1] if len(unpublished) > NAMED else []
+    if many:
+        run.warnings.append(f"the provider has no bar of {_named(many)} yet: the next run asks again")
+    for session in unpublished[len(many) :]:
         run.warnings.append(f"the provider has no bar of {session} yet: the next run asks again")
     if unpublished:
         with transaction(run.context.engine) as connection:  # nor can it be trusted to know this morning's splits
             run.save(connection, splits_until=unpublished[-1])
     skipped = _skipped_sessions(run, state)
     if skipped:
-        named = ", ".join(map(str, skipped[:NAMED]))
-        more = f" and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
         run.warnings.append(
-            f"the provider has no bar of any symbol on {named}{more}, although the exchange was open: taken as final"
+            f"the provider has no bar of any symbol on {_named(skipped)}, although the exchange was open:"
+            " taken as final"
         )
+
+
+def _named(sessions: Sequence[date]) -> str:
+    """Name the first sessions, and count the others."""
+    more = f" and {len(sessions) - NAMED} more" if len(sessions) > NAMED else ""
+    return ", ".join(map(str, sessions[:NAMED])) + more
 
 
 def _skipped_sessions(run: Run, state: LoadState) -> list[date]:

@@ -326,6 +326,8 @@ def _connecting(engine: Engine, limits: Limits) -> Iterator[None]:
         with _one_line_errors(engine, limits):
             yield
     except (OSError, UnicodeError) as error:
-        raise DataError(f"{redacted_url(engine)} cannot be reached: {error}") from None
+        raise DataError(
+            f"{redacted_url(engine)} cannot be reached: {getattr(error, 'strerror', None) or error}"
+        ) from None
     finally:
         _limits.reset(token)

@@ -28,7 +28,7 @@ def refusal(place: str, error: BaseException | None, limits: Limits) -> StockTra
         message = f"{place} did not answer in time"
     is_time = is_locked or is_time_up(error)
     if str(getattr(error, "sqlite_errorname", "")).startswith(UNWRITABLE):
-        message = f"{message}; its folder must exist, and you need the right to write to both"
+        message = f"{message}; its folder must exist, and you need the right to write to the folder and the file"
     return TimeUpError(message) if limits.is_deadline and is_time else DataError(message)
 
 

@@ -131,7 +131,9 @@ class FolderTarget(Target):
 
     def _error(self, done: str, error: OSError) -> DeliveryError:
         reason = error.strerror or str(error)
-        return DeliveryError(f"the folder {str(self.folder)!r} cannot be {done}: {reason}; set SITE to another one")
+        return DeliveryError(
+            f"the folder {str(self.folder)!r} cannot be {done}: {reason}; choose another one by SITE or --output"
+        )
 
 
 class BucketTarget(Target):

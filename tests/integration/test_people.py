@@ -145,7 +145,7 @@ class TestReadOnly:
         assert (status, printed) == (1, "")
         assert one_line(error) == (
             f"SQLite file {sealed}: attempt to write a readonly database;"
-            " its folder must exist, and you need the right to write to both"
+            " its folder must exist, and you need the right to write to the folder and the file"
         )
 
     @pytest.mark.parametrize("role", ["a role that may only read", "a session that is read-only"])

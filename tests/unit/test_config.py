@@ -437,6 +437,7 @@ class TestEnvFile:
             ("A=1\n\n\nPOLYGON_API_KEY: {}\n", ".env cannot be read from line 4 on: valid is NAME=value"),
             ("POLYGON_API_KEY='{}\nA=1\n", ".env cannot be read from line 1 on: valid is NAME=value"),
             ("A=1\n={}\n", ".env cannot be read from line 2 on: valid is NAME=value"),
+            ("A\nPOLYGON_API_KEY={}\nSYMBOLS\n", ".env cannot be read from line 3 on: valid is NAME=value"),
         ],
     )
     def test_a_line_that_sets_nothing_is_an_error(self, content, message):

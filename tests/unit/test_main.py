@@ -243,6 +243,12 @@ def test_a_failure_is_one_line_and_exit_status_1(run: Run, arguments: list[str],
     assert not Path("stock_tracker.db").exists()
 
 
+def test_a_schedule_without_a_key_does_not_begin(run: Run) -> None:
+    result = run("schedule")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: POLYGON_API_KEY is not set")
+
+
 @pytest.mark.parametrize("arguments", [["--debug", "daily_update"], ["daily_update", "--debug"]])
 def test_debug_shows_the_traceback_above_the_error(run: Run, arguments: list[str]) -> None:
     result = run(*arguments)
@@ -258,6 +264,14 @@ def test_a_failure_does_not_wait_for_a_thread_whose_answer_is_late() -> None:
         " threading.Thread(target=time.sleep, args=(60,)).start(); main.program()"
     )
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=30).returncode == 1
+
+
+def test_a_package_that_is_not_installed_is_named_with_the_way_to_it() -> None:
+    program = "import sys; sys.modules['typer'] = None; import main; main.program()"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(f"error: the package 'typer' is not installed for {sys.executable}: ")
 
 
 def test_an_integer_that_a_command_returns_is_the_exit_status(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -481,6 +495,19 @@ class TestSymbols:
         assert result.stdout.splitlines()[:3] == ["GOOG", "IBM", f"written to {Path('.env').absolute()}"]
         assert "The next daily_update would make 2 calls:" in result.stdout
         assert json.loads(run("symbols", "--json").stdout)["symbols"] == ["GOOG", "IBM"]
+        assert "IBM was among them before." in run("symbols", "add", "IBM").stdout
+        assert "stay, until you forget them" not in run("symbols", "remove", "IBM").stdout
+
+    def test_a_database_of_recorded_prices_has_no_next_update(self, run: Run) -> None:
+        run("initialize", "--sandbox", "--symbols", "IBM", "--as-of", "2013-03-01")
+        Path(".env").write_text("SYMBOLS=GOOG,IBM\n")
+
+        result = run("symbols", "remove", "IBM")
+
+        assert "The stored rows of IBM stay, until you forget them." in result.stdout
+        assert "next daily_update" not in result.stdout
+        assert "live prices of these symbols need another one" in result.stderr
+        assert json.loads(run("symbols", "--json").stdout)["next_update"] is None
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -94,7 +94,7 @@ def test_an_earlier_moment_is_what_was_known_then(job: Job, engine: Engine) -> N
         ({"start": "soon"}, "start is 'soon'; valid is an ISO date such as 2026-03-02"),
         pytest.param(
             {"start": "2013-03-01", "end": "2013-02-01"},
-            "start is 2013-03-01, which is after --end, 2013-02-01",
+            "start is 2013-03-01, which is after end, 2013-02-01",
             marks=pytest.mark.slow,
         ),
         ({"known_at": datetime(2013, 3, 1)}, "known_at is '2013-03-01T00:00:00'; valid is a moment with its zone"),
@@ -119,6 +119,11 @@ def test_what_is_wrong_is_one_line(filled: Engine, tmp_path: Path, arguments: di
 def test_an_unknown_symbol_is_named(filled: Engine) -> None:
     with pytest.raises(LoadError, match=r"^symbols has 'NOPE', of which nothing was ever stored$"):
         load("IBM", "NOPE")
+
+
+@ON_ONE
+def test_a_list_of_symbols_is_taken_as_well(filled: Engine) -> None:
+    assert set(load(["IBM"])["symbol"]) == {"IBM"}
 
 
 @ON_ONE

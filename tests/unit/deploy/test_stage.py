@@ -120,7 +120,7 @@ class TestValues:
             ("MailTo=a@b.c,nobody", "MailTo is 'nobody': 'nobody' is not an e-mail address"),
             ("Symbols=GO OG", "Symbols is 'GO OG': 'GO OG' is not a symbol"),
             ("Symbols=@symbols-none.txt", "Symbols is '@symbols-none.txt': the symbols file 'symbols-none.txt' cannot"),
-            ("SmtpPort=70000", "SmtpPort is '70000': input should be less than or equal to 65535"),
+            ("SmtpPort=70000", "SmtpPort is '70000': valid is less than or equal to 65535"),
             ("QuickchartUrl=ftp://x", "QuickchartUrl is 'ftp://x': valid is an http:// or https:// address"),
             (r"SmtpUser='a\\ b'", r"SmtpUser is 'a\\ b': valid is a value without quotes around all of it, and"),
             ("SmtpUser='\"ab\"'", "SmtpUser is '\"ab\"': valid is a value without quotes around all of it, and"),

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from config import settings
 from domain.calendar import count_sessions, last_sessions, previous_session, sessions_between
+from domain.errors import DataError
 from domain.models import SessionSpan, Split
 from entrypoints.status import TableState, read_demo_event, read_status, read_strips
 from entrypoints.status_view import SHOWN_SYMBOLS, show_status, strip_width
@@ -184,6 +185,16 @@ def test_it_counts_what_is_read_again_and_shows_the_last_changes(
     assert "GOOG 2013-03-01: " in printed(after, context, 80)
 
 
+@pytest.mark.parametrize("width", [30, 40, 56, 80])
+def test_columns_give_way_where_the_terminal_is_narrow(context: RunContext, width: int) -> None:
+    lines = printed(read_status(context, ["GOOG"], AS_OF), context, width).splitlines()
+
+    header = next(line for line in lines if line.startswith("symbol "))
+    assert "…" not in header + lines[lines.index(header) + 1]
+    assert "missing" in header
+    assert ("first" in header) == (width >= 56)
+
+
 def test_a_restated_history_is_one_change_beside_the_others(
     context: RunContext, job: Job, market: MarketServer
 ) -> None:
@@ -209,6 +220,9 @@ def test_a_database_of_recorded_prices_is_shown_as_of_its_own_date(
     monkeypatch.delenv("POLYGON_BASE_URL")
     settings.cache_clear()
 
+    assert read_demo_event(run_context(None)) == {"as_of": "2013-03-01", "symbols": "GOOG"}
+    with pytest.raises(DataError, match="add --sandbox"):
+        handler({"job_type": "weekly_report"})
     assert read_demo_event(run_context(None)) == {"as_of": "2013-03-01", "symbols": "GOOG"}
 
 

@@ -78,6 +78,16 @@ def test_the_environment_overrides_the_file_and_says_so(env: Path, monkeypatch: 
     assert "GOOG, MSFT" in env.read_text()
 
 
+def test_a_file_that_cannot_be_written_is_named(env: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(env.with_name(".tmp_1")))
+
+    monkeypatch.setattr("entrypoints.symbol_list.set_key", refuse)
+    with pytest.raises(ConfigError) as raised:
+        change_list(add=["NVDA"])
+    assert str(raised.value) == f"the list cannot be written to {env}: Permission denied"
+
+
 def test_the_whole_market_is_not_a_list_to_change(env: Path) -> None:
     env.write_text("SYMBOLS=*\n")
 

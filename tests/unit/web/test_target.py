@@ -108,7 +108,9 @@ def test_drafts_that_a_run_left_behind_are_listed(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_folder_without_rights_is_named(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir(mode=0o500)
-    with pytest.raises(DeliveryError, match=r"site' cannot be written: Permission denied; set SITE to another one$"):
+    with pytest.raises(
+        DeliveryError, match=r"site' cannot be written: Permission denied; choose another one by SITE or --output$"
+    ):
         FolderTarget(tmp_path / "site").put("index.json", b"{}")
 
 
