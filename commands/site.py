@@ -43,7 +43,7 @@ def site(
     publication = publish_page(target)
     console.print(f"{target}: {publication.symbols:,} symbols, {len(publication.written)} files written", markup=False)
     if publication.single:
-        console.print(f"the same as one file: open {_single_file()}", markup=False)
+        console.print(f"open {_single_file()}", markup=False)
     if open_page and isinstance(target, FolderTarget):
         with SiteServer(target.folder) as server, until_interrupted():
             console.print(f"open {server.url} (Ctrl-C stops the server)", markup=False)
