@@ -33,8 +33,8 @@ export function symbolPage({ argument: symbol, query }) {
     headline(head, symbol, prices)
     drawn = priceChart(symbol, prices, query)
     performance.measure('chart', { start: started })
-    // The rest waits until the chart is painted.
-    requestAnimationFrame(() => setTimeout(() => left || chartRest(rest, symbol, () => drawn)))
+    // The rest waits until the frame after the one that paints the chart.
+    requestAnimationFrame(() => requestAnimationFrame(() => left || chartRest(rest, symbol, () => drawn)))
     return [prices.problems.map((error) => problem(error, retry)), drawn.root]
   }, { className: 'card', label: 'Chart' })
 
