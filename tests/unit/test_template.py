@@ -508,6 +508,31 @@ class TestRanges:
         assert len(found["ranges"]) > 300
         assert len(json.dumps(found)) < 256 * 1024
 
+    def test_27_ranges_of_3000_symbols_end_within_what_a_state_may_hold(self):
+        """Each range is run until it is no longer partial, as the machine's own expressions decide."""
+        states, limit = TestStateMachine.EACH["States"], 256 * 1024
+        bound, again = [choice["Condition"] for choice in states["Is it done"]["Choices"]]
+        (any_failed,) = TestStateMachine.MACHINE["States"]["Has any failed"]["Choices"]
+        symbols, start = [f"SYM{n:05}" for n in range(3_000)], date(2021, 1, 4)
+        payload = {"job_type": "initialize", "symbols": symbols, "start": str(start), "range_days": 60}
+        ranges = self.cut({**payload, "end": str(start + timedelta(days=27 * 60 - 1))})
+        outputs = []
+        for each in ranges:
+            assert len(json.dumps(each)) < limit
+            output, runs, days = {"status": "partial"}, 0, {"start": each["start"], "end": each["end"]}
+            while evaluate(again, output, runs=runs):
+                runs += 1
+                assert not evaluate(bound, output, runs=runs)
+                status = "ok" if runs == 2 else "partial"
+                done = {"status": status, "run_id": "1" * 32, "symbols": symbols, "warnings": symbols}
+                output = evaluate(states["Run"]["Output"], None, range=days, states={"result": {"Payload": done}})
+            assert runs == 2
+            outputs.append(output)
+
+        assert len(outputs) == 27
+        assert len(json.dumps(outputs)) < limit
+        assert not evaluate(any_failed["Condition"], outputs)
+
     def test_a_payload_without_a_start_is_run_as_it_is(self):
         payload = {"job_type": "daily_update", "symbols": "*"}
         assert self.cut(payload) == [payload]
