@@ -58,19 +58,17 @@ export function loadBytes(file, start = 0, end = file.bytes) {
 
 export const isLoaded = (file) => memory.has(file.path)
 
-// Fetch a small site as a whole while nothing else happens, so that all of it stays at hand without a network; return
-// whether it is a small one.
+// Fetch a small site as a whole while nothing else happens, so that all of it stays at hand without a network.
 const SMALL = 2_000_000
 export function keepAtHand() {
   const files = Object.values(index?.files ?? {}).flat()
-  if (files.reduce((sum, file) => sum + (file.bytes ?? Infinity), 0) > SMALL) return false
+  if (files.reduce((sum, file) => sum + (file.bytes ?? Infinity), 0) > SMALL) return
   for (const [name, listed] of Object.entries(index.files)) {
     for (const file of [listed].flat()) {
       const loading = file.path.endsWith('.json') ? loadJson(name) : loadBytes(file)
       loading.catch(() => {}) // whoever needs the file asks again, and says what is wrong
     }
   }
-  return true
 }
 
 export function once(key, load) {

@@ -1,9 +1,8 @@
 // Start: the frame of the page, and a page for each address.
 import { h } from './dom.js'
-import { keepAtHand, loadIndex, loadJson, onRepublished, siteIndex, versionNotice } from './data.js'
+import { keepAtHand, loadIndex, onRepublished, siteIndex, versionNotice } from './data.js'
 import { day, moment } from './format.js'
 import { problem } from './panel.js'
-import { symbolPrices } from './parquet.js'
 import { address, parse } from './router.js'
 import { searchBox } from './search.js'
 import { isDark, onTheme, restoreTheme, toggleTheme } from './theme.js'
@@ -100,20 +99,8 @@ async function start() {
   route({ focus: false })
   onRepublished(() => { describe(); route() })
   addEventListener('hashchange', () => route())
-  addEventListener('load', () => setTimeout(prepare, 300))
-  if (document.readyState === 'complete') setTimeout(prepare, 300)
-}
-
-// While nobody waits: all of a small site, or of a large one the prices that are the likeliest to be asked for next.
-// The first prices also take a browser the longest to decode.
-async function prepare() {
-  if (keepAtHand()) return
-  try {
-    const { best } = await loadJson('summary')
-    if (best?.length) await symbolPrices(best[0].symbol)
-  } catch {
-    // Whoever needs the prices asks again, and says what is wrong.
-  }
+  addEventListener('load', () => setTimeout(keepAtHand, 300))
+  if (document.readyState === 'complete') setTimeout(keepAtHand, 300)
 }
 
 frame()

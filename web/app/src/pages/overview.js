@@ -4,6 +4,7 @@ import { loadJson, siteIndex } from '../data.js'
 import * as format from '../format.js'
 import { changed, symbolLink, text } from '../figures.js'
 import { panel } from '../panel.js'
+import { symbolPrices } from '../parquet.js'
 import { address, symbolAddress } from '../router.js'
 import { sparkline } from '../spark.js'
 import { breadthChart } from '../breadth.js'
@@ -86,10 +87,19 @@ export function rangeBar(row) {
 }
 
 function movers(data) {
+  const [likely] = data.best ?? []
+  if (likely) setTimeout(() => prepare(likely.symbol), IDLE)
   return h('div', { class: 'columns section' },
     list('Best', data.best, (row) => changed(row.change_1d), '-change_1d'),
     list('Worst', data.worst, (row) => changed(row.change_1d), 'change_1d'),
     list('Most unusual volume', data.unusual_volume, (row) => h('span', { class: 'strong' }, format.ratio(row.volume_ratio)), '-volume_ratio'))
+}
+
+// Fetch the prices that are the likeliest to be asked for next, while nobody waits: a browser takes the longest to decode
+// the first ones.
+const IDLE = 300 // ms after the page is drawn
+function prepare(symbol) {
+  symbolPrices(symbol).catch(() => {}) // whoever needs them asks again, and says what is wrong
 }
 
 function list(title, rows = [], last, sort) {
