@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -46,21 +46,22 @@ def symbols(action: Action = "list", names: Names = None, as_json: AsJson = Fals
     console.print(f"{'from' if unchanged else 'written to'} {after.place}", markup=False)
     if known := [symbol for symbol in names or () if action == "add" and symbol in before.symbols]:
         console.print(f"{', '.join(known)} {'was' if len(known) == 1 else 'were'} among them before.", markup=False)
-    if gone := _stored(symbol for symbol in before.symbols if symbol not in after.symbols):
-        console.print(f"The stored rows of {', '.join(gone)} stay, until you forget them.", markup=False)
+    removed = [symbol for symbol in before.symbols if symbol not in after.symbols]
+    if removed and (stored := _stored(removed)):
+        console.print(f"The stored rows of {', '.join(stored)} stay, until you forget them.", markup=False)
     if plan:
         show_next_update(console, plan["calls"], plan["plan"])
     else:
         print_note("the database holds recorded prices: live prices of these symbols need another one")
 
 
-def _stored(symbols: Iterable[str]) -> list[str]:
+def _stored(symbols: Sequence[str]) -> list[str]:
     """Those of the symbols that have rows."""
     import utils
     from lambda_main import run_context
 
     with utils.reading(run_context(None).engine) as connection:
-        return list(utils.read_stored(connection, list(symbols))) if connection else []
+        return list(utils.read_stored(connection, symbols)) if connection else []
 
 
 def _next_update(now: SymbolList) -> dict[str, Any] | None:

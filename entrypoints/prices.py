@@ -17,7 +17,7 @@ from config import redact
 from domain.errors import DataError, DeliveryError
 from entrypoints.candlesticks import draw_candles
 from entrypoints.status import BarChange, Rejected, bar_change
-from entrypoints.status_view import change_line
+from entrypoints.status_view import GAP, change_line, fitting_columns
 from report.charts import CHART_SESSIONS, fetch_charts
 from report.formatting import change, direction, percent, price
 from storage.engine import redacted_url
@@ -26,7 +26,6 @@ CHART_HEIGHT = 14
 NAMED = 5  # symbols in a message
 COLORS = {"rise": "#3B9BE0", "fall": "#E08A3B", "flat": "default"}
 DROPPED = ("avg 5", "range", "open", "volume", "high", "low")  # columns in the order in which they give way
-GAP = 2  # between columns
 THOUSANDS = ((1e9, "B"), (1e6, "M"), (1e3, "K"))
 
 
@@ -158,16 +157,13 @@ def _table(bars: pd.DataFrame, width: int) -> Table:
         "range": [percent(value) for value in bars["volatility"]],
         "avg 5": [price(value) for value in bars["rolling_avg"]],
     }
-    widths = {name: max(map(len, [name, *cells])) for name, cells in columns.items()}
-    for name in DROPPED:
-        if sum(widths.values()) + GAP * (len(widths) - 1) > width:
-            del widths[name]
+    columns = fitting_columns(columns, DROPPED, width)
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, GAP, 0, 0))
-    for name in widths:
+    for name in columns:
         table.add_column(name, justify="left" if name == "date" else "right", no_wrap=True)
     colors = [COLORS[direction(value)] for value in bars["daily_pct_change"]]
     for row, color in enumerate(colors):
-        cells = {name: columns[name][row] for name in widths}
+        cells = {name: columns[name][row] for name in columns}
         if "change" in cells:
             cells["change"] = f"[{color}]{cells['change']}[/{color}]"
         table.add_row(*cells.values())

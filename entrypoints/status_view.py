@@ -79,11 +79,16 @@ def _cells(symbol: SymbolState) -> tuple[str, ...]:
 def _columns(symbols: Sequence[SymbolState], width: int) -> dict[str, list[str]]:
     """The cells of the columns that there is room for."""
     rows = [_cells(symbol) for symbol in symbols]
-    columns = {name: [row[n] for row in rows] for n, name in enumerate(COLUMNS)}
-    for name in DROPPED:
-        if _width(columns) - GAP > width:
-            del columns[name]
-    return columns
+    return fitting_columns({name: [row[n] for row in rows] for n, name in enumerate(COLUMNS)}, DROPPED, width)
+
+
+def fitting_columns(columns: Mapping[str, list[str]], dropped: Sequence[str], width: int) -> dict[str, list[str]]:
+    """The columns of a table that there is room for; those of `dropped` give way, in this order."""
+    fitting = dict(columns)
+    for name in dropped:
+        if _width(fitting) - GAP > width:
+            del fitting[name]
+    return fitting
 
 
 def _width(columns: Mapping[str, Sequence[str]]) -> int:
