@@ -33,6 +33,7 @@ from domain.models import (
 from storage.bulk import insert_frame, temp_table
 from storage.commits import count_commit
 from storage.locks import HeldSessions, last_in_queue, lease_end
+from storage.questions import EACH_ASKED, asked_parameters
 from storage.schema import (
     BAR_REVISIONS,
     COVERAGE,
@@ -216,8 +217,6 @@ def mark_rescaled(connection: Connection, symbol: str, first: date, *, at: datet
 
 def record_appeared(connection: Connection, bars: pd.DataFrame, *, run_id: str, at: datetime, cause: Cause) -> None:
     """Record that there was no bar (``symbol, date``) until now, although the session had been read or adopted."""
-    if not len(bars):
-        return
     with temp_table(connection, "appeared", KEY, bars):
         connection.execute(
             _with_moment(
@@ -255,10 +254,9 @@ def replace_coverage(connection: Connection, coverage: Mapping[str, Readings]) -
     symbols = pd.Series(columns.pop("symbol"), dtype="str")
     dates = {name: np.array(values, dtype="datetime64[s]") for name, values in columns.items()}
     frame = pd.DataFrame({"symbol": symbols, **dates})
-    with temp_table(connection, "covered", dict(COVERAGE.c.items()), frame):
-        names = ", ".join(COVERAGE.c.keys())
-        connection.exec_driver_sql("DELETE FROM coverage WHERE symbol IN (SELECT symbol FROM covered)")
-        connection.exec_driver_sql(f"INSERT INTO coverage ({names}) SELECT {names} FROM covered")
+    query = f"DELETE FROM coverage WHERE symbol IN ({EACH_ASKED[connection.dialect.name]})"
+    connection.execute(text(query), asked_parameters(connection, list(coverage)))
+    insert_frame(connection, "coverage", dict(COVERAGE.c.items()), frame)
 
 
 def record_rejected(connection: Connection, run_id: str, bars: Iterable[RejectedBar]) -> int:

@@ -88,35 +88,41 @@ def add_metrics(bars: pd.DataFrame, neighbors: pd.DataFrame, withdrawn: npt.NDAr
     -------
     Metrics
     """
-    columns = ["symbol", "date", "close"]
-    series = pd.concat([bars[columns], neighbors[columns]], ignore_index=True)
-    new = np.arange(len(series)) < len(bars)
-    gone = np.zeros(len(series), dtype=bool)
+    symbols, dates, close = _appended(bars, neighbors)
+    new = np.arange(len(close)) < len(bars)
+    gone = np.zeros(len(close), dtype=bool)
     if withdrawn is not None:
         gone[len(bars) :] = withdrawn
-    code, _ = pd.factorize(series["symbol"])
-    order = np.lexsort((~new, series["date"].to_numpy(), code))
-    code, dates, new, gone = code[order], series["date"].to_numpy()[order], new[order], gone[order]
+    code, _ = pd.factorize(symbols)
+    order = np.lexsort((~new, dates, code))
+    code, new, gone = code[order], new[order], gone[order]
     # A new bar comes before the stored bar of the same session, which it replaces.
     replaced = np.zeros(len(order), dtype=bool)
-    replaced[1:] = (code[1:] == code[:-1]) & (dates[1:] == dates[:-1])
+    replaced[1:] = ~_is_last(code, dates[order])[:-1]
     is_stored = np.zeros(len(bars), dtype=bool)
     is_stored[order[np.flatnonzero(replaced) - 1]] = True
     follows = np.maximum.accumulate(np.where(new | gone, code, -1)) == code if len(code) else new
     kept = ~replaced & ~gone
     order, code, new, follows = order[kept], code[kept], new[kept], follows[kept]
-    average, change = _close_metrics(code, series["close"].to_numpy(dtype=np.float64)[order])
+    average, change = _close_metrics(code, close[order])
 
     # `bars` is sorted as `order` is, but for the order of symbols, which factorize took from their appearance.
-    placed = pd.Series(np.flatnonzero(new), index=order[new]).sort_index().to_numpy()
+    placed = np.flatnonzero(new)[np.argsort(order[new])]
     high, low, close = (bars[name].to_numpy(dtype=np.float64) for name in ("high", "low", "close"))
     rows = bars.assign(
         volatility=_volatility(high, low, close), rolling_avg=average[placed], daily_pct_change=change[placed]
     )
     after = follows & ~new
-    dependents = series.loc[order[after], ["symbol", "date"]].reset_index(drop=True)
     metrics = dict(zip(CLOSE_METRICS, (average[after], change[after]), strict=True))
-    return Metrics(rows, dependents.assign(**metrics), is_stored)
+    keys = {"symbol": symbols.array[order[after]], "date": dates[order[after]]}
+    return Metrics(rows, pd.DataFrame({**keys, **metrics}), is_stored)
+
+
+def _appended(bars: pd.DataFrame, neighbors: pd.DataFrame) -> tuple[pd.Series[str], npt.NDArray[Any], Floats]:
+    """Return symbol, date and close of new bars, followed by those of their stored neighbors."""
+    symbols = pd.concat([bars["symbol"], neighbors["symbol"]], ignore_index=True)
+    dates, close = (np.concatenate([bars[name], neighbors[name]]) for name in ("date", "close"))
+    return symbols, dates, close.astype(np.float64, copy=False)
 
 
 def last_closes(neighbors: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
@@ -129,15 +135,15 @@ def last_closes(neighbors: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
     bars : pandas.DataFrame
         New bars with the same columns; they replace stored ones of the same symbol and session.
     """
-    columns = ["symbol", "date", "close"]
-    closes = pd.concat([neighbors[columns], bars[columns]], ignore_index=True)
-    code, _ = pd.factorize(closes["symbol"])
-    dates, span = closes["date"].to_numpy(), ROLLING_SESSIONS - 1
-    order = np.lexsort((dates, code))
+    symbols, dates, close = _appended(bars, neighbors)
+    code, _ = pd.factorize(symbols)
+    span, stored = ROLLING_SESSIONS - 1, np.arange(len(close)) >= len(bars)
+    order = np.lexsort((~stored, dates, code))
     order = order[_is_last(code[order], dates[order])]
     code, last = code[order], np.ones(len(order), dtype=bool)
     last[:-span] = code[span:] != code[:-span]
-    return closes.take(order[last]).reset_index(drop=True)
+    kept = order[last]
+    return pd.DataFrame({"symbol": symbols.array[kept], "date": dates[kept], "close": close[kept]})
 
 
 def compute_metrics(code: Codes, high: Floats, low: Floats, close: Floats) -> tuple[Floats, Floats, Floats]:

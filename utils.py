@@ -103,21 +103,36 @@ def read_coverage(connection: Connection, symbols: Sequence[str]) -> dict[str, R
     return {symbol: tuple(readings) for symbol, readings in coverage.items()}
 
 
-def read_seen_to(connection: Connection) -> date | None:
-    """Return the last session of which a bar of any symbol is known to have been published."""
-    return connection.execute(select(func.max(JOB_RUNS.c.seen_to))).scalar()
+class Marks(NamedTuple):
+    """How far earlier runs came to know the provider; None where none did.
+
+    Attributes
+    ----------
+    seen_to : datetime.date or None
+        The last session of which a bar of any symbol is known to have been published.
+    splits_until : datetime.date or None
+        The day up to which splits are known.
+    history_days : int or None
+        How many days the provider's plan reaches back, as the last refusal showed.
+    """
+
+    seen_to: date | None = None
+    splits_until: date | None = None
+    history_days: int | None = None
+
+
+def read_marks(connection: Connection) -> Marks:
+    """Return how far earlier runs came to know the provider."""
+    runs = JOB_RUNS.c
+    refused = select(runs.history_days).where(runs.history_days.is_not(None))
+    last_refused = refused.order_by(runs.started_at.desc()).limit(1).scalar_subquery()
+    return Marks(*connection.execute(select(func.max(runs.seen_to), func.max(runs.splits_until), last_refused)).one())
 
 
 def read_oldest_reading(connection: Connection, symbols: Sequence[str]) -> date | None:
     """Return the date of the oldest reading of the symbols: the last session that was published then."""
     coverage = read_coverage(connection, symbols)
     return min((reading.oldest for readings in coverage.values() for reading in readings), default=None)
-
-
-def read_history_days(connection: Connection) -> int | None:
-    """Return how many days the provider's plan reaches back, as the last refusal showed; None if none did."""
-    query = select(JOB_RUNS.c.history_days).where(JOB_RUNS.c.history_days.is_not(None))
-    return connection.execute(query.order_by(JOB_RUNS.c.started_at.desc()).limit(1)).scalar()
 
 
 def read_adopted_to(connection: Connection) -> date | None:
@@ -335,11 +350,6 @@ def read_splits(connection: Connection, symbols: Sequence[str], first: date, las
         query = query.where(columns.symbol.in_(symbols))
     rows = connection.execute(query.order_by(columns.execution_date, columns.symbol))
     return [(Split(*split), bool(restated)) for *split, restated in rows]
-
-
-def read_splits_until(connection: Connection) -> date | None:
-    """Return the split watermark: the day up to which splits are known, or None before the first run."""
-    return connection.execute(select(func.max(JOB_RUNS.c.splits_until))).scalar()
 
 
 def read_first_session(connection: Connection) -> date | None:

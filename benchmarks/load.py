@@ -190,7 +190,7 @@ def check(engine: Engine, rows: pd.DataFrame, what: str) -> None:
 
 def write_csv(rows: pd.DataFrame, file: Path) -> Path:
     """Write the rows to the file that psql reads."""
-    file.write_bytes(b"".join(csv_pieces(rows[database.COLUMNS])))
+    file.write_bytes(b"".join(csv_pieces(rows, database.COLUMNS)))
     return file
 
 

@@ -74,9 +74,10 @@ def validate_bars(
 
     names = [name if valid else "" for name, valid in zip(symbols, named, strict=True)]
     texts = pd.Series(names, dtype="str")  # also of no names
-    frame = pd.DataFrame({"symbol": texts, "date": dates.astype("datetime64[s]"), **numbers})
-    accepted = frame.loc[[not reason for reason in reasons], BAR_COLUMNS] if any(reasons) else frame[BAR_COLUMNS]
-    repeated = accepted.duplicated(["symbol", "date"], keep="last")
+    accepted = _frame(texts, dates, numbers)
+    if any(reasons):
+        accepted = accepted[[not reason for reason in reasons]]
+    repeated = _are_repeated(accepted)
     if repeated.any():
         for position in accepted.index[repeated]:
             reasons[position] = "the provider sent another bar of this symbol and session after it"
@@ -107,9 +108,20 @@ def _accept_columns(bars: BarColumns, days: Any) -> pd.DataFrame | None:
     named = pc.match_substring_regex(symbols, rf"^{SYMBOL.pattern}$").to_numpy(zero_copy_only=False)
     if any(_reasons(named, numbers, stamp_ok, dates, days)):
         return None
-    texts = pd.Series(symbols, dtype="str")
-    accepted = pd.DataFrame({"symbol": texts, "date": dates.astype("datetime64[s]"), **numbers})[BAR_COLUMNS]
-    return None if accepted.duplicated(["symbol", "date"]).any() else accepted
+    accepted = _frame(pd.Series(symbols, dtype="str"), dates, numbers)
+    return None if _are_repeated(accepted).any() else accepted
+
+
+def _frame(symbols: pd.Series[str], dates: npt.NDArray[np.datetime64], numbers: dict[str, Floats]) -> pd.DataFrame:
+    values = {name: numbers[name] for name in BAR_COLUMNS[2:]}
+    return pd.DataFrame({"symbol": symbols, "date": dates.astype("datetime64[s]"), **values})
+
+
+def _are_repeated(bars: pd.DataFrame) -> Grid:
+    """Return which bars have another one of the same symbol and session after them."""
+    code, _ = pd.factorize(bars["symbol"])
+    key = code * 2**40 + bars["date"].to_numpy().astype(np.int64)  # the year 9999 is 2**38 seconds away
+    return pd.Series(key).duplicated(keep="last").to_numpy()
 
 
 def as_json(value: Any) -> str:

@@ -114,7 +114,7 @@ def _history_days(setup: Setup) -> int | None:
         return None
     try:
         with utils.reading(setup.limited(setup.engine)) as stored:
-            return utils.read_history_days(stored) if stored else None
+            return utils.read_marks(stored).history_days if stored else None
     except StockTrackerError:  # the checks of the database say so
         return None
 

@@ -63,7 +63,7 @@ def rehearse() -> None:
     bars = [_bar(symbol, day, n) for n, symbol in enumerate(("A", "B"), 100) for day in sessions]
     accepted, _ = validate_bars(bars, sessions)
     rows = add_metrics(clean(accepted), no_closes()).rows
-    for _ in csv_pieces(rows):
+    for _ in csv_pieces(rows, list(rows.columns)):
         pass
     monday = sessions[-1] - timedelta(days=sessions[-1].weekday())
     performance = weekly_performance(rows, pd.Timestamp(monday))

@@ -9,8 +9,8 @@ from domain import audit as turns
 from domain.audit import settled_ages
 from domain.errors import ApiError, CredentialsError, TimeUpError
 from domain.planner import Call
-from pipeline.loader import load, read_reach
-from pipeline.plan import TargetSessions
+from pipeline.loader import load
+from pipeline.plan import Known, TargetSessions, read_known
 from pipeline.run import Run
 
 
@@ -22,14 +22,14 @@ def audit(run: Run, tracked_sessions: TargetSessions) -> None:
     run.await_turn()
     deadline = run.context.deadline
     try:
-        calls, sessions = plan_audit(run, tracked_sessions)
-        if calls and not load(run, run.client(deadline), calls, sessions, deadline=deadline):
+        calls, sessions, known = plan_audit(run, tracked_sessions)
+        if calls and not load(run, run.client(deadline), calls, sessions, known, deadline=deadline):
             run.warnings.append("the audit goes on with the next report")
     except (ApiError, CredentialsError, TimeUpError) as error:
         run.warnings.append(f"the audit goes on with the next report: {error}")
 
 
-def plan_audit(run: Run, tracked_sessions: TargetSessions) -> tuple[list[Call], list[date]]:
+def plan_audit(run: Run, tracked_sessions: TargetSessions) -> tuple[list[Call], list[date], Known]:
     """Plan the calls of an audit.
 
     Parameters
@@ -44,16 +44,16 @@ def plan_audit(run: Run, tracked_sessions: TargetSessions) -> tuple[list[Call], 
         Nothing that was read since the latest session was published.
     sessions : list of datetime.date
         The tracked sessions that are within the plan's reach.
+    known : Known
     """
     settings, symbols = run.context.settings, run.request.symbols
     with utils.reading(run.context.engine) as stored:
-        published = utils.read_seen_to(stored) if stored and settings.audit_calls else None
-        if not stored or not published:
-            return [], []
-        coverage = utils.read_coverage(stored, symbols)
-        first = read_reach(run, stored).first
+        known = read_known(run.request, stored)
+    coverage, first, published = known.coverage, known.first, known.marks.seen_to
+    if not published or not settings.audit_calls:
+        return [], [], known
     sessions = [session for session in tracked_sessions(coverage) if not first or session >= first]
     if not sessions:
-        return [], []
+        return [], [], known
     ages = settled_ages(symbols, sessions, coverage, settings.settle_sessions, published)
-    return turns.plan_audit(symbols, sessions, ages, settings.audit_calls), sessions
+    return turns.plan_audit(symbols, sessions, ages, settings.audit_calls), sessions, known

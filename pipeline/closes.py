@@ -39,6 +39,7 @@ class ClosesAtHand:
         """
         if not self._can_serve(connection, spans):
             self.closes, self.symbols = utils.no_closes(), set()
+            return utils.read_neighbors(connection, spans)
         unknown = [symbol not in self.symbols for symbol in spans["symbol"].tolist()]
         read = utils.read_neighbors(connection, spans[unknown].reset_index(drop=True))
         return pd.concat([self.closes, read], ignore_index=True)

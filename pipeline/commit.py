@@ -21,7 +21,7 @@ import database
 import utils
 from domain.coverage import Coverage, Readings, add_reading, is_settled, unread_ranges
 from domain.errors import EnvelopeError
-from domain.models import EVERY_SYMBOL, Counts, RejectedBar
+from domain.models import EVERY_SYMBOL, Cause, Counts, RejectedBar
 from domain.planner import GroupedCall, RangeCall
 from pipeline.closes import ClosesAtHand
 from pipeline.fetcher import Reach, Response
@@ -122,13 +122,14 @@ def commit_batch(run: Run, batch: Sequence[Response], state: LoadState) -> None:
 
         metrics = add_metrics(bars, neighbors, withdrawn)
         counts = database.load_bars(connection, metrics, run_id=run.run_id, at=at)
-        gone = neighbors.loc[withdrawn, ["symbol", "date"]]
-        counts.withdrawn = database.remove_bars(connection, gone, run_id=run.run_id, at=at, cause="withdrawn")
+        if withdrawn.any():
+            gone = neighbors[withdrawn]
+            counts.withdrawn = database.remove_bars(connection, gone, run_id=run.run_id, at=at, cause="withdrawn")
         readings = [
             Answer(_asked_symbols(run, response, withheld), response.sessions, seen, doubt)
             for response, seen, doubt in zip(batch, seen_to, doubted, strict=True)
         ]
-        fresh = metrics.rows.loc[~metrics.is_stored, ["symbol", "date"]]
+        fresh = metrics.rows[~metrics.is_stored]
         settled = record_coverage(run, connection, readings, fresh, state, at)
         rejected = [bar for response in batch for bar in response.rejected]
         counts.rejected = run.record_rejected(connection, rejected)
@@ -203,6 +204,8 @@ def _find_suspects(
     with np.errstate(divide="ignore", invalid="ignore"):  # an adopted row may have a close of 0
         factors = bars["close"].to_numpy()[match[both]] / neighbors["close"].to_numpy()[both]
     off = is_off(factors)
+    if not off.any():
+        return {}
     found: dict[str, str] = {}
     for symbol, some in pd.Series(factors[off]).groupby(neighbors["symbol"].to_numpy()[both][off]):
         known = state.factors.setdefault(str(symbol), [])
@@ -292,8 +295,10 @@ def record_coverage(
     read_now = _are_covered(after, after.get(EVERY_SYMBOL, ()), fresh)
     adopted = fresh["date"].to_numpy() <= np.datetime64(state.adopted_to or date.min, "s")
     unlisted = ~read_before & (adopted | ~read_now)
-    database.record_appeared(connection, fresh[read_before], run_id=run.run_id, at=at, cause="appeared")
-    database.record_appeared(connection, fresh[unlisted], run_id=run.run_id, at=at, cause="loaded")
+    causes: dict[Cause, Mask] = {"appeared": read_before, "loaded": unlisted}
+    for cause, late in causes.items():
+        if late.any():
+            database.record_appeared(connection, fresh[late], run_id=run.run_id, at=at, cause=cause)
     return settled - state.settled
 
 
@@ -340,9 +345,10 @@ def commit_restatement(run: Run, response: Response, state: LoadState) -> None:
             metrics = add_metrics(new, stored[["symbol", "date", "close"]], gone)
             counts = database.load_bars(connection, metrics, run_id=run.run_id, at=at, cause="restated")
             database.mark_rescaled(connection, symbol, sessions[0], at=at)
-            keys = stored.loc[gone, ["symbol", "date"]]
-            counts.withdrawn = database.remove_bars(connection, keys, run_id=run.run_id, at=at, cause="withdrawn")
-            fresh = metrics.rows.loc[~metrics.is_stored, ["symbol", "date"]]
+            counts.withdrawn = database.remove_bars(
+                connection, stored[gone], run_id=run.run_id, at=at, cause="withdrawn"
+            )
+            fresh = metrics.rows[~metrics.is_stored]
             answer = Answer((symbol,), sessions, seen_to, doubted=False)
             settled = record_coverage(run, connection, [answer], fresh, state, at)
             mark_restated(run, connection, symbol, stored, bars)

@@ -139,9 +139,9 @@ def _load_missing(
     from pipeline.loader import load
     from pipeline.splits import check_splits
 
-    force = run.request.force if force is None else force
-    deadline = run.context.deadline
-    if run.request.dry_run:
+    request, deadline = run.request, run.context.deadline
+    force = request.force if force is None else force
+    if request.dry_run:
         return _dry_run(run, _plan(run, target_sessions, settle=settle, force=force))
     if run.held and _plan(run, target_sessions, settle=settle, force=force).restates:
         run.hold_all()  # a restatement replaces history that a run beside this one may be adding to
@@ -154,7 +154,7 @@ def _load_missing(
             plan = _plan(run, target_sessions, settle=settle, force=force)
         if plan.calls:
             calls = [call for call in plan.calls if alone or not call.restates]
-            complete = load(run, run.client(deadline), calls, plan.sessions, deadline=deadline, force=force)
+            complete = load(run, run.client(deadline), calls, plan.sessions, plan.known, deadline=deadline, force=force)
             if len(calls) < len(plan.calls):
                 run.warnings.append("a history that was restated is left for the next run, which works alone")
                 complete = False
@@ -195,10 +195,11 @@ def _dry_run(run: Run, plan: LoadPlan) -> Outcome:
 
 
 def _warn_of_unknown(run: Run) -> None:
-    if run.request.symbols == (EVERY_SYMBOL,):
+    symbols = [symbol for symbol in run.request.symbols if symbol not in run.stored]
+    if not symbols or EVERY_SYMBOL in symbols:
         return
     with transaction(run.context.engine, write=False) as connection:
-        unknown = utils.read_unknown(connection, run.request.symbols)
+        unknown = utils.read_unknown(connection, symbols)
     for symbol in unknown:
         warning = f"symbol {symbol!r}: the provider has no bar of it in these sessions; check its spelling"
         if warning not in run.warnings:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import date
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 import utils
 from api_client import PolygonClient
@@ -24,7 +24,7 @@ from domain.models import EVERY_SYMBOL
 from domain.planner import Call, GroupedCall, plan_calls
 from pipeline.commit import Answer, LoadState, commit_batch, commit_restatement, record_coverage, see
 from pipeline.fetcher import Reach, Response, fetch_batches
-from pipeline.plan import plan_restatements, read_plan_start
+from pipeline.plan import Known, plan_restatements
 from pipeline.run import Run
 from storage.engine import database_time, transaction
 
@@ -35,16 +35,12 @@ _NO_BARS = utils.no_history()[["symbol", "date"]]
 logger = logging.getLogger(f"stock_tracker.{__name__}")
 
 
-def read_reach(run: Run, connection: Connection) -> Reach:
-    """Return how far the plan reaches back, as far as earlier runs have learned it."""
-    return Reach(run.request.as_of, today(run.context.now()), read_plan_start(run.request, connection))
-
-
 def load(
     run: Run,
     client: PolygonClient,
     calls: Sequence[Call],
     sessions: Sequence[date],
+    known: Known,
     *,
     deadline: Deadline,
     force: bool = False,
@@ -63,6 +59,8 @@ def load(
     calls : sequence of Call
     sessions : sequence of datetime.date
         What is wanted, ascending.
+    known : Known
+        What the calls were planned from.
     deadline : Deadline
     force : bool
         Whether answers in doubt are accepted.
@@ -78,7 +76,7 @@ def load(
         If the provider refuses or fails; what it answered before is committed. For an answer that contradicts the
         question, after all other calls, or as a warning if some are left.
     """
-    state = _begin(run, sessions, force=force)
+    state = _begin(run, sessions, known, force=force)
     remaining_calls, is_done = list(calls), False
     try:
         _fetch_and_commit(run, client, remaining_calls, state, deadline)
@@ -101,22 +99,18 @@ def load(
         run.warnings += map(str, state.errors)
         return False
     run.context.progress(len(calls), len(calls), "")
+    run.stored.update(state.closes.closes["symbol"].unique().tolist())
     if state.errors:
         raise state.errors[0]
     return True
 
 
-def _begin(run: Run, sessions: Sequence[date], *, force: bool) -> LoadState:
+def _begin(run: Run, sessions: Sequence[date], known: Known, *, force: bool) -> LoadState:
     settle = run.context.settings.settle_sessions
-    with transaction(run.context.engine, write=False) as connection:
-        state = LoadState(settle, force, read_reach(run, connection))
-        if force:
-            state.reach.first = None
-        state.seen_to = utils.read_seen_to(connection)
-        state.adopted_to = utils.read_adopted_to(connection)
-        if sessions:
-            for readings in set(utils.read_coverage(connection, run.request.symbols).values()):
-                state.settled.update(_settled_sessions(readings, sessions, settle))
+    reach = Reach(run.request.as_of, today(run.context.now()), known.first)
+    state = LoadState(settle, force, reach, seen_to=known.marks.seen_to, adopted_to=known.adopted_to)
+    for readings in set(known.coverage.values()):
+        state.settled.update(_settled_sessions(readings, sessions, settle))
     if EVERY_SYMBOL in run.request.symbols:
         executor = ThreadPoolExecutor(1)
         state.market = executor.submit(_stored_symbols, run.context.engine)
@@ -287,8 +281,9 @@ def _warn(run: Run, state: LoadState) -> None:
     for session in unpublished[len(many) :]:
         run.warnings.append(f"the provider has no bar of {session} yet: the next run asks again")
     if unpublished:
-        with transaction(run.context.engine) as connection:  # nor can it be trusted to know this morning's splits
-            run.save(connection, splits_until=unpublished[-1])
+        run.note(splits_until=unpublished[-1])  # nor can it be trusted to know this morning's splits
+        with transaction(run.context.engine) as connection:
+            run.save(connection)
     skipped = _skipped_sessions(run, state)
     if skipped:
         run.warnings.append(

@@ -6,7 +6,7 @@ Nothing here fetches or writes, or waits for a library of data: the command line
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial, reduce
 from operator import or_
@@ -47,12 +47,43 @@ class KnownSplits:
     symbols: list[str]
 
 
-def read_known_splits(connection: Connection) -> KnownSplits:
-    """Read from where the next check of splits goes on."""
-    until = utils.read_splits_until(connection)
+def read_known_splits(connection: Connection, until: date | None) -> KnownSplits:
+    """Read from where the next check of splits goes on; they are known until a day."""
     # A split may be listed late, and the basis of an adopted table is unknown from its first row on.
     since = until - LISTED_LATE if until else utils.read_first_session(connection)
     return KnownSplits(until, since, utils.read_covered_symbols(connection, NAMED_SYMBOLS + 1))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What earlier runs have left for a load to go on from.
+
+    Attributes
+    ----------
+    coverage : Coverage
+        What was read of the wanted symbols.
+    marks : Marks
+        How far the provider is known.
+    first : datetime.date or None
+        The first day that the provider's plan reaches; None while no refusal has shown it, or if all is read again.
+    adopted_to : datetime.date or None
+        The last session that was stored when the table was adopted, if it was.
+    """
+
+    coverage: Coverage = field(default_factory=dict)
+    marks: utils.Marks = field(default_factory=utils.Marks)
+    first: date | None = None
+    adopted_to: date | None = None
+
+
+def read_known(request: Request, connection: Connection | None, *, force: bool = False) -> Known:
+    """Read what earlier runs have left; `connection` is None for a database without tables."""
+    if connection is None:
+        return Known()
+    marks = utils.read_marks(connection)
+    reaches = marks.history_days is not None and not force
+    first = request.as_of - timedelta(days=marks.history_days or 0) if reaches else None
+    return Known(utils.read_coverage(connection, request.symbols), marks, first, utils.read_adopted_to(connection))
 
 
 @dataclass(frozen=True)
@@ -61,6 +92,7 @@ class LoadPlan:
 
     Attributes
     ----------
+    known : Known
     sessions : list of datetime.date, length n
         The wanted sessions that are within the plan's reach.
     missing, provisional : Grid, of m integers
@@ -72,6 +104,7 @@ class LoadPlan:
         None for a database without tables.
     """
 
+    known: Known
     sessions: list[date]
     missing: Grid
     provisional: Grid
@@ -147,8 +180,8 @@ def plan_load(
     LoadPlan
     """
     symbols = request.symbols
-    first = None if connection is None or force else read_plan_start(request, connection)
-    coverage = {} if connection is None else utils.read_coverage(connection, symbols)
+    known = read_known(request, connection, force=force)
+    coverage, first = known.coverage, known.first
     sessions = [session for session in target_sessions(coverage) if first is None or session >= first]
     unread = unread_pairs(symbols, sessions, {} if force else coverage)
     again = [0] * len(symbols)
@@ -162,18 +195,13 @@ def plan_load(
             again[row] = without((1 << len(sessions)) - 1, unread[row])
         wanted.append(0 if symbol in names else unread[row] | again[row])
     return LoadPlan(
+        known=known,
         sessions=sessions,
         missing=unread,
         provisional=again,
         calls=[*restatements, *plan_calls(symbols, sessions, wanted)],
-        splits=None if connection is None else read_known_splits(connection),
+        splits=None if connection is None else read_known_splits(connection, known.marks.splits_until),
     )
-
-
-def read_plan_start(request: Request, connection: Connection) -> date | None:
-    """Return the first day that the provider's plan reaches, as earlier runs have learned it."""
-    days = utils.read_history_days(connection)
-    return None if days is None else request.as_of - timedelta(days=days)
 
 
 def plan_restatements(

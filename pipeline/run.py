@@ -41,6 +41,8 @@ class Run:
     ----------
     held : HeldSessions or None
         The sessions that it holds, so that others can work beside it; None for all.
+    stored : set of str
+        Symbols that the run knows to have a stored bar.
     """
 
     request: Request
@@ -49,6 +51,8 @@ class Run:
     counts: Counts = field(default_factory=Counts)
     warnings: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
+    stored: set[str] = field(default_factory=set)
+    _noted: dict[str, Any] = field(default_factory=dict)
     _client: PolygonClient | None = None
     _has_turn: bool = False
     _providers: list[str] = field(default_factory=list)
@@ -90,6 +94,10 @@ class Run:
         masked = [replace(bar, symbol=mask(bar.symbol), reason=mask(bar.reason), bar=mask(bar.bar)) for bar in bars]
         return database.record_rejected(connection, self.run_id, masked)
 
+    def note(self, **columns: Any) -> None:
+        """Let every later save write these columns too; worth no transaction of their own."""
+        self._noted |= columns
+
     def save(self, connection: Connection, added: Counts | None = None, **columns: Any) -> None:
         """Update this run's row in ``job_runs``, in the caller's transaction; with a ``status``, the run ends.
 
@@ -101,7 +109,8 @@ class Run:
         TimeUpError
             If the lease is lost: another run has taken over, and the transaction must not be committed.
         """
-        columns["api_calls"], counts = self.api_calls, replace(self.counts)
+        columns = {"api_calls": self.api_calls, **self._noted, **columns}
+        counts = replace(self.counts)
         counts.add(added or Counts())
         if "status" in columns:
             database.end_run(connection, self.run_id, counts, **columns)

@@ -66,12 +66,16 @@ def check_splits(run: Run, client: PolygonClient, known: KnownSplits, *, alone: 
             named = []
         # Bars are as of the provider's today, whatever date stands for ours.
         found, rejected = client.splits(since, max(as_of, today(run.context.now())), named)
+    until = max(known.until or as_of, as_of)
+    if not found and not rejected:
+        run.note(splits_until=until)
+        return False
     with transaction(run.context.engine) as connection:
         symbols = sorted({split.symbol for split in found})
         pending = set(utils.read_spans(connection, symbols)) if alone else set(symbols)
         new = database.record_splits(connection, found, pending=pending, now=run.context.now())
         counts = Counts(rejected=run.record_rejected(connection, rejected))
-        run.save(connection, counts, splits_until=max(known.until or as_of, as_of))
+        run.save(connection, counts, splits_until=until)
     run.counts.add(counts)
     return any(split.symbol in pending for split in new)
 

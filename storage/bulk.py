@@ -100,17 +100,16 @@ def _sqlite_values(column: pd.Series[Any], declared: str) -> npt.NDArray[Any]:
 
 def _copy(connection: Connection, table: str, columns: Sequence[str], frame: pd.DataFrame) -> None:
     driver: Any = connection.connection.dbapi_connection
-    lines = csv_pieces(frame[list(columns)])
+    lines = csv_pieces(frame, columns)
     driver.cursor().execute(f"COPY {table} ({', '.join(columns)}) FROM STDIN WITH (FORMAT csv)", stream=lines)
 
 
-def csv_pieces(frame: pd.DataFrame, *, quoted: bool = True) -> Iterator[bytes]:
-    """Yield a frame as CSV in small pieces, so that the server parses one while the next is written."""
+def csv_pieces(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[bytes]:
+    """Yield columns of a frame as CSV in small pieces, so that the server parses one while the next is written."""
     from pyarrow import csv
 
-    table = pa.table({name: pa.array(_dates_where_midnight(frame[name]), from_pandas=True) for name in frame.columns})
-    style = "needed" if quoted else "none"
-    options = csv.WriteOptions(include_header=False, batch_size=COPY_ROWS, quoting_style=style)
+    table = pa.table({name: pa.array(_dates_where_midnight(frame[name]), from_pandas=True) for name in columns})
+    options = csv.WriteOptions(include_header=False, batch_size=COPY_ROWS)
     for batch in table.to_batches(COPY_ROWS):
         piece = pa.BufferOutputStream()
         csv.write_csv(batch, piece, options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,8 +48,9 @@ def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
     """
     if spans.empty:
         return no_closes()
-    since = spans["earliest"] - pd.Timedelta(days=NEAR_DAYS)
-    most = (spans["latest"] - since).dt.days + ROLLING_SESSIONS  # a row per day, and 4 after
+    earliest, latest = spans["earliest"].to_numpy(), spans["latest"].to_numpy()
+    since = earliest - np.timedelta64(NEAR_DAYS, "D")
+    most = (latest - since) // np.timedelta64(1, "D") + ROLLING_SESSIONS  # a row per day, and 4 after
     spans = spans.assign(since=since, most=most, place=np.arange(len(spans)))
     if connection.dialect.name != "postgresql":
         with _spans_table(connection, spans):
@@ -56,12 +58,14 @@ def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
     # Index scans read all matches of a page whatever the LIMIT, so the first one begins shortly before the span, where
     # nearly every symbol has all it needs. The second one is for the symbols that have fewer than 4 sessions there.
     near = _read_of(connection, spans, _NEAR)
-    early = near["date"].to_numpy() < spans["earliest"].to_numpy()[near["place"]]
-    lacking = spans[np.bincount(near["place"][early], minlength=len(spans)) < ROLLING_SESSIONS - 1]
-    older = [_read_of(connection, lacking, _OLDER)] if len(lacking) else []
-    closes = pd.concat([near, *older], ignore_index=True) if older else near
-    closes.insert(0, "symbol", spans["symbol"].take(closes.pop("place").to_numpy()).reset_index(drop=True))
-    return closes
+    place = near["place"].to_numpy()
+    is_early = near["date"].to_numpy() < earliest[place]
+    is_lacking = np.bincount(place[is_early], minlength=len(spans)) < ROLLING_SESSIONS - 1
+    if is_lacking.any():
+        near = pd.concat([near, _read_of(connection, spans[is_lacking], _OLDER)], ignore_index=True)
+        place = near["place"].to_numpy()
+    symbols = spans["symbol"].array[place]
+    return pd.DataFrame({"symbol": symbols, "date": near["date"], "close": near["close"]})
 
 
 def _read_of(connection: Connection, spans: pd.DataFrame, query: str) -> pd.DataFrame:
@@ -288,6 +292,7 @@ def no_history() -> pd.DataFrame:
     return frame_of([], HISTORY)
 
 
+@lru_cache(maxsize=1)
 def no_closes() -> pd.DataFrame:
     """Return what :func:`read_neighbors` returns where nothing is stored."""
     return frame_of([], CLOSES)

@@ -33,13 +33,15 @@ _ADDED: dict[str, dict[str, str]] = {
 }
 
 _POSTGRESQL_COLUMNS = """
-SELECT relname, attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
+SELECT relname, string_agg(attname, chr(10)) FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
 WHERE attnum > 0 AND NOT attisdropped
     AND pg_class.oid IN (SELECT to_regclass(name) FROM unnest(CAST(:names AS text[])) AS name)
+GROUP BY relname
 """
 _SQLITE_COLUMNS = """
-SELECT found.name, fields.name FROM sqlite_master AS found JOIN pragma_table_info(found.name) AS fields
-WHERE found.type IN ('table', 'view')
+SELECT found.name, group_concat(fields.name, char(10))
+FROM sqlite_master AS found JOIN pragma_table_info(found.name) AS fields
+WHERE found.type IN ('table', 'view') GROUP BY found.name
 """
 
 
@@ -49,11 +51,7 @@ def stored_columns(connection: Connection) -> StoredColumns:
         rows = connection.execute(text(_POSTGRESQL_COLUMNS), {"names": list(METADATA.tables)})
     else:
         rows = connection.execute(text(_SQLITE_COLUMNS))
-    columns: dict[str, set[str]] = {}
-    for table, column in rows:
-        if table in METADATA.tables:
-            columns.setdefault(table, set()).add(column)
-    return {table: frozenset(names) for table, names in columns.items()}
+    return {table: frozenset(names.split("\n")) for table, names in rows if table in METADATA.tables}
 
 
 def is_current(columns: StoredColumns) -> bool:

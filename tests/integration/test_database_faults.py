@@ -323,7 +323,7 @@ def test_a_backend_that_stands_still_within_a_commit_ends_the_run_in_time(
     engine = open_engine(postgresql_url)
 
     def stop(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("INSERT INTO coverage") and not stopped._pids:
+        if statement.startswith("DELETE FROM coverage") and not stopped._pids:
             cursor.execute("SELECT pg_backend_pid()")
             stopped.stop_process(cursor.fetchone()[0])
 

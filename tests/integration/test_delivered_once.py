@@ -274,8 +274,8 @@ def test_the_run_after_a_killed_one_delivers_the_report(
     chart_service = LocalServer(lambda _: mailbox.at("charts"))
     chart_service.start()
     configure(monkeypatch, QUICKCHART_URL=f"{chart_service.url}/chart")
-    # A run reads the clock when it starts, has its turn, plans, claims, confirms and ends.
-    worker = Worker(killed_at_reading=6 if step == "confirmed" else 0)
+    # A run reads the clock when it starts, has its turn, claims, confirms and ends.
+    worker = Worker(killed_at_reading=5 if step == "confirmed" else 0)
     mailbox.actions[step] = worker.kill
 
     worker.start(REPORT)
