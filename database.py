@@ -30,7 +30,7 @@ from domain.models import (
     Split,
     Undelivered,
 )
-from storage.bulk import insert_frame, temp_table
+from storage.bulk import insert_frame, temp_answer, temp_table
 from storage.commits import count_commit
 from storage.locks import HeldSessions, last_in_queue, lease_end
 from storage.questions import EACH_ASKED, asked_parameters
@@ -113,8 +113,10 @@ def merge_bars(
 
     Parameters and result are those of :func:`load_bars`.
     """
-    with temp_table(connection, "incoming", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows):
-        connection.exec_driver_sql(changed_statement(connection.dialect.name))
+    with (
+        temp_table(connection, "incoming", {name: STOCK_DATA.c[name] for name in COLUMNS}, rows),
+        temp_answer(connection, "changed", changed_query(connection.dialect.name)),
+    ):
         query = text(
             "SELECT count(*), count(*) FILTER (WHERE was_stored), count(*) FILTER (WHERE bar_differs) FROM changed"
         )
@@ -131,7 +133,6 @@ def merge_bars(
             )
         if written:
             connection.exec_driver_sql(UPSERT)
-        connection.exec_driver_sql("DROP TABLE changed")
     return Counts(inserted=written - updated, updated=updated, unchanged=len(rows) - written, corrected=corrected)
 
 
@@ -141,8 +142,8 @@ UPSERT = (
 )  # WHERE true: SQLite could otherwise not tell ON CONFLICT from the ON of a join
 
 
-def changed_statement(dialect: str) -> str:
-    """Make the temporary table ``changed`` of the incoming rows that are new or differ, with the bars they replace.
+def changed_query(dialect: str) -> str:
+    """Build the query of the incoming rows that are new or differ, with the bars that they replace.
 
     Rows that are stored as they are do not reach ``ON CONFLICT``, which would lock each of them, and so write it.
     PostgreSQL looks each row up by the index (``OFFSET 0`` keeps the planner from a join over the whole table).
@@ -153,15 +154,13 @@ def changed_statement(dialect: str) -> str:
     if dialect == "postgresql":
         names = ", ".join(["symbol", *VALUES])
         source = f"incoming LEFT JOIN LATERAL (SELECT {names} FROM stock_data WHERE {match} OFFSET 0) AS stored ON true"
-        create = "CREATE TEMPORARY TABLE changed ON COMMIT DROP AS"
     else:
         source = "incoming LEFT JOIN stock_data AS stored ON stored.symbol = incoming.symbol"
         source += " AND stored.date = incoming.date"
-        create = "CREATE TEMPORARY TABLE changed AS"
     differs = _differs(dialect, "stored", "incoming", VALUES)
     bar_differs = _differs(dialect, "stored", "incoming", BAR_VALUES)
     return (
-        f"{create} SELECT {columns}, {old}, stored.symbol IS NOT NULL AS was_stored, "
+        f"SELECT {columns}, {old}, stored.symbol IS NOT NULL AS was_stored, "
         f"stored.symbol IS NOT NULL AND {bar_differs} AS bar_differs "
         f"FROM {source} WHERE stored.symbol IS NULL OR {differs}"
     )
@@ -251,7 +250,7 @@ def replace_coverage(connection: Connection, coverage: Mapping[str, Readings]) -
     if not rows:
         return
     columns = dict(zip(COVERAGE.c.keys(), zip(*rows, strict=True), strict=True))
-    symbols = pd.Series(columns.pop("symbol"), dtype="str")
+    symbols = pd.array(columns.pop("symbol"), dtype="str")
     dates = {name: np.array(values, dtype="datetime64[s]") for name, values in columns.items()}
     frame = pd.DataFrame({"symbol": symbols, **dates})
     query = f"DELETE FROM coverage WHERE symbol IN ({EACH_ASKED[connection.dialect.name]})"

@@ -104,7 +104,7 @@ def read_coverage(connection: Connection, symbols: Sequence[str]) -> dict[str, R
 
 
 class Marks(NamedTuple):
-    """How far earlier runs came to know the provider; None where none did.
+    """How far earlier runs came to know the provider, and what was stored before any of them; None where nothing is.
 
     Attributes
     ----------
@@ -114,32 +114,33 @@ class Marks(NamedTuple):
         The day up to which splits are known.
     history_days : int or None
         How many days the provider's plan reaches back, as the last refusal showed.
+    adopted_to : datetime.date or None
+        The last session that was stored when the table was adopted.
     """
 
     seen_to: date | None = None
     splits_until: date | None = None
     history_days: int | None = None
+    adopted_to: date | None = None
 
 
 def read_marks(connection: Connection) -> Marks:
-    """Return how far earlier runs came to know the provider."""
-    runs = JOB_RUNS.c
-    refused = select(runs.history_days).where(runs.history_days.is_not(None))
-    last_refused = refused.order_by(runs.started_at.desc()).limit(1).scalar_subquery()
-    return Marks(*connection.execute(select(func.max(runs.seen_to), func.max(runs.splits_until), last_refused)).one())
+    """Return how far earlier runs came to know the provider, and what was stored before any of them."""
+    seen_to, splits_until, history_days, adopted = connection.execute(_MARKS).one()
+    sessions = [date.fromisoformat(entry["last"]) for entry in json.loads(adopted or "[]")]
+    return Marks(seen_to, splits_until, history_days, max(sessions, default=None))
+
+
+_REFUSED = select(JOB_RUNS.c.history_days).where(JOB_RUNS.c.history_days.is_not(None))
+_LAST_REFUSED = _REFUSED.order_by(JOB_RUNS.c.started_at.desc()).limit(1).scalar_subquery()
+_ADOPTED = select(LOADS.c.pairs).where(LOADS.c.run_id == ADOPTION).limit(1).scalar_subquery()
+_MARKS = select(func.max(JOB_RUNS.c.seen_to), func.max(JOB_RUNS.c.splits_until), _LAST_REFUSED, _ADOPTED)
 
 
 def read_oldest_reading(connection: Connection, symbols: Sequence[str]) -> date | None:
     """Return the date of the oldest reading of the symbols: the last session that was published then."""
     coverage = read_coverage(connection, symbols)
     return min((reading.oldest for readings in coverage.values() for reading in readings), default=None)
-
-
-def read_adopted_to(connection: Connection) -> date | None:
-    """Return the last session that was stored when the table was adopted, if it was."""
-    query = select(LOADS.c.pairs).where(LOADS.c.run_id == ADOPTION)
-    adopted = [json.loads(pairs) for pairs in connection.execute(query).scalars()]
-    return max((date.fromisoformat(entry["last"]) for pairs in adopted for entry in pairs), default=None)
 
 
 def keep_alive(connection: Connection) -> None:
@@ -367,8 +368,10 @@ def read_pending_splits(connection: Connection) -> list[Split]:
 
 def read_unrestated(connection: Connection) -> set[str]:
     """Return the symbols whose whole history is to be read again: they split, or are suspect."""
-    split = select(SPLITS.c.symbol).where(SPLITS.c.restated_at.is_(None))
-    return set(connection.execute(split.union(select(SUSPECTS.c.symbol))).scalars())
+    return set(connection.execute(_UNRESTATED).scalars())
+
+
+_UNRESTATED = select(SPLITS.c.symbol).where(SPLITS.c.restated_at.is_(None)).union(select(SUSPECTS.c.symbol))
 
 
 def read_covered_symbols(connection: Connection, limit: int) -> list[str]:

@@ -139,7 +139,8 @@ def all_methods(engine: Engine, psql: Psql) -> dict[str, Method]:
         return bool(connection.execute(text("SELECT EXISTS (SELECT 1 FROM stock_data)")).scalar_one())
 
     def psql_same(_: pd.DataFrame, file: Path) -> None:
-        copy_and_merge(psql, file, f"{database.changed_statement('postgresql')}; {database.UPSERT}")
+        create = f"CREATE TEMPORARY TABLE changed ON COMMIT DROP AS {database.changed_query('postgresql')}"
+        copy_and_merge(psql, file, f"{create}; {database.UPSERT}")
 
     def load(connection: Connection, rows: pd.DataFrame) -> None:
         is_stored = np.full(len(rows), has_rows(connection))

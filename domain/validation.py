@@ -73,8 +73,7 @@ def validate_bars(
     reasons = _reasons(np.array(named, dtype=bool), numbers, stamp_ok, dates, days)
 
     names = [name if valid else "" for name, valid in zip(symbols, named, strict=True)]
-    texts = pd.Series(names, dtype="str")  # also of no names
-    accepted = _frame(texts, dates, numbers)
+    accepted = _frame(names, dates, numbers)
     if any(reasons):
         accepted = accepted[[not reason for reason in reasons]]
     repeated = _are_repeated(accepted)
@@ -108,20 +107,20 @@ def _accept_columns(bars: BarColumns, days: Any) -> pd.DataFrame | None:
     named = pc.match_substring_regex(symbols, rf"^{SYMBOL.pattern}$").to_numpy(zero_copy_only=False)
     if any(_reasons(named, numbers, stamp_ok, dates, days)):
         return None
-    accepted = _frame(pd.Series(symbols, dtype="str"), dates, numbers)
+    accepted = _frame(symbols, dates, numbers)
     return None if _are_repeated(accepted).any() else accepted
 
 
-def _frame(symbols: pd.Series[str], dates: npt.NDArray[np.datetime64], numbers: dict[str, Floats]) -> pd.DataFrame:
+def _frame(symbols: Any, dates: npt.NDArray[np.datetime64], numbers: dict[str, Floats]) -> pd.DataFrame:
     values = {name: numbers[name] for name in BAR_COLUMNS[2:]}
-    return pd.DataFrame({"symbol": symbols, "date": dates.astype("datetime64[s]"), **values})
+    return pd.DataFrame({"symbol": pd.array(symbols, dtype="str"), "date": dates.astype("datetime64[s]"), **values})
 
 
 def _are_repeated(bars: pd.DataFrame) -> Grid:
     """Return which bars have another one of the same symbol and session after them."""
-    code, _ = pd.factorize(bars["symbol"])
-    key = code * 2**40 + bars["date"].to_numpy().astype(np.int64)  # the year 9999 is 2**38 seconds away
-    return pd.Series(key).duplicated(keep="last").to_numpy()
+    if bars["symbol"].is_unique or bars["date"].is_unique:  # as of a whole answer, nearly always
+        return np.zeros(len(bars), dtype=bool)
+    return bars.duplicated(["symbol", "date"], keep="last").to_numpy()
 
 
 def as_json(value: Any) -> str:

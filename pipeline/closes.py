@@ -31,12 +31,14 @@ class ClosesAtHand:
     closes: pd.DataFrame = field(default_factory=utils.no_closes)
     symbols: set[str] = field(default_factory=set)
     commits: int = 0
+    _left: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame] | None = None
 
     def read_neighbors(self, connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
         """Return what :func:`utils.read_neighbors` does, and read only what is not at hand.
 
         Closes of other symbols may be among them, all from before the spans.
         """
+        self._take_over()
         if not self._can_serve(connection, spans):
             self.closes, self.symbols = utils.no_closes(), set()
             return utils.read_neighbors(connection, spans)
@@ -51,7 +53,7 @@ class ClosesAtHand:
         return is_after and read_commits(connection) == self.commits
 
     def keep(self, spans: pd.DataFrame, neighbors: pd.DataFrame, bars: pd.DataFrame, commits: int) -> None:
-        """Keep what a batch leaves stored, once it is committed.
+        """Keep what a batch leaves stored, once it is committed, for the next one, if there is any.
 
         Parameters
         ----------
@@ -62,7 +64,14 @@ class ClosesAtHand:
         commits : int
             The counter at the end of the batch's transaction.
         """
-        self.closes, self.commits = last_closes(neighbors, bars), commits
+        self._left, self.commits = (spans, neighbors, bars), commits
+
+    def _take_over(self) -> None:
+        """Reduce what the last batch has left to the last closes."""
+        if self._left is None:
+            return
+        (spans, neighbors, bars), self._left = self._left, None
+        self.closes = last_closes(neighbors, bars)
         self.symbols |= set(spans["symbol"].tolist())
         # Of a symbol with bars after its span only the next few were read: which are its last is not known.
         if goes_on := set(neighbors["symbol"][neighbors["date"] > spans["latest"].min()].tolist()):

@@ -136,6 +136,7 @@ def commit_batch(run: Run, batch: Sequence[Response], state: LoadState) -> None:
         run.save(connection, counts, seen_to=state.seen_to)
         commits = read_commits(connection)
     run.counts.add(counts)
+    run.stored.update(bars["symbol"].unique().tolist())
     state.newly_settled |= settled
     state.closes.keep(spans, neighbors[~withdrawn], bars, commits)
 
@@ -166,7 +167,7 @@ def _spans(run: Run, batch: Sequence[Response], bars: pd.DataFrame, state: LoadS
     pairs = list(ends.values()) if ranges else list(ends.values())[:1]  # without a range, all are the same
     dates = np.array(pairs, dtype="datetime64[s]").reshape(-1, 2)
     earliest, latest = np.broadcast_to(dates, (len(ends), 2)).T.copy()
-    return pd.DataFrame({"symbol": pd.Series(list(ends), dtype="str"), "earliest": earliest, "latest": latest})
+    return pd.DataFrame({"symbol": pd.array(list(ends), dtype="str"), "earliest": earliest, "latest": latest})
 
 
 def _stored_pairs(run: Run, batch: Sequence[Response], neighbors: pd.DataFrame) -> list[Mask]:

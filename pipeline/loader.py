@@ -99,7 +99,6 @@ def load(
         run.warnings += map(str, state.errors)
         return False
     run.context.progress(len(calls), len(calls), "")
-    run.stored.update(state.closes.closes["symbol"].unique().tolist())
     if state.errors:
         raise state.errors[0]
     return True
@@ -108,7 +107,7 @@ def load(
 def _begin(run: Run, sessions: Sequence[date], known: Known, *, force: bool) -> LoadState:
     settle = run.context.settings.settle_sessions
     reach = Reach(run.request.as_of, today(run.context.now()), known.first)
-    state = LoadState(settle, force, reach, seen_to=known.marks.seen_to, adopted_to=known.adopted_to)
+    state = LoadState(settle, force, reach, seen_to=known.marks.seen_to, adopted_to=known.marks.adopted_to)
     for readings in set(known.coverage.values()):
         state.settled.update(_settled_sessions(readings, sessions, settle))
     if EVERY_SYMBOL in run.request.symbols:

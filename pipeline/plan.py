@@ -66,14 +66,11 @@ class Known:
         How far the provider is known.
     first : datetime.date or None
         The first day that the provider's plan reaches; None while no refusal has shown it, or if all is read again.
-    adopted_to : datetime.date or None
-        The last session that was stored when the table was adopted, if it was.
     """
 
     coverage: Coverage = field(default_factory=dict)
     marks: utils.Marks = field(default_factory=utils.Marks)
     first: date | None = None
-    adopted_to: date | None = None
 
 
 def read_known(request: Request, connection: Connection | None, *, force: bool = False) -> Known:
@@ -83,7 +80,7 @@ def read_known(request: Request, connection: Connection | None, *, force: bool =
     marks = utils.read_marks(connection)
     reaches = marks.history_days is not None and not force
     first = request.as_of - timedelta(days=marks.history_days or 0) if reaches else None
-    return Known(utils.read_coverage(connection, request.symbols), marks, first, utils.read_adopted_to(connection))
+    return Known(utils.read_coverage(connection, request.symbols), marks, first)
 
 
 @dataclass(frozen=True)

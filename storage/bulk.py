@@ -45,19 +45,32 @@ def temp_table(
     if connection.dialect.name == "postgresql":
         source = next(iter(columns.values())).table
         types = ", ".join(f"{column.name} AS {alias}" for alias, column in columns.items())
-        # One message: to drop it after the block would be a round trip of its own, and the end of the transaction does.
-        connection.exec_driver_sql(
-            f"DROP TABLE IF EXISTS pg_temp.{name};"
-            f" CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS SELECT {types} FROM {source} WITH NO DATA"
-        )
-    else:
-        # CREATE TABLE AS would lose NUMERIC's affinity: 130.0 would differ from the 130 that is stored.
-        types = ", ".join(f"{alias} {column.type.compile(connection.dialect)}" for alias, column in columns.items())
-        connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {name} ({types})")
+        query = f"SELECT {types} FROM {source} WITH NO DATA"
+        _copy(connection, name, list(columns), frame, before=_create_temporary(connection, name, query))
+        yield
+        return
+    # CREATE TABLE AS would lose NUMERIC's affinity: 130.0 would differ from the 130 that is stored.
+    types = ", ".join(f"{alias} {column.type.compile(connection.dialect)}" for alias, column in columns.items())
+    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {name} ({types})")
     insert_frame(connection, name, columns, frame)
+    yield
+    connection.exec_driver_sql(f"DROP TABLE {name}")
+
+
+@contextmanager
+def temp_answer(connection: Connection, name: str, query: str) -> Iterator[None]:
+    """Keep the answer to a query in a temporary table for the time of a block, as :func:`temp_table` does."""
+    connection.exec_driver_sql(_create_temporary(connection, name, query))
     yield
     if connection.dialect.name != "postgresql":
         connection.exec_driver_sql(f"DROP TABLE {name}")
+
+
+def _create_temporary(connection: Connection, name: str, query: str) -> str:
+    if connection.dialect.name != "postgresql":
+        return f"CREATE TEMPORARY TABLE {name} AS {query}"
+    # To drop it after the block would be a round trip of its own, and the end of the transaction does.
+    return f"DROP TABLE IF EXISTS pg_temp.{name}; CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {query}"
 
 
 def insert_frame(connection: Connection, table: str, columns: Mapping[str, Column[Any]], frame: pd.DataFrame) -> None:
@@ -98,10 +111,10 @@ def _sqlite_values(column: pd.Series[Any], declared: str) -> npt.NDArray[Any]:
     return values
 
 
-def _copy(connection: Connection, table: str, columns: Sequence[str], frame: pd.DataFrame) -> None:
+def _copy(connection: Connection, table: str, columns: Sequence[str], frame: pd.DataFrame, *, before: str = "") -> None:
     driver: Any = connection.connection.dbapi_connection
-    lines = csv_pieces(frame, columns)
-    driver.cursor().execute(f"COPY {table} ({', '.join(columns)}) FROM STDIN WITH (FORMAT csv)", stream=lines)
+    copy = f"COPY {table} ({', '.join(columns)}) FROM STDIN WITH (FORMAT csv)"
+    driver.cursor().execute(f"{before}; {copy}" if before else copy, stream=csv_pieces(frame, columns))
 
 
 def csv_pieces(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[bytes]:
@@ -193,8 +206,8 @@ def read_frame(
 def frame_of(rows: Sequence[Any], names: Sequence[str]) -> pd.DataFrame:
     """Build the frame that :func:`read_frame` returns from rows of (symbol or place, date, numbers…)."""
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-    first = pd.Series(columns[0], dtype="str" if names[0] == "symbol" else "int64")
-    frame = {names[0]: first, names[1]: stamps(columns[1])}
+    first = pd.array(columns[0], dtype="str") if names[0] == "symbol" else np.array(columns[0], dtype=np.int64)
+    frame: dict[str, Any] = {names[0]: first, names[1]: stamps(columns[1])}
     frame |= {name: np.array(values, dtype=np.float64) for name, values in zip(names[2:], columns[2:], strict=True)}
     return pd.DataFrame(frame)
 

@@ -254,7 +254,7 @@ def _begin(connection: Connection, limits: Limits, *, write: bool) -> None:
     """
     message = BEGIN.format(lock=limits.lock * 1000, statement=limits.statement() * 1000)
     if write:
-        message += f"; SELECT pg_try_advisory_xact_lock({WRITE_LOCK})"
+        message += f"; SELECT pg_try_advisory_xact_lock({WRITE_LOCK}), clock_timestamp()"
     was_used = "used" in connection.info
     try:
         answer = _send(connection, message, limits.alive_end if was_used else limits.end)
@@ -265,8 +265,9 @@ def _begin(connection: Connection, limits: Limits, *, write: bool) -> None:
         answer = _send(connection, message, limits.end)
     connection.info["used"] = True
     connection.info["socket"].end = limits.end
-    if write and answer.rows != [[True]]:
-        _send(connection, f"SELECT pg_advisory_xact_lock({WRITE_LOCK})", limits.end)
+    if write and not answer.rows[0][0]:
+        answer = _send(connection, f"SELECT pg_advisory_xact_lock({WRITE_LOCK}), clock_timestamp()", limits.end)
+    connection.info["locked_at"] = answer.rows[0][1] if write else None
 
 
 def _send(connection: Connection, message: str, end: float) -> Any:
@@ -292,11 +293,14 @@ def _closed_after_failure(connection: Connection) -> Iterator[None]:
 
 
 def database_time(connection: Connection) -> datetime:
-    """Return the moment by the database's clock; SQLite's is this machine's."""
+    """Return the moment by the database's clock, of a transaction that writes when it took the write lock.
+
+    SQLite's clock is this machine's.
+    """
     if connection.dialect.name != "postgresql":
         return datetime.now(UTC)
-    moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
-    return moment
+    moment: datetime | None = connection.info["locked_at"]
+    return moment or connection.execute(text("SELECT clock_timestamp()")).scalar_one()
 
 
 def database_exists(engine: Engine) -> bool:

@@ -48,24 +48,31 @@ def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
     """
     if spans.empty:
         return no_closes()
-    earliest, latest = spans["earliest"].to_numpy(), spans["latest"].to_numpy()
+    symbols, earliest, latest = spans["symbol"].array, spans["earliest"].to_numpy(), spans["latest"].to_numpy()
     since = earliest - np.timedelta64(NEAR_DAYS, "D")
-    most = (latest - since) // np.timedelta64(1, "D") + ROLLING_SESSIONS  # a row per day, and 4 after
-    spans = spans.assign(since=since, most=most, place=np.arange(len(spans)))
+    asked = pd.DataFrame(
+        {
+            "symbol": symbols,
+            "earliest": earliest,
+            "latest": latest,
+            "since": since,
+            "most": (latest - since) // np.timedelta64(1, "D") + ROLLING_SESSIONS,  # a row per day, and 4 after
+            "place": np.arange(len(spans)),
+        }
+    )
     if connection.dialect.name != "postgresql":
-        with _spans_table(connection, spans):
+        with _spans_table(connection, asked):
             return read_frame(connection, _NEIGHBORS_SQLITE, CLOSES)
     # Index scans read all matches of a page whatever the LIMIT, so the first one begins shortly before the span, where
     # nearly every symbol has all it needs. The second one is for the symbols that have fewer than 4 sessions there.
-    near = _read_of(connection, spans, _NEAR)
+    near = _read_of(connection, asked, _NEAR)
     place = near["place"].to_numpy()
     is_early = near["date"].to_numpy() < earliest[place]
     is_lacking = np.bincount(place[is_early], minlength=len(spans)) < ROLLING_SESSIONS - 1
     if is_lacking.any():
-        near = pd.concat([near, _read_of(connection, spans[is_lacking], _OLDER)], ignore_index=True)
+        near = pd.concat([near, _read_of(connection, asked[is_lacking], _OLDER)], ignore_index=True)
         place = near["place"].to_numpy()
-    symbols = spans["symbol"].array[place]
-    return pd.DataFrame({"symbol": symbols, "date": near["date"], "close": near["close"]})
+    return pd.DataFrame({"symbol": symbols[place], "date": near["date"].to_numpy(), "close": near["close"].to_numpy()})
 
 
 def _read_of(connection: Connection, spans: pd.DataFrame, query: str) -> pd.DataFrame:
