@@ -14,6 +14,7 @@ import ssl
 import time
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -179,10 +180,12 @@ class _BoundedReader(io.RawIOBase):
     Timeouts of sockets bound the wait for the next byte only, so that a byte a second would keep a response going.
     """
 
-    def __init__(self, raw: io.RawIOBase, connection: socket.socket) -> None:
-        self._raw, self._connection = raw, connection
+    _raw: io.RawIOBase | None = None  # of one that an interrupt ends while it is made, and that is closed all the same
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._left = connection, MOST_BYTES
         self._end = time.monotonic() + (connection.gettimeout() or CONNECT_SECONDS)
-        self._left = MOST_BYTES
+        self._raw = connection.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
         return True
@@ -192,25 +195,36 @@ class _BoundedReader(io.RawIOBase):
         if seconds <= 0:
             raise TimeoutError
         self._connection.settimeout(seconds)
-        count = self._raw.readinto(buffer)
+        count: int | None = self._raw.readinto(buffer) if self._raw else 0
         self._left -= count or 0
         if self._left < 0:
             raise ConnectionAbortedError(errno.ECONNABORTED, "it sends more than an answer can have")
         return count
 
     def close(self) -> None:
-        self._raw.close()
+        if self._raw:
+            self._raw.close()
         super().close()
+
+
+@dataclass(frozen=True)
+class _BoundedSource:
+    """What a response makes its file of, in place of a socket."""
+
+    connection: socket.socket
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_BoundedReader(self.connection))
 
 
 class _BoundedResponse(http.client.HTTPResponse):
     """A response whose read timeout bounds all of it."""
 
-    fp: Any = None  # of one that an interrupt ends while it is made, and that is closed all the same
+    fp: Any = None  # as above
 
     def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
-        super().__init__(sock, *args, **named)
-        self.fp = io.BufferedReader(_BoundedReader(self.fp.detach(), sock))
+        source: Any = _BoundedSource(sock)
+        super().__init__(source, *args, **named)
 
 
 class _BoundedConnection(HTTPConnection):

@@ -1,6 +1,8 @@
 """A provider that misbehaves on the wire: no call outlives its time, fills the memory, or fails in more than a line."""
 
+import gc
 import gzip
+import itertools
 import json
 import socket
 import subprocess
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import api_client
+import network.http
 from api_client import ATTEMPTS, PolygonClient
 from config import settings
 from domain.clock import Deadline, SystemClock
@@ -48,6 +51,28 @@ def whole(body, *headers):
 def client_of(url, clock=None, seconds=None):
     deadline = Deadline(seconds, clock or SystemClock(), reserve=0)
     return PolygonClient(base_url=url, api_key=KEY, calls_per_minute=0, deadline=deadline)
+
+
+def is_interrupted(url, place):
+    """Whether a call was interrupted: before so many lines of the code that reads an answer had run."""
+    lines = itertools.count(1)
+
+    def interrupt(frame, event, _):
+        if frame.f_code.co_filename != network.http.__file__:
+            return None
+        if event == "line" and next(lines) == place:
+            raise KeyboardInterrupt
+        return interrupt
+
+    client = client_of(url)
+    sys.settrace(interrupt)
+    try:
+        client.grouped_bars(DAY)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
 
 
 def refusal(client, kind=StockTrackerError):
@@ -120,6 +145,15 @@ class TestTime:
             message = refusal(client_of(server.url, FrozenClock()), ApiError)
             assert server.connections == ATTEMPTS
         assert f"after {ATTEMPTS} attempts: no whole answer within 0.2 s" in message
+
+    def test_an_interrupt_at_any_line_leaves_nothing_that_complains(self, monkeypatch):
+        complaints: list[object] = []
+        monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+        with rough_server(sending(whole(GOOD))) as server:
+            places = itertools.takewhile(lambda place: is_interrupted(server.url, place), itertools.count(1))
+            assert sum(1 for _ in places) > 30
+        gc.collect()
+        assert complaints == []
 
     def test_no_thread_and_no_connection_is_left(self):
         before = threading.active_count()
