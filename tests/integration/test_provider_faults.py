@@ -146,6 +146,7 @@ class TestTime:
             assert server.connections == ATTEMPTS
         assert f"after {ATTEMPTS} attempts: no whole answer within 0.2 s" in message
 
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the socket of an interrupted call closes by itself
     def test_an_interrupt_at_any_line_leaves_nothing_that_complains(self, monkeypatch):
         complaints: list[object] = []
         monkeypatch.setattr(sys, "unraisablehook", complaints.append)
