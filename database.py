@@ -13,7 +13,6 @@ from dataclasses import asdict
 from datetime import date, datetime, time
 from typing import Any, TypedDict
 
-import numpy as np
 import pandas as pd
 from sqlalchemy import ColumnElement, Connection, DateTime, Update, bindparam, delete, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -33,7 +32,7 @@ from domain.models import (
 from storage.bulk import insert_frame, temp_answer, temp_table
 from storage.commits import count_commit
 from storage.locks import HeldSessions, last_in_queue, lease_end
-from storage.questions import EACH_ASKED, asked_parameters
+from storage.questions import EACH_ASKED, asked_parameters, rows_parameter, rows_query
 from storage.schema import (
     BAR_REVISIONS,
     COVERAGE,
@@ -246,16 +245,16 @@ def forget(connection: Connection, symbol: str) -> None:
 
 def replace_coverage(connection: Connection, coverage: Mapping[str, Readings]) -> None:
     """Replace the readings of the given symbols; symbols not named keep theirs."""
-    rows = [(symbol, *reading) for symbol, readings in coverage.items() for reading in readings]
-    if not rows:
+    if not coverage:
         return
-    columns = dict(zip(COVERAGE.c.keys(), zip(*rows, strict=True), strict=True))
-    symbols = pd.array(columns.pop("symbol"), dtype="str")
-    dates = {name: np.array(values, dtype="datetime64[s]") for name, values in columns.items()}
-    frame = pd.DataFrame({"symbol": symbols, **dates})
     query = f"DELETE FROM coverage WHERE symbol IN ({EACH_ASKED[connection.dialect.name]})"
     connection.execute(text(query), asked_parameters(connection, list(coverage)))
-    insert_frame(connection, "coverage", dict(COVERAGE.c.items()), frame)
+    rows = [(symbol, *map(str, reading)) for symbol, readings in coverage.items() for reading in readings]
+    query = f"INSERT INTO coverage ({', '.join(_READ)}) {rows_query(connection.dialect.name, _READ)}"
+    connection.execute(text(query), rows_parameter(rows))
+
+
+_READ = {column.name: "text" if column.name == "symbol" else "date" for column in COVERAGE.columns}
 
 
 def record_rejected(connection: Connection, run_id: str, bars: Iterable[RejectedBar]) -> int:

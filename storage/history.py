@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +13,17 @@ import pandas as pd
 from sqlalchemy import Connection
 
 from domain.models import BAR_COLUMNS, METRIC_COLUMNS
-from storage.bulk import frame_of, read_frame, temp_table
+from storage.bulk import frame_of, read_frame
 from storage.known_at import known_bars
-from storage.questions import EACH_ASKED, asked_condition, asked_parameters, midnight
-from storage.schema import STOCK_DATA, TABLE
+from storage.questions import (
+    EACH_ASKED,
+    asked_condition,
+    asked_parameters,
+    midnight,
+    rows_parameter,
+    rows_query,
+)
+from storage.schema import TABLE
 from transformations import ROLLING_SESSIONS, compute_metrics
 
 if TYPE_CHECKING:
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
 LAST_LETTER = "right(symbol, 1)"
 NEAR_DAYS = 9  # days before a session, among which 4 others lie unless something unusual happened
 CLOSES = ["symbol", "date", "close"]
+PLACES = ["place", "date", "close"]  # with the place of a span, a number, which is read sooner than a symbol
 HISTORY = ["symbol", "date", "open", "high", "low", "close", "volume", "volatility", "rolling_avg"]
 KEY = ["symbol", "date"]
 PIECE = 500  # symbols per statement of a stream from SQLite
@@ -50,58 +58,41 @@ def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
         return no_closes()
     symbols, earliest, latest = spans["symbol"].array, spans["earliest"].to_numpy(), spans["latest"].to_numpy()
     since = earliest - np.timedelta64(NEAR_DAYS, "D")
-    asked = pd.DataFrame(
-        {
-            "symbol": symbols,
-            "earliest": earliest,
-            "latest": latest,
-            "since": since,
-            "most": (latest - since) // np.timedelta64(1, "D") + ROLLING_SESSIONS,  # a row per day, and 4 after
-            "place": np.arange(len(spans)),
-        }
-    )
+    most = (latest - since) // np.timedelta64(1, "D") + ROLLING_SESSIONS  # a row per day, and 4 after
+    days = ([f"{day} 00:00:00" for day in moments.astype("datetime64[D]")] for moments in (earliest, latest, since))
+    asked = list(zip(symbols.tolist(), *days, most.tolist(), range(len(spans)), strict=True))
     if connection.dialect.name != "postgresql":
-        with _spans_table(connection, asked):
-            return read_frame(connection, _NEIGHBORS_SQLITE, CLOSES)
+        return read_frame(connection, _NEIGHBORS_SQLITE, CLOSES, parameters=rows_parameter(asked))
     # Index scans read all matches of a page whatever the LIMIT, so the first one begins shortly before the span, where
     # nearly every symbol has all it needs. The second one is for the symbols that have fewer than 4 sessions there.
-    near = _read_of(connection, asked, _NEAR)
+    near = read_frame(connection, _NEAR, PLACES, parameters=rows_parameter(asked))
     place = near["place"].to_numpy()
     is_early = near["date"].to_numpy() < earliest[place]
     is_lacking = np.bincount(place[is_early], minlength=len(spans)) < ROLLING_SESSIONS - 1
     if is_lacking.any():
-        near = pd.concat([near, _read_of(connection, asked[is_lacking], _OLDER)], ignore_index=True)
+        lacking = rows_parameter(compress(asked, is_lacking))
+        near = pd.concat([near, read_frame(connection, _OLDER, PLACES, parameters=lacking)], ignore_index=True)
         place = near["place"].to_numpy()
     return pd.DataFrame({"symbol": symbols[place], "date": near["date"].to_numpy(), "close": near["close"].to_numpy()})
 
 
-def _read_of(connection: Connection, spans: pd.DataFrame, query: str) -> pd.DataFrame:
-    """Read closes with the place of their span, a number, which is read sooner than a symbol."""
-    with _spans_table(connection, spans):
-        return read_frame(connection, query, ["place", "date", "close"])
-
-
-def _spans_table(connection: Connection, spans: pd.DataFrame) -> AbstractContextManager[None]:
-    types = {"symbol": STOCK_DATA.c.symbol} | dict.fromkeys(["earliest", "latest", "since"], STOCK_DATA.c.date)
-    types |= dict.fromkeys(["most", "place"], STOCK_DATA.c.volume)
-    return temp_table(connection, "spans", types, spans)
-
-
+_SPANS = {"symbol": "text"} | dict.fromkeys(["earliest", "latest", "since"], "timestamp")
+_SPANS |= dict.fromkeys(["most", "place"], "bigint")
 # LATERAL with LIMIT uses the index, symbol by symbol, whatever the planner assumes about the size of either table.
-_NEAR = """
-SELECT place, near.date, near.close FROM spans CROSS JOIN LATERAL (
+_NEAR = f"""
+SELECT place, near.date, near.close FROM ({rows_query("postgresql", _SPANS)}) AS spans CROSS JOIN LATERAL (
     SELECT date, close FROM stock_data WHERE symbol = spans.symbol AND date >= since ORDER BY date LIMIT most
 ) AS near
 """
 _OLDER = f"""
-SELECT place, older.date, older.close FROM spans CROSS JOIN LATERAL (
+SELECT place, older.date, older.close FROM ({rows_query("postgresql", _SPANS)}) AS spans CROSS JOIN LATERAL (
     SELECT date, close FROM stock_data WHERE symbol = spans.symbol AND date < since
     ORDER BY date DESC LIMIT {ROLLING_SESSIONS - 1}
 ) AS older
 """
 # SQLite has no LATERAL: the bounds of each symbol first, then the rows between them.
 _NEIGHBORS_SQLITE = f"""
-WITH bounds AS MATERIALIZED (
+WITH spans AS MATERIALIZED ({rows_query("sqlite", _SPANS)}), bounds AS MATERIALIZED (
     SELECT symbol,
         COALESCE(
             (SELECT date FROM stock_data WHERE symbol = spans.symbol AND date < earliest

@@ -1,9 +1,9 @@
-"""Parameters of questions: any number of symbols in one, and sessions."""
+"""Parameters of questions: any number of symbols or rows in one, and sessions."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any
 
@@ -30,6 +30,27 @@ def asked_condition(connection: Connection, symbols: Sequence[str]) -> tuple[str
 def asked_parameters(connection: Connection, symbols: Sequence[str]) -> dict[str, Any]:
     """Return the parameters of :data:`EACH_ASKED`."""
     return {"asked": list(symbols) if connection.dialect.name == "postgresql" else json.dumps(list(symbols))}
+
+
+def rows_query(dialect: str, types: Mapping[str, str]) -> str:
+    """Build the query of the rows that the one parameter ``:rows`` holds.
+
+    Parameters
+    ----------
+    dialect : str
+    types : mapping of str to str
+        PostgreSQL's type of each column. On SQLite numbers are numbers, and all else is text.
+    """
+    if dialect == "postgresql":
+        values = (f"CAST(value ->> {place} AS {kind}) AS {name}" for place, (name, kind) in enumerate(types.items()))
+        return f"SELECT {', '.join(values)} FROM json_array_elements(CAST(:rows AS json)) AS value"
+    values = (f"json_extract(value, '$[{place}]') AS {name}" for place, name in enumerate(types))
+    return f"SELECT {', '.join(values)} FROM json_each(:rows)"
+
+
+def rows_parameter(rows: Iterable[Sequence[Any]]) -> dict[str, str]:
+    """Return the parameter of :func:`rows_query`: texts, integers, and dates as text."""
+    return {"rows": json.dumps(list(rows))}
 
 
 def midnight(day: date) -> datetime:
