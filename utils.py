@@ -1,7 +1,6 @@
 """Everything that reads the tables: values, and frames with fixed columns.
 
-Nothing here writes. Only what a load asks for inside its own transaction uses temporary tables: all the rest works on a
-database that cannot be written.
+Nothing here writes: all of it works on a database that cannot be written.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from storage.history import stream_table as stream_table
 
 OVERLAP = timedelta(hours=1)  # longer than any transaction
-FEW_SYMBOLS = 200  # up to here a statement names them; beyond, a temporary table does
+FEW_SYMBOLS = 200  # up to here a statement names them; beyond, all are read
 
 
 @contextmanager

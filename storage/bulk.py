@@ -1,4 +1,4 @@
-"""Many rows at once: frames into tables, temporary tables that carry a question or a load, and frames out of queries.
+"""Many rows at once: frames into tables, temporary tables that carry a load, and frames out of queries.
 
 PostgreSQL is loaded by COPY, and Arrow writes and reads the CSV in between, an order of magnitude faster than Python.
 SQLite is loaded by prepared statements of many rows.
@@ -100,11 +100,10 @@ def insert_frame(connection: Connection, table: str, columns: Mapping[str, Colum
 
 
 def _sqlite_values(column: pd.Series[Any], declared: str) -> npt.NDArray[Any]:
-    if declared in ("TIMESTAMP", "DATE"):
+    if declared == "TIMESTAMP":
         # Few different sessions, many rows: format each once.
         days, position = np.unique(column.to_numpy().astype("datetime64[D]"), return_inverse=True)
-        midnight = " 00:00:00" if declared == "TIMESTAMP" else ""
-        return np.array([f"{day}{midnight}" for day in days], dtype=object)[position]
+        return np.array([f"{day} 00:00:00" for day in days], dtype=object)[position]
     values = column.to_numpy(dtype=object)
     if column.dtype.kind == "f":
         values[column.isna().to_numpy()] = None
