@@ -304,8 +304,16 @@ def database_time(connection: Connection) -> datetime:
 
 
 def database_exists(engine: Engine) -> bool:
-    """Return whether there is a database to connect to; connecting to a missing SQLite file would create it."""
-    path = engine.get_execution_options().get("path")  # as the working directory was when the engine was made
+    """Return whether there is a database to connect to; connecting to a missing SQLite file would create it.
+
+    Raises
+    ------
+    DataError
+        If the folder of a SQLite file is missing: no run can make the file.
+    """
+    path: Path | None = engine.get_execution_options().get("path")  # as it was when the engine was made
+    if path is not None and not path.parent.exists():
+        raise DataError(f"{redacted_url(engine)}: there is no folder {path.parent}")
     return path is None or path.exists()
 
 

@@ -161,3 +161,11 @@ def test_a_relative_sqlite_file_stays_where_the_engine_was_made(
     engine.dispose()
     assert database_exists(engine)
     assert (tmp_path / "prices.db").stat().st_size > (elsewhere / "prices.db").stat().st_size == 0
+
+
+def test_a_sqlite_file_in_no_folder_is_not_taken_for_one_that_is_empty(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path}/no-such-folder/prices.db")
+    with pytest.raises(
+        DataError, match=r"^SQLite file .*/no-such-folder/prices.db: there is no folder .*/no-such-folder$"
+    ):
+        database_exists(engine)
