@@ -49,6 +49,7 @@ from transformations import Metrics
 BAR_VALUES = BAR_COLUMNS[2:]
 VALUES = [*BAR_VALUES, *METRIC_COLUMNS]
 COLUMNS = ["date", "symbol", *VALUES]
+COVERAGE_TYPES = {column.name: "text" if column.name == "symbol" else "date" for column in COVERAGE.columns}
 KEY = {name: STOCK_DATA.c[name] for name in ("symbol", "date")}
 
 
@@ -250,11 +251,8 @@ def replace_coverage(connection: Connection, coverage: Mapping[str, Readings]) -
     query = f"DELETE FROM coverage WHERE symbol IN ({EACH_ASKED[connection.dialect.name]})"
     connection.execute(text(query), asked_parameters(connection, list(coverage)))
     rows = [(symbol, *map(str, reading)) for symbol, readings in coverage.items() for reading in readings]
-    query = f"INSERT INTO coverage ({', '.join(_READ)}) {rows_query(connection.dialect.name, _READ)}"
+    query = f"INSERT INTO coverage ({', '.join(COVERAGE_TYPES)}) {rows_query(connection.dialect.name, COVERAGE_TYPES)}"
     connection.execute(text(query), rows_parameter(rows))
-
-
-_READ = {column.name: "text" if column.name == "symbol" else "date" for column in COVERAGE.columns}
 
 
 def record_rejected(connection: Connection, run_id: str, bars: Iterable[RejectedBar]) -> int:

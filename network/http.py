@@ -220,7 +220,7 @@ class _BoundedSource:
 class _BoundedResponse(http.client.HTTPResponse):
     """A response whose read timeout bounds all of it."""
 
-    fp: Any = None  # as above
+    fp: Any = None  # as of the reader
 
     def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
         source: Any = _BoundedSource(sock)

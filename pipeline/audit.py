@@ -48,9 +48,9 @@ def plan_audit(run: Run, tracked_sessions: TargetSessions) -> tuple[list[Call], 
     """
     settings, symbols = run.context.settings, run.request.symbols
     with utils.reading(run.context.engine) as stored:
-        known = read_known(run.request, stored)
+        known = read_known(run.request, stored if settings.audit_calls else None)
     coverage, first, published = known.coverage, known.first, known.marks.seen_to
-    if not published or not settings.audit_calls:
+    if not published:
         return [], [], known
     sessions = [session for session in tracked_sessions(coverage) if not first or session >= first]
     if not sessions:

@@ -25,13 +25,13 @@ class ClosesAtHand:
     symbols : set of str
         The symbols of which these are the last ones, also those that have none. No later bar of them is stored.
     commits : int
-        The counter of commits when they were stored.
+        The counter of commits when they were stored, or what the last batch has left.
     """
 
     closes: pd.DataFrame = field(default_factory=utils.no_closes)
     symbols: set[str] = field(default_factory=set)
     commits: int = 0
-    _left: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame] | None = None
+    _left: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame] | None = None  # by the last batch, until the next one asks
 
     def read_neighbors(self, connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
         """Return what :func:`utils.read_neighbors` does, and read only what is not at hand.

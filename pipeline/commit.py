@@ -122,9 +122,8 @@ def commit_batch(run: Run, batch: Sequence[Response], state: LoadState) -> None:
 
         metrics = add_metrics(bars, neighbors, withdrawn)
         counts = database.load_bars(connection, metrics, run_id=run.run_id, at=at)
-        if withdrawn.any():
-            gone = neighbors[withdrawn]
-            counts.withdrawn = database.remove_bars(connection, gone, run_id=run.run_id, at=at, cause="withdrawn")
+        removed = neighbors[withdrawn]
+        counts.withdrawn = database.remove_bars(connection, removed, run_id=run.run_id, at=at, cause="withdrawn")
         readings = [
             Answer(_asked_symbols(run, response, withheld), response.sessions, seen, doubt)
             for response, seen, doubt in zip(batch, seen_to, doubted, strict=True)
@@ -346,9 +345,8 @@ def commit_restatement(run: Run, response: Response, state: LoadState) -> None:
             metrics = add_metrics(new, stored[["symbol", "date", "close"]], gone)
             counts = database.load_bars(connection, metrics, run_id=run.run_id, at=at, cause="restated")
             database.mark_rescaled(connection, symbol, sessions[0], at=at)
-            counts.withdrawn = database.remove_bars(
-                connection, stored[gone], run_id=run.run_id, at=at, cause="withdrawn"
-            )
+            removed = stored[gone]
+            counts.withdrawn = database.remove_bars(connection, removed, run_id=run.run_id, at=at, cause="withdrawn")
             fresh = metrics.rows[~metrics.is_stored]
             answer = Answer((symbol,), sessions, seen_to, doubted=False)
             settled = record_coverage(run, connection, [answer], fresh, state, at)

@@ -36,8 +36,9 @@ def check_splits(run: Run, client: PolygonClient, known: KnownSplits, *, alone: 
     """Ask once for the splits of all symbols since the last check, and record them.
 
     A split of a symbol with stored rows is pending until its history has been read again; any other needs nothing,
-    unless a run beside this one may be about to store its first rows. The splits and the watermark commit together. The
-    first run of all has nothing to restate and asks nothing.
+    unless a run beside this one may be about to store its first rows. The splits and the watermark commit together; if
+    there are none, the next commit takes the watermark along. The first run of all has nothing to restate and asks
+    nothing.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Many rows at once: frames into tables, temporary tables that carry a load, and frames out of queries.
+"""Many rows at once: frames into tables, temporary tables, and frames out of queries.
 
 PostgreSQL is loaded by COPY, and Arrow writes and reads the CSV in between, an order of magnitude faster than Python.
 SQLite is loaded by prepared statements of many rows.
@@ -17,6 +17,7 @@ import pyarrow as pa
 from sqlalchemy import Column, Connection, text
 
 from domain.errors import DataError
+from storage.limits import Limits
 
 pa.set_memory_pool(pa.system_memory_pool())  # it gives back what is no longer needed: a function has 256 MB
 
@@ -46,7 +47,7 @@ def temp_table(
         source = next(iter(columns.values())).table
         types = ", ".join(f"{column.name} AS {alias}" for alias, column in columns.items())
         query = f"SELECT {types} FROM {source} WITH NO DATA"
-        _copy(connection, name, list(columns), frame, before=_create_temporary(connection, name, query))
+        _copy(connection, name, list(columns), frame, after=_create_temporary(connection, name, query))
         yield
         return
     # CREATE TABLE AS would lose NUMERIC's affinity: 130.0 would differ from the 130 that is stored.
@@ -60,17 +61,17 @@ def temp_table(
 @contextmanager
 def temp_answer(connection: Connection, name: str, query: str) -> Iterator[None]:
     """Keep the answer to a query in a temporary table for the time of a block, as :func:`temp_table` does."""
-    connection.exec_driver_sql(_create_temporary(connection, name, query))
+    connection.exec_driver_sql("; ".join(_create_temporary(connection, name, query)))
     yield
     if connection.dialect.name != "postgresql":
         connection.exec_driver_sql(f"DROP TABLE {name}")
 
 
-def _create_temporary(connection: Connection, name: str, query: str) -> str:
+def _create_temporary(connection: Connection, name: str, query: str) -> list[str]:
     if connection.dialect.name != "postgresql":
-        return f"CREATE TEMPORARY TABLE {name} AS {query}"
+        return [f"CREATE TEMPORARY TABLE {name} AS {query}"]
     # To drop it after the block would be a round trip of its own, and the end of the transaction does.
-    return f"DROP TABLE IF EXISTS pg_temp.{name}; CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {query}"
+    return [f"DROP TABLE IF EXISTS pg_temp.{name}", f"CREATE TEMPORARY TABLE {name} ON COMMIT DROP AS {query}"]
 
 
 def insert_frame(connection: Connection, table: str, columns: Mapping[str, Column[Any]], frame: pd.DataFrame) -> None:
@@ -110,10 +111,15 @@ def _sqlite_values(column: pd.Series[Any], declared: str) -> npt.NDArray[Any]:
     return values
 
 
-def _copy(connection: Connection, table: str, columns: Sequence[str], frame: pd.DataFrame, *, before: str = "") -> None:
+def _copy(
+    connection: Connection, table: str, columns: Sequence[str], frame: pd.DataFrame, *, after: Sequence[str] = ()
+) -> None:
+    """Copy a frame into a table, in one message with the statements that come before."""
     driver: Any = connection.connection.dbapi_connection
+    limits: Limits | None = connection.get_execution_options().get("limits")
+    news = limits.news() if limits else None
     copy = f"COPY {table} ({', '.join(columns)}) FROM STDIN WITH (FORMAT csv)"
-    driver.cursor().execute(f"{before}; {copy}" if before else copy, stream=csv_pieces(frame, columns))
+    driver.copy_in([*([news] if news else []), *after, copy], csv_pieces(frame, columns))
 
 
 def csv_pieces(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[bytes]:

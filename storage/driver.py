@@ -49,22 +49,33 @@ class Connection(pg8000.Connection):  # type: ignore[misc]
     def execute_unnamed(
         self, statement: str, vals: Sequence[Any] = (), oids: Sequence[int] = (), stream: Iterable[bytes] | None = None
     ) -> Any:
-        """Execute a statement as the driver's method of this name does; COPY, which has a stream, may follow others.
+        """Execute a statement as the driver's method of this name does."""
+        if stream is not None:
+            return self.copy_in([statement], stream)
+        context = Context(statement)
+        self.send_PARSE(NULL_BYTE, statement, oids)
+        self.send_BIND(NULL_BYTE, make_params(self.py_types, vals))
+        self._send_message(DESCRIBE, PORTAL + NULL_BYTE)
+        self.send_EXECUTE()
+        _write(self._sock, SYNC_MSG)
+        _flush(self._sock)
+        self.handle_messages(context)
+        return context
 
-        Its rows are sent at once: a server that refuses it ignores them.
+    def copy_in(self, statements: Sequence[str], rows: Iterable[bytes]) -> Any:
+        """Execute statements of which the last one is ``COPY … FROM STDIN``, and send its rows at once.
+
+        A server that refuses one of them skips all up to the SYNC, which also tells a pooler that the answer is whole.
         """
-        context = Context(statement, stream=stream)
-        if stream is None:
-            self.send_PARSE(NULL_BYTE, statement, oids)
-            self.send_BIND(NULL_BYTE, make_params(self.py_types, vals))
-            self._send_message(DESCRIBE, PORTAL + NULL_BYTE)
+        context = Context(statements[-1])
+        for statement in statements:
+            self.send_PARSE(NULL_BYTE, statement, ())
+            self.send_BIND(NULL_BYTE, ())
             self.send_EXECUTE()
-            _write(self._sock, SYNC_MSG)
-        else:
-            self.send_QUERY(statement)
-            for piece in stream:
-                self._send_message(COPY_DATA, piece)
-            _write(self._sock, COPY_DONE_MSG)
+        for piece in rows:
+            self._send_message(COPY_DATA, piece)
+        _write(self._sock, COPY_DONE_MSG)
+        _write(self._sock, SYNC_MSG)
         _flush(self._sock)
         self.handle_messages(context)
         return context

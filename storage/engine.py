@@ -186,8 +186,8 @@ def _postgresql_engine(url: URL) -> Engine:
     def _shorten_statement_timeout(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
         limits = connection.get_execution_options().get("limits")
         # After a refused statement the server takes nothing but the rollback to a savepoint.
-        if limits and limits.is_outdated and not statement.startswith("ROLLBACK"):
-            _send(connection, f"SET LOCAL statement_timeout = {limits.statement() * 1000:.0f}", limits.end)
+        if limits and not statement.startswith("ROLLBACK") and (news := limits.news()):
+            _send(connection, news, limits.end)
 
     @event.listens_for(engine, "invalidate")
     def _close_socket(_driver: Any, record: Any, _error: Any) -> None:

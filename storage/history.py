@@ -78,7 +78,7 @@ def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
 
 _SPANS = {"symbol": "text"} | dict.fromkeys(["earliest", "latest", "since"], "timestamp")
 _SPANS |= dict.fromkeys(["most", "place"], "bigint")
-# LATERAL with LIMIT uses the index, symbol by symbol, whatever the planner assumes about the size of either table.
+# LATERAL with LIMIT uses the index, symbol by symbol, whatever the planner assumes about how many rows there are.
 _NEAR = f"""
 SELECT place, near.date, near.close FROM ({rows_query("postgresql", _SPANS)}) AS spans CROSS JOIN LATERAL (
     SELECT date, close FROM stock_data WHERE symbol = spans.symbol AND date >= since ORDER BY date LIMIT most

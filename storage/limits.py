@@ -42,18 +42,15 @@ class Limits:
 
     def statement(self) -> float:
         """Return the seconds for a statement that begins now, for the server to be told."""
-        self._told = self._statement
+        left = min(self._statement_end - time.monotonic(), STATEMENT_SECONDS + GRACE_SECONDS)
+        self._told = max(left, 0.001)  # to the server 0 is no limit
         return self._told
 
-    @property
-    def is_outdated(self) -> bool:
-        """Whether the server was told at least a tenth more for each statement than what is left."""
-        return self._statement < 0.9 * self._told
-
-    @property
-    def _statement(self) -> float:
-        left = min(self._statement_end - time.monotonic(), STATEMENT_SECONDS + GRACE_SECONDS)
-        return max(left, 0.001)  # to the server 0 is no limit
+    def news(self) -> str | None:
+        """Return the statement that tells the server what is left, if it was told at least a tenth more."""
+        if self._statement_end - time.monotonic() >= 0.9 * self._told:
+            return None
+        return f"SET LOCAL statement_timeout = {self.statement() * 1000:.0f}"
 
     @property
     def connect_end(self) -> float:

@@ -10,7 +10,7 @@ import pytest
 from storage.engine import open_engine
 from tests.support.round_trips import count_messages
 
-ROUND_TRIPS = 56
+ROUND_TRIPS = 31
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
