@@ -43,7 +43,7 @@ def rows_query(dialect: str, types: Mapping[str, str]) -> str:
     """
     if dialect == "postgresql":
         values = (f"CAST(value ->> {place} AS {kind}) AS {name}" for place, (name, kind) in enumerate(types.items()))
-        return f"SELECT {', '.join(values)} FROM json_array_elements(CAST(:rows AS json)) AS value"
+        return f"SELECT {', '.join(values)} FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS value"
     values = (f"json_extract(value, '$[{place}]') AS {name}" for place, name in enumerate(types))
     return f"SELECT {', '.join(values)} FROM json_each(:rows)"
 
