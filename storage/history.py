@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
 from itertools import compress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sqlalchemy import Connection
 
@@ -57,12 +58,12 @@ def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
     if spans.empty:
         return no_closes()
     symbols, earliest, latest = spans["symbol"].array, spans["earliest"].to_numpy(), spans["latest"].to_numpy()
+    if connection.dialect.name != "postgresql":
+        bounds = rows_parameter(zip(symbols.tolist(), _midnights(earliest), _midnights(latest), strict=True))
+        return read_frame(connection, _NEIGHBORS_SQLITE, CLOSES, parameters=bounds)
     since = earliest - np.timedelta64(NEAR_DAYS, "D")
     most = (latest - since) // np.timedelta64(1, "D") + ROLLING_SESSIONS  # a row per day, and 4 after
-    days = ([f"{day} 00:00:00" for day in moments.astype("datetime64[D]")] for moments in (earliest, latest, since))
-    asked = list(zip(symbols.tolist(), *days, most.tolist(), range(len(spans)), strict=True))
-    if connection.dialect.name != "postgresql":
-        return read_frame(connection, _NEIGHBORS_SQLITE, CLOSES, parameters=rows_parameter(asked))
+    asked = list(zip(range(len(spans)), symbols.tolist(), _midnights(since), most.tolist(), strict=True))
     # Index scans read all matches of a page whatever the LIMIT, so the first one begins shortly before the span, where
     # nearly every symbol has all it needs. The second one is for the symbols that have fewer than 4 sessions there.
     near = read_frame(connection, _NEAR, PLACES, parameters=rows_parameter(asked))
@@ -76,23 +77,28 @@ def read_neighbors(connection: Connection, spans: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"symbol": symbols[place], "date": near["date"].to_numpy(), "close": near["close"].to_numpy()})
 
 
-_SPANS = {"symbol": "text"} | dict.fromkeys(["earliest", "latest", "since"], "timestamp")
-_SPANS |= dict.fromkeys(["most", "place"], "bigint")
+def _midnights(moments: npt.NDArray[Any]) -> list[str]:
+    days: list[str] = np.datetime_as_string(moments, unit="D").tolist()
+    return [f"{day} 00:00:00" for day in days]
+
+
+_SPANS = rows_query("postgresql", {"place": "bigint", "symbol": "text", "since": "timestamp", "most": "bigint"})
+_SPANS_SQLITE = rows_query("sqlite", {"symbol": "text", "earliest": "timestamp", "latest": "timestamp"})
 # LATERAL with LIMIT uses the index, symbol by symbol, whatever the planner assumes about how many rows there are.
 _NEAR = f"""
-SELECT place, near.date, near.close FROM ({rows_query("postgresql", _SPANS)}) AS spans CROSS JOIN LATERAL (
+SELECT place, near.date, near.close FROM ({_SPANS}) AS spans CROSS JOIN LATERAL (
     SELECT date, close FROM stock_data WHERE symbol = spans.symbol AND date >= since ORDER BY date LIMIT most
 ) AS near
 """
 _OLDER = f"""
-SELECT place, older.date, older.close FROM ({rows_query("postgresql", _SPANS)}) AS spans CROSS JOIN LATERAL (
+SELECT place, older.date, older.close FROM ({_SPANS}) AS spans CROSS JOIN LATERAL (
     SELECT date, close FROM stock_data WHERE symbol = spans.symbol AND date < since
     ORDER BY date DESC LIMIT {ROLLING_SESSIONS - 1}
 ) AS older
 """
 # SQLite has no LATERAL: the bounds of each symbol first, then the rows between them.
 _NEIGHBORS_SQLITE = f"""
-WITH spans AS MATERIALIZED ({rows_query("sqlite", _SPANS)}), bounds AS MATERIALIZED (
+WITH spans AS MATERIALIZED ({_SPANS_SQLITE}), bounds AS MATERIALIZED (
     SELECT symbol,
         COALESCE(
             (SELECT date FROM stock_data WHERE symbol = spans.symbol AND date < earliest

@@ -346,7 +346,7 @@ class TestInTheWay:
             ("folder", None, "unable to open database file"),
             ("text", b"date,symbol\n" * 100, "file is not a database"),
             ("corrupt", b"SQLite format 3\x00" + b"\x10\x00\x01\x01\x00" + b"?" * 9000, ""),
-            ("missing/prices", None, "unable to open database file"),
+            ("missing/prices", None, "folder"),
         ],
     )
     @pytest.mark.parametrize(
@@ -362,13 +362,8 @@ class TestInTheWay:
 
         status, _, error = command(*arguments, DATABASE_URL=f"sqlite:///{name}")
 
-        if name == "missing/prices" and arguments[0] in ("status", "daily_update"):
-            assert (status, error) == (0, "")  # nothing is stored yet
-        elif name == "missing/prices" and arguments[0] == "export":
-            assert "has no tables yet: run initialize first" in one_line(error)
-        else:
-            assert status == 1
-            assert said in one_line(error)
+        assert status == 1
+        assert said in one_line(error)
 
     @pytest.mark.parametrize("output", ["", "taken", "missing/prices.csv", "/dev/full"])
     def test_an_export_that_cannot_be_written_is_one_line(self, output: str, command: Command, sqlite_url: str) -> None:
