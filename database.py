@@ -216,6 +216,8 @@ def mark_rescaled(connection: Connection, symbol: str, first: date, *, at: datet
 
 def record_appeared(connection: Connection, bars: pd.DataFrame, *, run_id: str, at: datetime, cause: Cause) -> None:
     """Record that there was no bar (``symbol, date``) until now, although the session had been read or adopted."""
+    if not len(bars):
+        return
     with temp_table(connection, "appeared", KEY, bars):
         connection.execute(
             _with_moment(

@@ -21,7 +21,7 @@ import database
 import utils
 from domain.coverage import Coverage, Readings, add_reading, is_settled, unread_ranges
 from domain.errors import EnvelopeError
-from domain.models import EVERY_SYMBOL, Cause, Counts, RejectedBar
+from domain.models import EVERY_SYMBOL, Counts, RejectedBar
 from domain.planner import GroupedCall, RangeCall
 from pipeline.closes import ClosesAtHand
 from pipeline.fetcher import Reach, Response
@@ -135,7 +135,8 @@ def commit_batch(run: Run, batch: Sequence[Response], state: LoadState) -> None:
         run.save(connection, counts, seen_to=state.seen_to)
         commits = read_commits(connection)
     run.counts.add(counts)
-    run.stored.update(bars["symbol"].unique().tolist())
+    if EVERY_SYMBOL not in run.request.symbols:  # which no warning names
+        run.stored.update(bars["symbol"].unique().tolist())
     state.newly_settled |= settled
     state.closes.keep(spans, neighbors[~withdrawn], bars, commits)
 
@@ -295,10 +296,8 @@ def record_coverage(
     read_now = _are_covered(after, after.get(EVERY_SYMBOL, ()), fresh)
     adopted = fresh["date"].to_numpy() <= np.datetime64(state.adopted_to or date.min, "s")
     unlisted = ~read_before & (adopted | ~read_now)
-    causes: dict[Cause, Mask] = {"appeared": read_before, "loaded": unlisted}
-    for cause, late in causes.items():
-        if late.any():
-            database.record_appeared(connection, fresh[late], run_id=run.run_id, at=at, cause=cause)
+    database.record_appeared(connection, fresh[read_before], run_id=run.run_id, at=at, cause="appeared")
+    database.record_appeared(connection, fresh[unlisted], run_id=run.run_id, at=at, cause="loaded")
     return settled - state.settled
 
 

@@ -139,9 +139,9 @@ def _load_missing(
     from pipeline.loader import load
     from pipeline.splits import check_splits
 
-    request, deadline = run.request, run.context.deadline
-    force = request.force if force is None else force
-    if request.dry_run:
+    force = run.request.force if force is None else force
+    deadline = run.context.deadline
+    if run.request.dry_run:
         return _dry_run(run, _plan(run, target_sessions, settle=settle, force=force))
     if run.held and _plan(run, target_sessions, settle=settle, force=force).restates:
         run.hold_all()  # a restatement replaces history that a run beside this one may be adding to

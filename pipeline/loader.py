@@ -275,10 +275,8 @@ def _warn(run: Run, state: LoadState) -> None:
         {day for answer in state.early for day in answer.sessions if state.seen_to is None or day > state.seen_to}
     )
     many = unpublished[:-1] if len(unpublished) > NAMED else []
-    if many:
-        run.warnings.append(f"the provider has no bar of {_named(many)} yet: the next run asks again")
-    for session in unpublished[len(many) :]:
-        run.warnings.append(f"the provider has no bar of {session} yet: the next run asks again")
+    for named in ([_named(many)] if many else []) + [str(day) for day in unpublished[len(many) :]]:
+        run.warnings.append(f"the provider has no bar of {named} yet: the next run asks again")
     if unpublished:
         run.note(splits_until=unpublished[-1])  # nor can it be trusted to know this morning's splits
         with transaction(run.context.engine) as connection:

@@ -78,8 +78,8 @@ def read_known(request: Request, connection: Connection | None, *, force: bool =
     if connection is None:
         return Known()
     marks = utils.read_marks(connection)
-    reaches = marks.history_days is not None and not force
-    first = request.as_of - timedelta(days=marks.history_days or 0) if reaches else None
+    days = None if force else marks.history_days
+    first = None if days is None else request.as_of - timedelta(days=days)
     return Known(utils.read_coverage(connection, request.symbols), marks, first)
 
 

@@ -42,15 +42,19 @@ class Limits:
 
     def statement(self) -> float:
         """Return the seconds for a statement that begins now, for the server to be told."""
-        left = min(self._statement_end - time.monotonic(), STATEMENT_SECONDS + GRACE_SECONDS)
-        self._told = max(left, 0.001)  # to the server 0 is no limit
+        self._told = self._statement
         return self._told
 
     def news(self) -> str | None:
         """Return the statement that tells the server what is left, if it was told at least a tenth more."""
-        if self._statement_end - time.monotonic() >= 0.9 * self._told:
+        if self._statement >= 0.9 * self._told:
             return None
         return f"SET LOCAL statement_timeout = {self.statement() * 1000:.0f}"
+
+    @property
+    def _statement(self) -> float:
+        left = min(self._statement_end - time.monotonic(), STATEMENT_SECONDS + GRACE_SECONDS)
+        return max(left, 0.001)  # to the server 0 is no limit
 
     @property
     def connect_end(self) -> float:
